@@ -1,0 +1,55 @@
+# One folder = one layer = one library target, its unit tests beside it.
+
+find_program(VL2_CCACHE ccache)
+if(VL2_CCACHE)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${VL2_CCACHE})
+endif()
+
+# Flags every target of ours is compiled with. No -m flag here: the build stays at the
+# baseline ISA, and kernels raise it in target regions of their own (see docs/decisions).
+add_library(vl2_flags INTERFACE)
+target_include_directories(vl2_flags INTERFACE ${CMAKE_SOURCE_DIR}/src)
+target_compile_options(vl2_flags INTERFACE
+  -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion -Wno-psabi)
+if(VL2_WERROR)
+  target_compile_options(vl2_flags INTERFACE -Werror)
+endif()
+if(VL2_SANITIZE)
+  target_compile_options(vl2_flags INTERFACE -fsanitize=${VL2_SANITIZE} -fno-omit-frame-pointer
+    -fno-sanitize-recover=all)
+  target_link_options(vl2_flags INTERFACE -fsanitize=${VL2_SANITIZE})
+endif()
+if(CMAKE_BUILD_TYPE STREQUAL "Debug")
+  target_compile_definitions(vl2_flags INTERFACE _GLIBCXX_ASSERTIONS)
+endif()
+
+# vl2_layer(NAME [DEPS ...] [TEST_DEPS ...]): library from every .cc of the folder that is no test,
+# and one test program from its *_test.cc files.
+function(vl2_layer NAME)
+  cmake_parse_arguments(ARG "" "" "DEPS;TEST_DEPS" ${ARGN})
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
+  set(tests ${sources})
+  list(FILTER sources EXCLUDE REGEX "_test\\.cc$")
+  list(FILTER tests INCLUDE REGEX "_test\\.cc$")
+  if(sources)
+    add_library(${NAME} STATIC ${sources})
+    target_link_libraries(${NAME} PUBLIC ${ARG_DEPS} PRIVATE vl2_flags)
+    target_include_directories(${NAME} PUBLIC ${CMAKE_SOURCE_DIR}/src)
+  else()
+    add_library(${NAME} INTERFACE)
+    target_link_libraries(${NAME} INTERFACE ${ARG_DEPS})
+    target_include_directories(${NAME} INTERFACE ${CMAKE_SOURCE_DIR}/src)
+  endif()
+  if(VL2_TESTS AND tests)
+    vl2_test(${NAME}_test SOURCES ${tests} DEPS ${NAME} ${ARG_TEST_DEPS})
+  endif()
+endfunction()
+
+# vl2_test(NAME SOURCES ... DEPS ... [LABELS ...]): a GoogleTest program, one ctest entry per test.
+function(vl2_test NAME)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS;LABELS" ${ARGN})
+  add_executable(${NAME} ${ARG_SOURCES})
+  target_link_libraries(${NAME} PRIVATE ${ARG_DEPS} vl2_flags GTest::gtest_main)
+  target_compile_definitions(${NAME} PRIVATE VL2_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+  gtest_discover_tests(${NAME} DISCOVERY_MODE PRE_TEST PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT 1800)
+endfunction()

@@ -1,0 +1,6 @@
+#include <cstdio>
+
+int main() {
+  std::puts("vl2");
+  return 0;
+}

@@ -1,0 +1,101 @@
+#include "core/base/file.h"
+
+#include <fcntl.h>
+#include <openssl/evp.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "core/base/error.h"
+
+namespace vl2 {
+namespace {
+
+// Closes and, unless kept, removes the temporary file.
+class TemporaryFile {
+ public:
+  explicit TemporaryFile(const std::filesystem::path& target)
+      : target_(target), path_(target.string() + fmt::format(".tmp{}", ::getpid())) {
+    fd_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    if (fd_ < 0) io_error("cannot create");
+  }
+  ~TemporaryFile() {
+    if (fd_ >= 0) ::close(fd_);
+    if (!kept_) ::unlink(path_.c_str());
+  }
+  TemporaryFile(const TemporaryFile&) = delete;
+  TemporaryFile& operator=(const TemporaryFile&) = delete;
+
+  void write(std::span<const std::byte> bytes) {
+    while (!bytes.empty()) {
+      const ssize_t n = ::write(fd_, bytes.data(), bytes.size());
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) io_error("cannot write");
+      bytes = bytes.subspan(static_cast<size_t>(n));
+    }
+  }
+
+  void keep() {
+    if (::fsync(fd_) != 0) io_error("cannot write");
+    if (::close(std::exchange(fd_, -1)) != 0) io_error("cannot write");
+    if (::rename(path_.c_str(), target_.c_str()) != 0) io_error("cannot replace");
+    kept_ = true;
+  }
+
+ private:
+  [[noreturn]] void io_error(const char* what) const {
+    const int error = errno;
+    fail(ErrorCode::kIo, "{}: {}: {}; choose a folder you may write to that has space", target_.string(), what,
+         std::strerror(error));
+  }
+
+  std::filesystem::path target_;
+  std::string path_;
+  int fd_ = -1;
+  bool kept_ = false;
+};
+
+}  // namespace
+
+std::string read_file(const std::filesystem::path& path, size_t max_bytes) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0)
+    fail(errno == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo, "{}: cannot open: {}", path.string(),
+         std::strerror(errno));
+  std::string bytes;
+  std::array<char, 1 << 16> buffer;
+  while (true) {
+    const ssize_t n = ::read(fd, buffer.data(), buffer.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0 || bytes.size() + static_cast<size_t>(n) > max_bytes) {
+      const int error = errno;
+      ::close(fd);
+      if (n < 0) fail(ErrorCode::kIo, "{}: cannot read: {}", path.string(), std::strerror(error));
+      if (n > 0) fail(ErrorCode::kInvalidArgument, "{}: larger than the limit of {} bytes", path.string(), max_bytes);
+      return bytes;
+    }
+    bytes.append(buffer.data(), static_cast<size_t>(n));
+  }
+}
+
+void write_file_atomic(const std::filesystem::path& path, const std::function<void(const ByteSink&)>& write) {
+  TemporaryFile file(path);
+  write([&file](std::span<const std::byte> bytes) { file.write(bytes); });
+  file.keep();
+}
+
+void write_file_atomic(const std::filesystem::path& path, std::string_view bytes) {
+  write_file_atomic(path, [bytes](const ByteSink& sink) { sink(std::as_bytes(std::span(bytes))); });
+}
+
+std::string sha256_hex(std::span<const std::byte> bytes) {
+  std::array<unsigned char, EVP_MAX_MD_SIZE> digest;
+  unsigned int size = 0;
+  VL2_CHECK(EVP_Digest(bytes.data(), bytes.size(), digest.data(), &size, EVP_sha256(), nullptr) == 1);
+  return fmt::format("{:02x}", fmt::join(digest.begin(), digest.begin() + size, ""));
+}
+
+}  // namespace vl2
