@@ -1,0 +1,67 @@
+// T: tokens of the batch, D: hidden size, R: rotated channels, S: rows whose logits are wanted.
+#include "engine/model/decoder.h"
+
+#include "engine/model/moe.h"
+
+namespace vl2 {
+namespace {
+
+RotaryEmbedding rotary_embedding(const ModelContext& context, const RopeAngles& angles, const ForwardBatch& batch,
+                                 int64_t rows) {
+  const int64_t half = rotary_dim(context.config.language) / 2;
+  RotaryEmbedding rotary;
+  rotary.cos_TR = context.ops.workspace().tensor(rows, half);
+  rotary.sin_TR = context.ops.workspace().tensor(rows, half);
+  rotary.softmax_scale_factor = static_cast<float>(angles.softmax_scale_factor());
+  std::vector<int64_t> positions;
+  for (const SequenceSlice& s : batch.sequences) {
+    positions.resize(static_cast<size_t>(s.count));
+    for (int64_t i = 0; i < s.count; ++i) positions[static_cast<size_t>(i)] = s.past + i;
+    angles.fill(positions, s.past + s.count, rotary.cos_TR.row_range(s.begin, s.count),
+                rotary.sin_TR.row_range(s.begin, s.count));
+  }
+  return rotary;
+}
+
+void decoder_layer(const ModelContext& context, const LayerWeights& w, Tensor x_TD, const ForwardBatch& batch,
+                   const RotaryEmbedding& rotary, KvLayer kv) {
+  Ops& ops = context.ops;
+  const auto eps = static_cast<float>(context.config.language.rms_norm_eps);
+  const bool traced = context.tap != nullptr;
+  Workspace::Scope scope(ops.workspace());
+  Tensor normed_TD = ops.workspace().tensor(x_TD.rows, x_TD.cols);
+
+  ops.rms_norm(normed_TD, x_TD, w.input_norm, eps);
+  if (traced) context.stage(fmt::format("layer.{}.input_norm", kv.layer), normed_TD);
+  attention(context, w.attention, normed_TD, x_TD, batch, rotary, kv);
+
+  ops.rms_norm(normed_TD, x_TD, w.post_norm, eps);
+  if (traced) context.stage(fmt::format("layer.{}.post_norm", kv.layer), normed_TD);
+  feed_forward(context, w.mlp, normed_TD, x_TD, kv.layer);
+}
+
+}  // namespace
+
+void decoder(const ModelContext& context, const ModelWeights& weights, const RopeAngles& angles, Tensor x_TD,
+             const ForwardBatch& batch, KvCache& cache, Tensor logits) {
+  Ops& ops = context.ops;
+  const auto eps = static_cast<float>(context.config.language.rms_norm_eps);
+  Workspace::Scope scope(ops.workspace());
+  const RotaryEmbedding rotary = rotary_embedding(context, angles, batch, x_TD.rows);
+  for (size_t i = 0; i < weights.layers.size(); ++i) {
+    if (context.tap != nullptr) context.stage(fmt::format("hidden.{}", i), x_TD);
+    decoder_layer(context, weights.layers[i], x_TD, batch, rotary, {&cache, static_cast<int64_t>(i)});
+  }
+  if (context.tap != nullptr) {
+    Tensor normed_TD = ops.workspace().tensor(x_TD.rows, x_TD.cols);
+    ops.rms_norm(normed_TD, x_TD, weights.norm, eps);
+    context.stage(fmt::format("hidden.{}", weights.layers.size()), normed_TD);
+  }
+  if (batch.logit_rows.empty()) return;
+  Tensor last_SD = ops.workspace().tensor(static_cast<int64_t>(batch.logit_rows.size()), x_TD.cols);
+  ops.gather_rows(last_SD, x_TD, batch.logit_rows);
+  ops.rms_norm(last_SD, last_SD, weights.norm, eps);
+  ops.linear(logits, last_SD, weights.lm_head);
+}
+
+}  // namespace vl2

@@ -1,0 +1,28 @@
+// Lets a trace see every stage's activations under the names of the golden files. Null in ordinary runs.
+#pragma once
+
+#include <string>
+
+#include "engine/ops/ops.h"
+
+namespace vl2 {
+
+class StageTap {
+ public:
+  virtual ~StageTap() = default;
+  virtual void stage(const std::string& name, Tensor values) = 0;
+  virtual void routing(int64_t layer, const Routing& routing) = 0;
+};
+
+// What every model function is handed.
+struct ModelContext {
+  Ops& ops;
+  const ModelConfig& config;
+  StageTap* tap = nullptr;
+
+  void stage(const std::string& name, Tensor values) const {
+    if (tap != nullptr) tap->stage(name, values);
+  }
+};
+
+}  // namespace vl2

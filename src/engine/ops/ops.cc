@@ -1,0 +1,321 @@
+#include "engine/ops/ops.h"
+
+#include <string>
+
+namespace vl2 {
+namespace {
+
+std::string shape_of(Tensor x) {
+  return x.heads == 1 ? fmt::format("[{}, {}]", x.rows, x.cols) : fmt::format("[{}, {}, {}]", x.rows, x.heads, x.cols);
+}
+std::string shape_of(const Weight& w) { return fmt::format("[{}, {}]", w.out, w.in); }
+std::string shape_of(const Linear& w) { return shape_of(w.weight) + (w.bias ? " + bias" : ""); }
+
+// Calls the observer around the work; builds the shapes' text only when somebody listens.
+template <typename Work, typename Shapes>
+void observed(OpObserver* observer, std::string_view op, const Work& work, const Shapes& shapes) {
+  if (observer != nullptr) observer->before(op);
+  work();
+  if (observer != nullptr) observer->after(op, shapes());
+}
+
+void check_same_shape(std::string_view op, Tensor a, Tensor b) {
+  VL2_CHECK(a.rows == b.rows && a.heads == b.heads && a.cols == b.cols, "[{}] shapes differ: {} and {}", op,
+            shape_of(a), shape_of(b));
+}
+
+void check_vector(std::string_view op, const Weight& w, int64_t size) {
+  VL2_CHECK(w && w.out == size && w.in == 1, "[{}] needs a vector of {}, has {}", op, size, shape_of(w));
+}
+
+void check_linear(std::string_view op, Tensor out, Tensor x, const Linear& w) {
+  VL2_CHECK(w.weight && w.weight.in == x.cols && w.weight.out == out.cols && out.rows == x.rows && x.heads == 1 &&
+                out.heads == 1,
+            "[{}] {} x {} -> {}", op, shape_of(x), shape_of(w.weight), shape_of(out));
+  if (w.bias) check_vector(op, w.bias, w.weight.out);
+}
+
+void check_mlp(std::string_view op, Tensor out, Tensor x, const GatedMlp& mlp) {
+  VL2_CHECK(mlp.gate.weight.in == x.cols && mlp.up.weight.in == x.cols && mlp.gate.weight.out == mlp.up.weight.out &&
+                mlp.down.weight.in == mlp.gate.weight.out && mlp.down.weight.out == out.cols,
+            "[{}] {} through gate {}, up {}, down {} -> {}", op, shape_of(x), shape_of(mlp.gate), shape_of(mlp.up),
+            shape_of(mlp.down), shape_of(out));
+}
+
+void check_rows(std::string_view op, std::span<const int32_t> rows, int64_t limit) {
+  for (int32_t row : rows) VL2_CHECK(row >= 0 && row < limit, "[{}] row {} of {}", op, row, limit);
+}
+
+void check_sequences(std::string_view op, std::span<const SequenceSlice> sequences, int64_t rows, KvLayer kv,
+                     int64_t width, Tensor probe) {
+  VL2_CHECK(kv.cache != nullptr && kv.layer >= 0 && kv.layer < kv.cache->num_layers(), "[{}] no such cache layer", op);
+  VL2_CHECK(kv.cache->width() == width, "[{}] cache rows hold {} values, need {}", op, kv.cache->width(), width);
+  int64_t next = 0;
+  for (const SequenceSlice& s : sequences) {
+    VL2_CHECK(s.begin == next && s.count > 0 && s.past >= 0, "[{}] sequences must cover the rows in order", op);
+    VL2_CHECK(static_cast<int64_t>(s.blocks.size()) * kv.cache->block_tokens() >= s.past + s.count,
+              "[{}] {} blocks cannot hold {} tokens", op, s.blocks.size(), s.past + s.count);
+    check_rows(op, s.blocks, kv.cache->num_blocks());
+    VL2_CHECK(probe.data == nullptr || probe.cols >= s.past + s.count, "[{}] probe too narrow", op);
+    next += s.count;
+  }
+  VL2_CHECK(next == rows, "[{}] sequences cover {} of {} rows", op, next, rows);
+}
+
+std::string sequences_shape(std::span<const SequenceSlice> sequences) {
+  std::string text;
+  for (const SequenceSlice& s : sequences) text += fmt::format("{}{}@{}", text.empty() ? "" : " ", s.count, s.past);
+  return text;
+}
+
+}  // namespace
+
+Weight Ops::pack(const TensorView& tensor, WeightUse use) {
+  const Shape& shape = tensor.shape;
+  VL2_CHECK(!shape.empty() && tensor.size() > 0, "[pack] empty tensor");
+  if (use == WeightUse::kVector) {
+    Weight weight = do_pack(tensor, use);
+    weight.out = tensor.size();
+    weight.in = 1;
+    return weight;
+  }
+  Weight weight = do_pack(tensor, use);
+  weight.out = shape[0];
+  weight.in = tensor.size() / shape[0];
+  return weight;
+}
+
+LatentWeights Ops::pack_latent(const TensorView& kv_b, int64_t heads, int64_t qk_nope, int64_t v) {
+  VL2_CHECK(kv_b.shape.size() == 2 && kv_b.shape[0] == heads * (qk_nope + v),
+            "[pack_latent] {} for {} heads of {} + {}", shape_string(kv_b.shape), heads, qk_nope, v);
+  LatentWeights weights = {do_pack_latent(kv_b, heads, qk_nope, v), heads, qk_nope, v, kv_b.shape[1]};
+  weights.weight.out = kv_b.shape[0];
+  weights.weight.in = kv_b.shape[1];
+  return weights;
+}
+
+void Ops::embed(Tensor out, const Weight& table, std::span<const int32_t> ids) {
+  VL2_CHECK(out.rows == static_cast<int64_t>(ids.size()) && out.cols == table.in, "[embed] {} ids from {} -> {}",
+            ids.size(), shape_of(table), shape_of(out));
+  for (int32_t id : ids)
+    if (id < 0 || id >= table.out)
+      fail(ErrorCode::kInvalidArgument, "token id {} is outside the model's vocabulary of {}", id, table.out);
+  observed(
+      observer_, "embed", [&] { do_embed(out, table, ids); }, [&] { return shape_of(out); });
+}
+
+void Ops::gather_rows(Tensor out, Tensor x, std::span<const int32_t> rows) {
+  VL2_CHECK(out.rows == static_cast<int64_t>(rows.size()) && out.cols == x.cols && x.heads == 1 && out.heads == 1);
+  check_rows("gather_rows", rows, x.rows);
+  observed(
+      observer_, "gather_rows", [&] { do_gather_rows(out, x, rows); },
+      [&] { return fmt::format("{} <- {}", shape_of(out), shape_of(x)); });
+}
+
+void Ops::scatter_rows(Tensor out, Tensor x, std::span<const int32_t> rows) {
+  VL2_CHECK(x.rows == static_cast<int64_t>(rows.size()) && out.cols == x.cols && x.heads == 1 && out.heads == 1);
+  check_rows("scatter_rows", rows, out.rows);
+  observed(
+      observer_, "scatter_rows", [&] { do_scatter_rows(out, x, rows); },
+      [&] { return fmt::format("{} -> {}", shape_of(x), shape_of(out)); });
+}
+
+void Ops::fill_row(Tensor out, int64_t row, const Weight& vector) {
+  VL2_CHECK(row >= 0 && row < out.rows);
+  check_vector("fill_row", vector, out.cols);
+  do_fill_row(out, row, vector);
+}
+
+void Ops::add_rows(Tensor x, const Weight& table) {
+  VL2_CHECK(table.in == x.cols && x.rows % table.out == 0, "[add_rows] {} onto {}", shape_of(table), shape_of(x));
+  observed(
+      observer_, "add_rows", [&] { do_add_rows(x, table); }, [&] { return shape_of(x); });
+}
+
+void Ops::add(Tensor x, Tensor y) {
+  check_same_shape("add", x, y);
+  observed(
+      observer_, "add", [&] { do_add(x, y); }, [&] { return shape_of(x); });
+}
+
+void Ops::rms_norm(Tensor out, Tensor x, const Weight& weight, float eps) {
+  check_same_shape("rms_norm", out, x);
+  check_vector("rms_norm", weight, x.cols);
+  observed(
+      observer_, "rms_norm", [&] { do_rms_norm(out, x, weight, eps); }, [&] { return shape_of(x); });
+}
+
+void Ops::layer_norm(Tensor out, Tensor x, const Weight& weight, const Weight& bias, float eps) {
+  check_same_shape("layer_norm", out, x);
+  check_vector("layer_norm", weight, x.cols);
+  check_vector("layer_norm", bias, x.cols);
+  observed(
+      observer_, "layer_norm", [&] { do_layer_norm(out, x, weight, bias, eps); }, [&] { return shape_of(x); });
+}
+
+void Ops::linear(Tensor out, Tensor x, const Linear& w) {
+  check_linear("linear", out, x, w);
+  observed(
+      observer_, "linear", [&] { do_linear(out, x, w); },
+      [&] { return fmt::format("{} x {}", shape_of(x), shape_of(w)); });
+}
+
+void Ops::gelu(Tensor x, GeluKind kind) {
+  observed(
+      observer_, kind == GeluKind::kTanh ? "gelu_tanh" : "gelu_erf", [&] { do_gelu(x, kind); },
+      [&] { return shape_of(x); });
+}
+
+void Ops::silu_mul(Tensor gate, Tensor up) {
+  check_same_shape("silu_mul", gate, up);
+  observed(
+      observer_, "silu_mul", [&] { do_silu_mul(gate, up); }, [&] { return shape_of(gate); });
+}
+
+void Ops::linear_gelu(Tensor out, Tensor x, const Linear& w, GeluKind kind) {
+  check_linear("linear_gelu", out, x, w);
+  observed(
+      observer_, kind == GeluKind::kTanh ? "linear_gelu_tanh" : "linear_gelu_erf",
+      [&] { do_linear_gelu(out, x, w, kind); }, [&] { return fmt::format("{} x {}", shape_of(x), shape_of(w)); });
+}
+
+void Ops::linear_add(Tensor residual, Tensor x, const Linear& w) {
+  check_linear("linear_add", residual, x, w);
+  observed(
+      observer_, "linear_add", [&] { do_linear_add(residual, x, w); },
+      [&] { return fmt::format("{} x {}", shape_of(x), shape_of(w)); });
+}
+
+void Ops::swiglu(Tensor out, Tensor x, const GatedMlp& mlp) {
+  check_mlp("swiglu", out, x, mlp);
+  VL2_CHECK(out.rows == x.rows);
+  observed(
+      observer_, "swiglu", [&] { do_swiglu(out, x, mlp); },
+      [&] { return fmt::format("{} through {}", shape_of(x), mlp.gate.weight.out); });
+}
+
+void Ops::rope(Tensor x, Tensor cos, Tensor sin, RopeLayout layout) {
+  VL2_CHECK(
+      x.cols % 2 == 0 && cos.cols * 2 == x.cols && sin.cols == cos.cols && cos.rows == x.rows && sin.rows == x.rows,
+      "[rope] {} with angles {}", shape_of(x), shape_of(cos));
+  observed(
+      observer_, layout == RopeLayout::kHalfSplit ? "rope_half_split" : "rope_interleaved",
+      [&] { do_rope(x, cos, sin, layout); }, [&] { return shape_of(x); });
+}
+
+void Ops::full_attention(Tensor out, Tensor qkv, int64_t heads, int64_t tokens_per_item) {
+  VL2_CHECK(heads > 0 && qkv.cols == 3 * out.cols && out.cols % heads == 0 && qkv.rows == out.rows &&
+                tokens_per_item > 0 && out.rows % tokens_per_item == 0,
+            "[full_attention] {} with {} heads -> {}", shape_of(qkv), heads, shape_of(out));
+  observed(
+      observer_, "full_attention", [&] { do_full_attention(out, qkv, heads, tokens_per_item); },
+      [&] { return fmt::format("{} heads {} items of {}", shape_of(qkv), heads, tokens_per_item); });
+}
+
+void Ops::cached_attention(Tensor out, Tensor q, Tensor k, Tensor v, KvLayer kv,
+                           std::span<const SequenceSlice> sequences, float scale, Tensor probe) {
+  VL2_CHECK(k.heads > 0 && q.heads % k.heads == 0 && k.cols == q.cols && k.rows == q.rows,
+            "[cached_attention] q {} k {}", shape_of(q), shape_of(k));
+  check_same_shape("cached_attention", k, v);
+  VL2_CHECK(out.rows == q.rows && out.cols == q.heads * q.cols);
+  check_sequences("cached_attention", sequences, q.rows, kv, 2 * k.heads * k.cols, probe);
+  observed(
+      observer_, "cached_attention", [&] { do_cached_attention(out, q, k, v, kv, sequences, scale, probe); },
+      [&] { return fmt::format("q {} kv {} {}", shape_of(q), shape_of(k), sequences_shape(sequences)); });
+}
+
+void Ops::latent_attention(Tensor out, Tensor q, Tensor c_kv, Tensor k_pe, const LatentWeights& w, KvLayer kv,
+                           std::span<const SequenceSlice> sequences, float scale, Tensor probe) {
+  VL2_CHECK(q.heads == w.num_heads && q.cols == w.qk_nope + k_pe.cols && c_kv.cols == w.rank && c_kv.rows == q.rows &&
+                k_pe.rows == q.rows && out.rows == q.rows && out.cols == w.num_heads * w.v,
+            "[latent_attention] q {} c_kv {} k_pe {} -> {}", shape_of(q), shape_of(c_kv), shape_of(k_pe),
+            shape_of(out));
+  check_sequences("latent_attention", sequences, q.rows, kv, w.rank + k_pe.cols, probe);
+  observed(
+      observer_, "latent_attention", [&] { do_latent_attention(out, q, c_kv, k_pe, w, kv, sequences, scale, probe); },
+      [&] { return fmt::format("q {} rank {} {}", shape_of(q), w.rank, sequences_shape(sequences)); });
+}
+
+Routing Ops::route(Tensor x, const Weight& gate, const Weight& bias, const RouterParams& p) {
+  const int64_t experts = gate.out;
+  VL2_CHECK(gate && gate.in == x.cols && p.top_k > 0 && p.top_k <= experts && p.num_groups > 0 &&
+                experts % p.num_groups == 0 && p.topk_groups > 0 && p.topk_groups <= p.num_groups,
+            "[route] {} x {} top {} groups {}", shape_of(x), shape_of(gate), p.top_k, p.num_groups);
+  if (bias) check_vector("route", bias, experts);
+  Routing routing;
+  routing.num_tokens = x.rows;
+  routing.num_experts = experts;
+  routing.top_k = p.top_k;
+  routing.expert = workspace_.array<int32_t>(x.rows * p.top_k);
+  routing.weight = workspace_.array<float>(x.rows * p.top_k);
+  routing.scores = workspace_.array<float>(x.rows * experts);
+  observed(
+      observer_, "route", [&] { do_route(routing, x, gate, bias, p); },
+      [&] { return fmt::format("{} x {} top {}", shape_of(x), shape_of(gate), p.top_k); });
+  return routing;
+}
+
+void Ops::routed_experts(Tensor out, Tensor x, const Routing& routing, const ExpertWeights& experts) {
+  check_same_shape("routed_experts", out, x);
+  VL2_CHECK(routing.num_tokens == x.rows && routing.num_experts == static_cast<int64_t>(experts.experts.size()));
+  check_mlp("routed_experts", out, x, experts.experts.front());
+  check_rows("routed_experts", routing.expert, routing.num_experts);
+  observed(
+      observer_, "routed_experts", [&] { do_routed_experts(out, x, routing, experts); },
+      [&] {
+        return fmt::format("{} top {} of {} through {}", shape_of(x), routing.top_k, routing.num_experts,
+                           experts.experts.front().gate.weight.out);
+      });
+}
+
+void Ops::pixel_shuffle(Tensor out, Tensor x, int64_t grid, int64_t ratio) {
+  const int64_t side = (grid + ratio - 1) / ratio;
+  VL2_CHECK(x.rows % (grid * grid) == 0 && out.rows == x.rows / (grid * grid) * side * side &&
+                out.cols == x.cols * ratio * ratio,
+            "[pixel_shuffle] {} grid {} ratio {} -> {}", shape_of(x), grid, ratio, shape_of(out));
+  observed(
+      observer_, "pixel_shuffle", [&] { do_pixel_shuffle(out, x, grid, ratio); },
+      [&] { return fmt::format("{} -> {}", shape_of(x), shape_of(out)); });
+}
+
+void Ops::extract_patches(Tensor out, std::span<const float> pixels, int64_t image_size, int64_t patch) {
+  const int64_t grid = image_size / patch;
+  VL2_CHECK(out.cols == 3 * patch * patch && out.rows % (grid * grid) == 0 &&
+                static_cast<int64_t>(pixels.size()) == out.rows / (grid * grid) * 3 * image_size * image_size,
+            "[extract_patches] {} pixels of {} -> {}", pixels.size(), image_size, shape_of(out));
+  observed(
+      observer_, "extract_patches", [&] { do_extract_patches(out, pixels, image_size, patch); },
+      [&] { return shape_of(out); });
+}
+
+void Ops::argmax(std::span<int32_t> out, Tensor logits) {
+  VL2_CHECK(static_cast<int64_t>(out.size()) == logits.rows && logits.cols > 0);
+  observed(
+      observer_, "argmax", [&] { do_argmax(out, logits); }, [&] { return shape_of(logits); });
+}
+
+// --- fused operations, as the plain ones say them ---
+
+void Ops::do_linear_gelu(Tensor out, Tensor x, const Linear& w, GeluKind kind) {
+  do_linear(out, x, w);
+  do_gelu(out, kind);
+}
+
+void Ops::do_linear_add(Tensor residual, Tensor x, const Linear& w) {
+  Workspace::Scope scope(workspace_);
+  Tensor y = workspace_.tensor(residual.rows, residual.cols);
+  do_linear(y, x, w);
+  do_add(residual, y);
+}
+
+void Ops::do_swiglu(Tensor out, Tensor x, const GatedMlp& mlp) {
+  Workspace::Scope scope(workspace_);
+  Tensor gate = workspace_.tensor(x.rows, mlp.gate.weight.out);
+  Tensor up = workspace_.tensor(x.rows, mlp.up.weight.out);
+  do_linear(gate, x, mlp.gate);
+  do_linear(up, x, mlp.up);
+  do_silu_mul(gate, up);
+  do_linear(out, gate, mlp.down);
+}
+
+}  // namespace vl2

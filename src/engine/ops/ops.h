@@ -1,0 +1,160 @@
+// The operations a model is made of. A backend implements them; the model is written once on top.
+//
+// Public functions check shapes and feed the observer; the private virtuals do the work. Fused operations have a
+// default body made of the plain ones, so a backend need not know them, and one test asserts that an override equals
+// its default. All activations are float32 views in this backend's Workspace. One thread drives an Ops; it spreads work
+// itself.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string_view>
+
+#include "core/base/tensor_view.h"
+#include "core/model_spec/model_config.h"
+#include "engine/ops/tensor.h"
+#include "engine/ops/weight.h"
+
+namespace vl2 {
+
+enum class GeluKind { kTanh, kErf };
+
+// kHalfSplit rotates (x[k], x[k + d/2]). kInterleaved rotates (x[2k], x[2k + 1]) and leaves the result in half-split
+// order, evens first (spec: model 6.5; golden quirk 11).
+enum class RopeLayout { kHalfSplit, kInterleaved };
+
+struct RouterParams {
+  TopkMethod topk_method = TopkMethod::kGreedy;
+  ScoringFunc scoring_func = ScoringFunc::kSoftmax;
+  int64_t top_k = 1;
+  int64_t num_groups = 1;
+  int64_t topk_groups = 1;
+  bool norm_topk_prob = false;
+  float routed_scaling_factor = 1.0f;
+};
+
+// Chosen experts of every token, sorted by expert number within a token, so that sums have one order.
+struct Routing {
+  int64_t num_tokens = 0;
+  int64_t num_experts = 0;
+  int64_t top_k = 0;
+  std::span<int32_t> expert;  // [num_tokens * top_k]
+  std::span<float> weight;    // [num_tokens * top_k], final: after normalisation and scaling
+  std::span<float> scores;    // [num_tokens * num_experts], softmax or sigmoid of the router's logits
+};
+
+struct ExpertWeights {
+  std::vector<GatedMlp> experts;
+};
+
+// Called after every operation; for timing and op traces.
+class OpObserver {
+ public:
+  virtual ~OpObserver() = default;
+  virtual void before(std::string_view op) { (void)op; }
+  // One line: the op and the shapes it worked on, e.g. "linear [421, 192] x [576, 192]".
+  virtual void after(std::string_view op, const std::string& shapes) = 0;
+};
+
+class Ops {
+ public:
+  virtual ~Ops() = default;
+  virtual std::string_view name() const = 0;  // "reference", "cpu"
+
+  Workspace& workspace() { return workspace_; }
+  void set_observer(OpObserver* observer) { observer_ = observer; }  // nullptr: none; must outlive its use
+
+  // --- weights and caches; `tensor` is read during the call only ---
+  Weight pack(const TensorView& tensor, WeightUse use);
+  // kv_b: [heads * (qk_nope + v), rank]
+  LatentWeights pack_latent(const TensorView& kv_b, int64_t heads, int64_t qk_nope, int64_t v);
+  virtual std::unique_ptr<KvCache> make_cache(int64_t layers, int64_t blocks, int64_t block_tokens, int64_t width) = 0;
+
+  // --- rows ---
+  void embed(Tensor out_TD, const Weight& table, std::span<const int32_t> ids);  // out[t] = table[ids[t]]
+  void gather_rows(Tensor out, Tensor x, std::span<const int32_t> rows);         // out[i] = x[rows[i]]
+  void scatter_rows(Tensor out, Tensor x, std::span<const int32_t> rows);        // out[rows[i]] = x[i]
+  void fill_row(Tensor out, int64_t row, const Weight& vector);                  // out[row] = vector
+  void add_rows(Tensor x, const Weight& table);                                  // x[t] += table[t % table.out]
+  void add(Tensor x, Tensor y);                                                  // x += y
+
+  // --- norms: statistics in float32, y = (x / rms) * w, and y = (x - mean) / std * w + b ---
+  void rms_norm(Tensor out, Tensor x, const Weight& weight, float eps);
+  void layer_norm(Tensor out, Tensor x, const Weight& weight, const Weight& bias, float eps);
+
+  // --- matrices: out[t] = W x[t] (+ b) ---
+  void linear(Tensor out, Tensor x, const Linear& w);
+  void gelu(Tensor x, GeluKind kind);
+  void silu_mul(Tensor gate, Tensor up);                                   // gate = silu(gate) * up
+  void linear_gelu(Tensor out, Tensor x, const Linear& w, GeluKind kind);  // fused
+  void linear_add(Tensor residual, Tensor x, const Linear& w);             // fused: residual += W x (+ b)
+  void swiglu(Tensor out, Tensor x, const GatedMlp& mlp);                  // fused
+
+  // --- attention ---
+  // x [T, H, R] in place; cos and sin [T, R / 2] for each row's position.
+  void rope(Tensor x_THR, Tensor cos_TR, Tensor sin_TR, RopeLayout layout);
+  // Non-causal attention inside items of tokens_per_item rows; qkv [T, 3 * H * K] as [q | k | v], out [T, H * K].
+  void full_attention(Tensor out_TD, Tensor qkv, int64_t heads, int64_t tokens_per_item);
+  // Causal attention over the cached keys and values of each sequence; k and v (after RoPE) are appended first.
+  // q [T, H, K], k and v [T, G, K], out [T, H * K]; head h reads key head h / (H / G). Cache width: 2 * G * K.
+  // probe (optional, for traces): receives every softmax, [T, H, longest past + count], zero beyond a row's own tokens.
+  void cached_attention(Tensor out, Tensor q_THK, Tensor k_TGK, Tensor v_TGK, KvLayer kv,
+                        std::span<const SequenceSlice> sequences, float scale, Tensor probe = {});
+  // Causal multi-head latent attention; c_kv [T, rank] (normalised) and k_pe [T, R] (after RoPE) are appended first.
+  // q [T, H, qk_nope + R], out [T, H * v]. Cache width: rank + R. Expanding keys and values or absorbing W_UK and W_UV
+  // is the backend's choice (spec: model 8).
+  void latent_attention(Tensor out, Tensor q_THK, Tensor c_kv, Tensor k_pe, const LatentWeights& w, KvLayer kv,
+                        std::span<const SequenceSlice> sequences, float scale, Tensor probe = {});
+
+  // --- mixture of experts ---
+  // gate [E, D]; bias [E] is used for the choice alone (kNoauxTc), empty otherwise. Spans are taken from the workspace.
+  Routing route(Tensor x_TD, const Weight& gate, const Weight& bias, const RouterParams& params);
+  void routed_experts(Tensor out_TD, Tensor x_TD, const Routing& routing, const ExpertWeights& experts);  // out = sum
+
+  // --- vision and output ---
+  // x [items * grid * grid, C] -> out [items * side * side, C * ratio^2], side = ceil(grid / ratio), zeros beyond the
+  // grid; channel-major features: c * ratio^2 + dy * ratio + dx (spec: model 4).
+  void pixel_shuffle(Tensor out, Tensor x, int64_t grid, int64_t ratio);
+  // pixels [items, 3, size, size] -> out [items * grid * grid, 3 * patch * patch]: each patch as the row its weights
+  // expect.
+  void extract_patches(Tensor out, std::span<const float> pixels, int64_t image_size, int64_t patch);
+  void argmax(std::span<int32_t> out, Tensor logits);  // first maximum of each row
+
+ protected:
+  // Fused operations; the default bodies are composed of the plain ones.
+  virtual void do_linear_gelu(Tensor out, Tensor x, const Linear& w, GeluKind kind);
+  virtual void do_linear_add(Tensor residual, Tensor x, const Linear& w);
+  virtual void do_swiglu(Tensor out, Tensor x, const GatedMlp& mlp);
+
+ private:
+  virtual Weight do_pack(const TensorView& tensor, WeightUse use) = 0;
+  virtual Weight do_pack_latent(const TensorView& kv_b, int64_t heads, int64_t qk_nope, int64_t v) = 0;
+  virtual void do_embed(Tensor out, const Weight& table, std::span<const int32_t> ids) = 0;
+  virtual void do_gather_rows(Tensor out, Tensor x, std::span<const int32_t> rows) = 0;
+  virtual void do_scatter_rows(Tensor out, Tensor x, std::span<const int32_t> rows) = 0;
+  virtual void do_fill_row(Tensor out, int64_t row, const Weight& vector) = 0;
+  virtual void do_add_rows(Tensor x, const Weight& table) = 0;
+  virtual void do_add(Tensor x, Tensor y) = 0;
+  virtual void do_rms_norm(Tensor out, Tensor x, const Weight& weight, float eps) = 0;
+  virtual void do_layer_norm(Tensor out, Tensor x, const Weight& weight, const Weight& bias, float eps) = 0;
+  virtual void do_linear(Tensor out, Tensor x, const Linear& w) = 0;
+  virtual void do_gelu(Tensor x, GeluKind kind) = 0;
+  virtual void do_silu_mul(Tensor gate, Tensor up) = 0;
+  virtual void do_rope(Tensor x, Tensor cos, Tensor sin, RopeLayout layout) = 0;
+  virtual void do_full_attention(Tensor out, Tensor qkv, int64_t heads, int64_t tokens_per_item) = 0;
+  virtual void do_cached_attention(Tensor out, Tensor q, Tensor k, Tensor v, KvLayer kv,
+                                   std::span<const SequenceSlice> sequences, float scale, Tensor probe) = 0;
+  virtual void do_latent_attention(Tensor out, Tensor q, Tensor c_kv, Tensor k_pe, const LatentWeights& w, KvLayer kv,
+                                   std::span<const SequenceSlice> sequences, float scale, Tensor probe) = 0;
+  virtual void do_route(Routing& routing, Tensor x, const Weight& gate, const Weight& bias, const RouterParams& p) = 0;
+  virtual void do_routed_experts(Tensor out, Tensor x, const Routing& routing, const ExpertWeights& experts) = 0;
+  virtual void do_pixel_shuffle(Tensor out, Tensor x, int64_t grid, int64_t ratio) = 0;
+  virtual void do_extract_patches(Tensor out, std::span<const float> pixels, int64_t image_size, int64_t patch) = 0;
+  virtual void do_argmax(std::span<int32_t> out, Tensor logits) = 0;
+
+  Workspace workspace_;
+  OpObserver* observer_ = nullptr;
+};
+
+}  // namespace vl2

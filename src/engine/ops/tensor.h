@@ -1,0 +1,91 @@
+// Activations: float32 views into a Workspace. A Tensor never owns memory and is free to copy.
+//
+// rows x heads x cols, the last dimension contiguous; plain matrices have heads == 1. Names in model code carry the
+// shape: T tokens, D hidden size, H heads, and so on.
+#pragma once
+
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "core/base/error.h"
+
+namespace vl2 {
+
+struct Tensor {
+  float* data = nullptr;
+  int64_t rows = 0;
+  int64_t heads = 1;
+  int64_t cols = 0;
+  int64_t row_stride = 0;   // in elements
+  int64_t head_stride = 0;  // in elements
+
+  float* row(int64_t r) const { return data + r * row_stride; }
+  float* at(int64_t r, int64_t head) const { return data + r * row_stride + head * head_stride; }
+  int64_t size() const { return rows * heads * cols; }
+  bool contiguous() const { return (heads == 1 || head_stride == cols) && (rows <= 1 || row_stride == heads * cols); }
+
+  // [T, H * D] seen as [T, H, D].
+  Tensor split_heads(int64_t num_heads) const {
+    VL2_CHECK(heads == 1 && cols % num_heads == 0, "{} columns do not split into {} heads", cols, num_heads);
+    return {data, rows, num_heads, cols / num_heads, row_stride, cols / num_heads};
+  }
+  // Columns [begin, begin + count) of every row and head.
+  Tensor columns(int64_t begin, int64_t count) const {
+    VL2_CHECK(begin >= 0 && count >= 0 && begin + count <= cols);
+    return {data + begin, rows, heads, count, row_stride, head_stride};
+  }
+  Tensor row_range(int64_t begin, int64_t count) const {
+    VL2_CHECK(begin >= 0 && count >= 0 && begin + count <= rows);
+    return {row(begin), count, heads, cols, row_stride, head_stride};
+  }
+};
+
+// Arena of activations. Memory taken inside a Scope is given back, for reuse, when the Scope ends; it returns to the
+// system only with the Workspace. One thread at a time.
+class Workspace {
+ public:
+  class Scope {
+   public:
+    explicit Scope(Workspace& workspace) : workspace_(workspace), chunk_(workspace.chunk_), used_(workspace.used_) {}
+    ~Scope() {
+      workspace_.chunk_ = chunk_;
+      workspace_.used_ = used_;
+    }
+    Scope(const Scope&) = delete;
+    Scope& operator=(const Scope&) = delete;
+
+   private:
+    Workspace& workspace_;
+    size_t chunk_;
+    size_t used_;
+  };
+
+  Tensor tensor(int64_t rows, int64_t cols) {
+    VL2_CHECK(rows >= 0 && cols >= 0);
+    return {
+        reinterpret_cast<float*>(bytes(static_cast<size_t>(rows * cols) * sizeof(float))), rows, 1, cols, cols, cols};
+  }
+  template <typename T>
+  std::span<T> array(int64_t count) {
+    return {reinterpret_cast<T*>(bytes(static_cast<size_t>(count) * sizeof(T))), static_cast<size_t>(count)};
+  }
+  std::byte* bytes(size_t count);  // uninitialised, 64-byte aligned
+  size_t capacity() const;         // bytes held
+
+ private:
+  struct Free {
+    void operator()(std::byte* p) const { std::free(p); }
+  };
+  struct Chunk {
+    std::unique_ptr<std::byte, Free> memory;
+    size_t size;
+  };
+  std::vector<Chunk> chunks_;
+  size_t chunk_ = 0;  // chunk in use
+  size_t used_ = 0;   // bytes used in it
+};
+
+}  // namespace vl2

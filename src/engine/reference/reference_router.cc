@@ -1,0 +1,75 @@
+// Routing, in double (spec: model 6.7; golden quirk 16).
+#include "engine/reference/reference_router.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+namespace vl2::reference {
+namespace {
+
+// The k largest, first index first on ties.
+std::vector<int32_t> largest(const std::vector<double>& values, int64_t k) {
+  std::vector<int32_t> order(values.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
+    return values[static_cast<size_t>(a)] > values[static_cast<size_t>(b)];
+  });
+  order.resize(static_cast<size_t>(k));
+  return order;
+}
+
+std::vector<double> score(const std::vector<double>& logits, ScoringFunc scoring) {
+  std::vector<double> scores(logits.size());
+  if (scoring == ScoringFunc::kSigmoid) {
+    std::transform(logits.begin(), logits.end(), scores.begin(), [](double x) { return 1.0 / (1.0 + std::exp(-x)); });
+    return scores;
+  }
+  const double max = *std::max_element(logits.begin(), logits.end());
+  double sum = 0;
+  for (size_t e = 0; e < logits.size(); ++e) sum += scores[e] = std::exp(logits[e] - max);
+  for (double& s : scores) s /= sum;
+  return scores;
+}
+
+// Choices outside the kept groups become 0, not minus infinity: with negative biased scores they can still win.
+void keep_groups(std::vector<double>& choice, const RouterParams& p) {
+  const size_t size = choice.size() / static_cast<size_t>(p.num_groups);
+  std::vector<double> group_score(static_cast<size_t>(p.num_groups));
+  for (size_t g = 0; g < group_score.size(); ++g) {
+    std::vector<double> members(choice.begin() + static_cast<int64_t>(g * size),
+                                choice.begin() + static_cast<int64_t>((g + 1) * size));
+    std::sort(members.rbegin(), members.rend());
+    group_score[g] = members[0];
+    if (p.topk_method == TopkMethod::kNoauxTc && members.size() > 1) group_score[g] += members[1];
+  }
+  std::vector<bool> kept(group_score.size(), false);
+  for (int32_t g : largest(group_score, p.topk_groups)) kept[static_cast<size_t>(g)] = true;
+  for (size_t e = 0; e < choice.size(); ++e)
+    if (!kept[e / size]) choice[e] = 0.0;
+}
+
+}  // namespace
+
+void route_row(const std::vector<double>& logits, const float* bias, const RouterParams& p, int32_t* expert,
+               float* weight, float* scores_out) {
+  const std::vector<double> scores = score(logits, p.scoring_func);
+  std::vector<double> choice = scores;
+  if (p.topk_method == TopkMethod::kNoauxTc && bias != nullptr)
+    for (size_t e = 0; e < choice.size(); ++e) choice[e] += static_cast<double>(bias[e]);
+  if (p.topk_method != TopkMethod::kGreedy) keep_groups(choice, p);
+
+  std::vector<int32_t> chosen = largest(choice, p.top_k);
+  std::sort(chosen.begin(), chosen.end());
+  double sum = 0;
+  for (int32_t e : chosen) sum += scores[static_cast<size_t>(e)];
+  const double divisor = p.top_k > 1 && p.norm_topk_prob ? sum + 1e-20 : 1.0;
+  for (size_t i = 0; i < chosen.size(); ++i) {
+    expert[i] = chosen[i];
+    weight[i] = static_cast<float>(scores[static_cast<size_t>(chosen[i])] / divisor *
+                                   static_cast<double>(p.routed_scaling_factor));
+  }
+  std::transform(scores.begin(), scores.end(), scores_out, [](double s) { return static_cast<float>(s); });
+}
+
+}  // namespace vl2::reference

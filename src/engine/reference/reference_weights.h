@@ -1,0 +1,46 @@
+// Weights and cache of the reference backend: plain float copies, one layout.
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "engine/ops/ops.h"
+
+namespace vl2::reference {
+
+class Matrix : public WeightStorage {
+ public:
+  Matrix(const TensorView& tensor, int64_t cols) : values_(to_floats(tensor)), cols_(cols) {}
+  int64_t num_bytes() const override { return static_cast<int64_t>(values_.size() * sizeof(float)); }
+  const float* row(int64_t r) const { return values_.data() + r * cols_; }
+
+ private:
+  std::vector<float> values_;
+  int64_t cols_;
+};
+
+inline const Matrix& matrix(const Weight& w) { return static_cast<const Matrix&>(*w.storage); }
+inline const float* vector(const Weight& w) { return matrix(w).row(0); }
+
+class FloatCache : public KvCache {
+ public:
+  FloatCache(int64_t layers, int64_t blocks, int64_t block_tokens, int64_t width)
+      : KvCache(layers, blocks, block_tokens, width),
+        values_(static_cast<size_t>(layers * blocks * block_tokens * width)) {}
+  int64_t num_bytes() const override { return static_cast<int64_t>(values_.size() * sizeof(float)); }
+  void read(int64_t layer, std::span<const int32_t> blocks, int64_t token, float* out) const override {
+    std::copy_n(values_.data() + offset(layer, blocks, token), width(), out);
+  }
+  float* row(int64_t layer, std::span<const int32_t> blocks, int64_t token) {
+    return values_.data() + offset(layer, blocks, token);
+  }
+
+ private:
+  int64_t offset(int64_t layer, std::span<const int32_t> blocks, int64_t token) const {
+    const int64_t block = blocks[static_cast<size_t>(token / block_tokens())];
+    return ((layer * num_blocks() + block) * block_tokens() + token % block_tokens()) * width();
+  }
+  std::vector<float> values_;
+};
+
+}  // namespace vl2::reference
