@@ -13,8 +13,11 @@
 
 namespace vl2 {
 
+// The model_name of the one vision tower we run: SigLIP SO400M's code, whatever its sizes.
+inline constexpr const char* kSiglipModelName = "siglip_so400m_patch14_384";
+
 struct VisionConfig {
-  std::string model_name = "siglip_so400m_patch14_384";
+  std::string model_name = kSiglipModelName;
   int64_t image_size = 384;
   int64_t patch_size = 14;
   int64_t width = 1152;
@@ -26,6 +29,8 @@ struct VisionConfig {
   int64_t num_patches() const { return grid() * grid(); }   // 729
   int64_t head_dim() const { return width / heads; }
   int64_t mlp_hidden() const { return static_cast<int64_t>(static_cast<double>(width) * mlp_ratio); }  // 4304
+
+  bool operator==(const VisionConfig&) const = default;
 };
 
 struct ProjectorConfig {
@@ -34,6 +39,10 @@ struct ProjectorConfig {
   int64_t depth = 2;
   int64_t mlp_ratio = 1;
   int64_t downsample_ratio = 2;
+
+  // Linear layers with a GELU between each two; the official code builds two even for depth 1.
+  int64_t num_linears() const { return depth < 2 ? 2 : depth; }
+  bool operator==(const ProjectorConfig&) const = default;
 };
 
 enum class TopkMethod { kGreedy, kGroupLimitedGreedy, kNoauxTc };
@@ -43,11 +52,13 @@ enum class RopeScalingType { kLinear, kDynamic, kYarn };
 struct RopeScaling {
   RopeScalingType type = RopeScalingType::kLinear;
   double factor = 1.0;
-  int64_t original_max_position_embeddings = 4096;  // yarn
+  int64_t original_max_position_embeddings = 4096;  // yarn only, as the three below
   double beta_fast = 32.0;
   double beta_slow = 1.0;
   double mscale = 1.0;
-  double mscale_all_dim = 0.0;
+  double mscale_all_dim = 0.0;  // MLA: scales the softmax for every type when not 0
+
+  bool operator==(const RopeScaling&) const = default;
 };
 
 struct LanguageConfig {
@@ -73,7 +84,7 @@ struct LanguageConfig {
   ScoringFunc scoring_func = ScoringFunc::kSoftmax;
   bool norm_topk_prob = false;
   double routed_scaling_factor = 1.0;
-  int64_t n_group = 1;
+  int64_t n_group = 1;  // both 1 with greedy, which knows no groups
   int64_t topk_group = 1;
   int64_t max_position_embeddings = 2048;
   double rope_theta = 10000.0;
@@ -91,6 +102,7 @@ struct LanguageConfig {
   int64_t qk_head_dim() const {
     return use_mla ? qk_nope_head_dim + qk_rope_head_dim : hidden_size / num_attention_heads;
   }
+  bool operator==(const LanguageConfig&) const = default;
 };
 
 struct ModelConfig {
@@ -106,17 +118,26 @@ struct ModelConfig {
   int64_t tokens_per_side() const {
     return (vision.grid() + projector.downsample_ratio - 1) / projector.downsample_ratio;
   }
+  bool operator==(const ModelConfig&) const = default;
 };
 
 // The 23 grids of the releases: every (m, n) with m * n <= 9 times tile_size, in the published order.
 std::vector<std::pair<int64_t, int64_t>> default_candidate_resolutions(int64_t tile_size = 384);
 
-// `where` names the file in errors. kCorrupt: not JSON, wrong types, impossible sizes. kUnsupported: another architecture or
-// a value we do not run (unknown vision tower, tile_tag "1D", ...); the message says which key and what is accepted.
+// `where` names the file in errors. kCorrupt: not JSON, wrong types, impossible sizes. kUnsupported: another
+// architecture or a value we do not run (unknown vision tower, tile_tag "1D", ...); the message says which key and what
+// is accepted.
 ModelConfig parse_model_config(std::string_view json, const std::string& where);
 ModelConfig load_model_config(const std::filesystem::path& file);
 
-// The published shapes under the names people know ("tiny", "small", "base"); kInvalidArgument for another name.
+// Of a config somebody built or changed in memory: what parse_model_config checks on a file's.
+void validate_model_config(const ModelConfig& config, const std::string& where);
+
+// config.json's text; parse_model_config gives the same config back.
+std::string model_config_json(const ModelConfig& config);
+
+// The published shapes under the names people know ("tiny", "small", "base"), and twins of a few hundred kilobytes with
+// the same switches for tests ("test-tiny", "test-small", "test-base"); kInvalidArgument for another name.
 ModelConfig preset_config(std::string_view name);
 
 }  // namespace vl2
