@@ -1,0 +1,36 @@
+// The one place that names backends. Everything above speaks to Ops.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/ops/ops.h"
+
+namespace vl2 {
+
+// Type of the matrix products. kAuto: the fastest one this machine has that keeps bf16 weights exact.
+enum class Compute { kAuto, kF32, kBF16 };
+
+struct BackendOptions {
+  Compute compute = Compute::kAuto;
+  int threads = 0;  // 0: every core this process may use
+};
+
+// Bytes a backend keeps per stored value, for planning memory before anything is allocated.
+struct BackendFootprint {
+  double matrix = 4;  // multiplied weights
+  double lookup = 4;  // embedding tables
+  double vector = 4;  // norms, biases, routers
+  double cache = 4;   // keys, values, latents
+};
+
+// Names that make_ops accepts, best first. "auto" stands for the first.
+std::vector<std::string_view> backend_names();
+// kInvalidArgument for an unknown name, listing the known ones.
+std::unique_ptr<Ops> make_ops(std::string_view name, const BackendOptions& options);
+BackendFootprint backend_footprint(std::string_view name, const BackendOptions& options);
+
+}  // namespace vl2

@@ -1,0 +1,75 @@
+// The engine: one model, many requests at a time. The public face of src/engine.
+//
+//   auto engine = Engine::open("models/nano");
+//   Request request;
+//   request.prompt = ...;                       // core/processor
+//   auto stream = engine->submit(std::move(request));
+//   while (auto token = stream->next()) std::cout << token->text;
+//
+// Owns model, cache, tokenizer and the one thread that drives them. Every public function may be called from any
+// thread. The destructor cancels what is unfinished and joins.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "core/model_spec/model_config.h"
+#include "engine/backends.h"
+#include "engine/runtime/engine_stats.h"
+#include "engine/runtime/request.h"
+#include "engine/runtime/token_stream.h"
+
+namespace vl2 {
+
+class Tokenizer;
+class Processor;
+class WeightSource;
+
+struct EngineOptions {
+  std::string backend = "auto";  // backend_names(), or the best of them
+  BackendOptions compute;
+  // Longest prompt plus answer. 0: the model's max_position_embeddings; more is allowed, at your own risk.
+  int64_t max_context = 0;
+  // Tokens of all running requests together that the cache has room for. 0: max_context.
+  int64_t max_cached_tokens = 0;
+  int64_t prefill_chunk = 512;  // prompt tokens per step; 0: a prompt is taken whole
+  int64_t max_sequences = 64;   // requests running at a time; the others wait
+  int64_t memory_limit = 0;     // bytes; 0: what the machine and its control group have free
+  ProgressCallback progress;    // optional: kLoad of the engine
+  EngineObserver* observer = nullptr;
+  OpObserver* op_observer = nullptr;  // called for every operation, on the engine's thread; must outlive the engine
+};
+
+class Engine {
+ public:
+  // A model folder in the Hugging Face layout. Errors: kNotFound, kCorrupt, kUnsupported from its files; kOutOfMemory,
+  // before anything is loaded, with the numbers; kInvalidArgument for the options.
+  static std::unique_ptr<Engine> open(const std::filesystem::path& folder, EngineOptions options = {});
+  // A model without a folder, e.g. of random weights for benchmarks. Without a tokenizer events carry no text.
+  static std::unique_ptr<Engine> create(const ModelConfig& config, WeightSource& source,
+                                        std::shared_ptr<const Tokenizer> tokenizer, EngineOptions options = {});
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  // Returns at once. kInvalidArgument: the request can never run here (too long for the context or the cache, pictures
+  // that do not match their placeholders, unusable sampling); the message has the numbers.
+  std::shared_ptr<TokenStream> submit(Request request);
+
+  const ModelConfig& config() const;
+  const Tokenizer& tokenizer() const;  // kNotFound without one
+  const Processor& processor() const;  // kNotFound without a folder
+  std::string backend() const;         // the one "auto" became
+  int64_t max_context() const;
+  const MemoryReport& memory() const;
+  EngineStats stats() const;
+
+ private:
+  class Impl;
+  explicit Engine(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace vl2

@@ -1,0 +1,56 @@
+// What an engine is doing and has done; for --timings, metrics and benchmarks.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "engine/runtime/request.h"
+
+namespace vl2 {
+
+// A snapshot; counters run since the engine was opened.
+struct EngineStats {
+  int64_t waiting = 0;  // requests
+  int64_t running = 0;
+  int64_t finished = 0;
+  int64_t cache_blocks_used = 0;
+  int64_t cache_blocks_total = 0;
+  int64_t steps = 0;
+  int64_t tiles = 0;
+  int64_t prompt_tokens = 0;
+  int64_t generated_tokens = 0;
+  double vision_ms = 0;
+  double forward_ms = 0;  // steps through the decoder
+  double sample_ms = 0;
+};
+
+// One turn of the engine's loop.
+struct StepReport {
+  int64_t decode_tokens = 0;   // sequences that got one more token
+  int64_t prefill_tokens = 0;  // rows of the prefill chunk
+  int64_t tiles = 0;           // encoded before the step
+  double vision_ms = 0;
+  double forward_ms = 0;
+  double sample_ms = 0;
+};
+
+// Called on the engine's thread: return quickly, do not throw. Must outlive the engine.
+class EngineObserver {
+ public:
+  virtual ~EngineObserver() = default;
+  virtual void on_step(const StepReport& report) { (void)report; }
+  virtual void on_finish(const Answer& answer) { (void)answer; }
+};
+
+// Bytes an engine holds, by what for; made before anything is allocated.
+struct MemoryReport {
+  int64_t weights = 0;
+  int64_t cache = 0;
+  int64_t activations = 0;  // estimate of the largest step
+  int64_t available = 0;    // when the engine was opened
+  int64_t cached_tokens = 0;
+  int64_t total() const { return weights + cache + activations; }
+};
+
+}  // namespace vl2

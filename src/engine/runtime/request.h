@@ -1,0 +1,82 @@
+// What goes into the engine and what comes out of it. Plain data.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/base/error.h"
+#include "core/processor/multimodal_prompt.h"
+#include "engine/runtime/sampler.h"
+
+namespace vl2 {
+
+// kLoad counts tensors, kVision tiles, kPrefill prompt tokens.
+enum class Stage { kLoad, kVision, kPrefill };
+// kLoad is reported by the thread that opens the engine, the others by the engine's thread: return quickly, do not
+// throw.
+using ProgressCallback = std::function<void(Stage stage, int64_t done, int64_t total)>;
+
+struct Request {
+  MultimodalPrompt prompt;
+  SamplingParams sampling;
+  int64_t max_new_tokens = 512;   // fewer when the context ends first
+  std::vector<std::string> stop;  // the answer ends before the first of these; needs a tokenizer
+  bool ignore_eos = false;        // go on until max_new_tokens; for benchmarks
+  int top_logprobs = 0;           // alternatives reported with every token, at most 20
+  ProgressCallback progress;      // optional: kVision and kPrefill of this request
+};
+
+struct TokenLogprob {
+  int32_t id = 0;
+  float logprob = 0;
+};
+
+struct TokenEvent {
+  int32_t id = 0;
+  // Whole characters that became certain with this token. Empty while a character is incomplete or a stop string could
+  // still come; the text of all events together is the answer.
+  std::string text;
+  float logprob = 0;  // of this token among all, before temperature and penalties
+  std::vector<TokenLogprob> top;
+};
+
+enum class FinishReason {
+  kStop,        // the model ended its answer
+  kLength,      // max_new_tokens, or the context is full
+  kStopString,  // one of Request::stop; it is not part of the text
+  kCancelled,
+  kError,
+};
+const char* finish_reason_name(FinishReason reason);  // "stop", "length", "stop_string", "cancelled", "error"
+
+struct Usage {
+  int64_t prompt_tokens = 0;  // with vision tokens
+  int64_t vision_tokens = 0;
+  int64_t tiles = 0;
+  int64_t completion_tokens = 0;  // with the end-of-sentence token
+};
+
+// Wall-clock milliseconds. The stages follow each other: their sum is the time from submit to finish.
+struct Timings {
+  double queue_ms = 0;    // submit until admitted
+  double vision_ms = 0;   // until the last picture is encoded
+  double prefill_ms = 0;  // until the first token
+  double decode_ms = 0;   // from the first token to the last
+  double total_ms() const { return queue_ms + vision_ms + prefill_ms + decode_ms; }
+  double first_token_ms() const { return queue_ms + vision_ms + prefill_ms; }
+};
+
+struct Answer {
+  FinishReason finish = FinishReason::kError;
+  std::vector<int32_t> ids;  // every sampled token, the end-of-sentence token included
+  std::string text;
+  std::optional<std::string> stop_string;  // the one that ended it
+  std::optional<Error> error;              // kError
+  Usage usage;
+  Timings timings;
+};
+
+}  // namespace vl2
