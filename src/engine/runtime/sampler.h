@@ -1,0 +1,74 @@
+// Chooses the next token from a row of logits.
+//
+// Order, as transformers 4.38 has it: repetition penalty, n-gram ban, temperature, top-k, top-p, min-p, then one draw.
+// Temperature 0 takes the largest (the first of equals) after penalty and ban. One sampler per sequence, one thread at
+// a time; what it draws depends on its seed, its history and the logits alone, never on other sequences.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "core/base/random.h"
+
+namespace vl2 {
+
+struct SamplingParams {
+  double temperature = 0.0;          // 0: greedy
+  int64_t top_k = 0;                 // keep the k most likely and what equals the last of them; 0: off
+  double top_p = 1.0;                // keep the smallest set of most likely tokens that holds this probability; 1: off
+  double min_p = 0.0;                // keep what is at least this likely relative to the most likely; 0: off
+  double repetition_penalty = 1.0;   // of every id in prompt or answer, placeholders too, once however often; 1: off
+  int64_t no_repeat_ngram_size = 0;  // no sequence of this many ids twice in prompt and answer; 0: off
+  uint64_t seed = 0;
+};
+
+// kInvalidArgument, naming the parameter and its range.
+void validate_sampling(const SamplingParams& params);
+
+class Sampler {
+ public:
+  // Rows have vocab_size logits; only the first num_ids (the tokenizer's ids: vocabularies are padded) can be chosen.
+  // kInvalidArgument: unusable params, or prompt ids outside of the vocabulary.
+  Sampler(const SamplingParams& params, int64_t vocab_size, int64_t num_ids, std::span<const int32_t> prompt);
+
+  // Chooses an id and takes it into the history. A logit of -inf is a token that cannot be chosen; kCorrupt: NaN or
+  // +inf logits; kInvalidArgument: nothing is left to choose.
+  int32_t sample(std::span<const float> logits);
+
+  // Takes an id that was chosen elsewhere into the history.
+  void push(int32_t id);
+
+  // What sample() would draw from, [vocab_size], sum 1; greedy: all of it on one id.
+  std::vector<double> probabilities(std::span<const float> logits) const;
+
+  const std::vector<int32_t>& history() const { return history_; }
+
+ private:
+  struct Candidate {
+    int32_t id;
+    double score;   // logit after penalty and temperature, minus the largest one
+    double weight;  // exp(score)
+  };
+
+  void check_logits(std::span<const float> logits) const;
+  double penalised(int32_t id, double logit) const;
+  int32_t argmax(std::span<const float> logits, const std::vector<int32_t>& banned) const;
+  std::vector<int32_t> banned_ids() const;  // sorted
+  std::vector<Candidate> candidates(std::span<const float> logits) const;
+
+  SamplingParams params_;
+  int64_t vocab_size_;
+  int64_t num_ids_;
+  Random random_;
+  std::vector<int32_t> history_;
+  std::vector<uint8_t> seen_;  // [vocab_size]
+};
+
+// Of the unchanged distribution, before temperature, penalty and bans: ln of the sum of exp(logit), so that
+// ln p(id) = logits[id] - log_sum_exp(logits). kCorrupt for NaN or +inf logits.
+double log_sum_exp(std::span<const float> logits);
+// The ids of the n largest logits, largest first, the lower id first among equals.
+std::vector<int32_t> largest_ids(std::span<const float> logits, int64_t n);
+
+}  // namespace vl2
