@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "engine/reference/reference_attention.h"
-#include "engine/reference/reference_router.h"
+#include "engine/ops/router.h"
 #include "engine/reference/reference_weights.h"
 
 namespace vl2 {
@@ -167,7 +167,7 @@ class ReferenceOps : public Ops {
           sum += static_cast<double>(x.row(t)[d]) * static_cast<double>(matrix(gate).row(e)[d]);
         logits[static_cast<size_t>(e)] = sum;
       }
-      reference::route_row(logits, bias ? vector(bias) : nullptr, p, &routing.expert[static_cast<size_t>(t * p.top_k)],
+      route_row(logits, bias ? vector(bias) : nullptr, p, &routing.expert[static_cast<size_t>(t * p.top_k)],
                            &routing.weight[static_cast<size_t>(t * p.top_k)],
                            &routing.scores[static_cast<size_t>(t * routing.num_experts)]);
     }

@@ -1,11 +1,11 @@
 // Routing, in double (spec: model 6.7; golden quirk 16).
-#include "engine/reference/reference_router.h"
+#include "engine/ops/router.h"
 
 #include <algorithm>
 #include <cmath>
 #include <numeric>
 
-namespace vl2::reference {
+namespace vl2 {
 namespace {
 
 // The k largest, first index first on ties.
@@ -72,4 +72,4 @@ void route_row(const std::vector<double>& logits, const float* bias, const Route
   std::transform(scores.begin(), scores.end(), scores_out, [](double s) { return static_cast<float>(s); });
 }
 
-}  // namespace vl2::reference
+}  // namespace vl2

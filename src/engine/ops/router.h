@@ -1,14 +1,14 @@
-// One token's choice of experts.
+// One token's choice of experts: one definition for every backend, so that near-ties fall the same way.
 #pragma once
 
 #include <vector>
 
 #include "engine/ops/ops.h"
 
-namespace vl2::reference {
+namespace vl2 {
 
 // logits [E]; bias [E] or nullptr; writes expert [top_k] sorted by number, weight [top_k] aligned, scores [E].
 void route_row(const std::vector<double>& logits, const float* bias, const RouterParams& params, int32_t* expert,
                float* weight, float* scores);
 
-}  // namespace vl2::reference
+}  // namespace vl2

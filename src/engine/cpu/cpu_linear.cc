@@ -1,0 +1,113 @@
+// Matrix products over the pool: rows are packed once, then blocks of rows x panels are dealt out.
+#include <algorithm>
+
+#include "engine/cpu/cpu_context.h"
+
+namespace vl2::cpu {
+namespace {
+
+// Packed rows that pass over a panel should stay in the second-level cache.
+constexpr int64_t kRowBlockBytes = 768 << 10;
+
+int64_t row_block(const GemmKernel& kernel, int64_t rows, int64_t k) {
+  const int64_t bytes_per_group = kernel.packed_a_bytes(kernel.row_group, k);
+  const int64_t groups = std::max<int64_t>(kRowBlockBytes / std::max<int64_t>(bytes_per_group, 1), 4);
+  const int64_t limit = groups * kernel.row_group;
+  if (rows <= limit) return rows;
+  // Blocks of equal size rather than a short last one.
+  const int64_t blocks = (rows + limit - 1) / limit;
+  return round_up((rows + blocks - 1) / blocks, kernel.row_group);
+}
+
+}  // namespace
+
+PackedRows pack_activations(const CpuContext& context, const GemmKernel& kernel, Tensor x, const int32_t* index,
+                            int64_t rows) {
+  PackedRows packed{context.workspace.bytes(static_cast<size_t>(kernel.packed_a_bytes(rows, x.cols))), rows, x.cols};
+  auto* out = const_cast<std::byte*>(packed.data);
+  const int64_t group = kernel.row_group, groups = (rows + group - 1) / group;
+  const int64_t group_bytes = kernel.packed_a_bytes(group, x.cols);
+  const auto pack = [&](int64_t begin, int64_t end) {
+    const int64_t first = begin * group, count = std::min(end * group, rows) - first;
+    const float* source = index != nullptr ? x.data : x.row(first);
+    kernel.pack_a(source, x.row_stride, index != nullptr ? index + first : nullptr, count, x.cols,
+                  out + begin * group_bytes);
+  };
+  if (rows * x.cols < 16384) {
+    pack(0, groups);  // less work than waking the pool
+  } else {
+    context.for_ranges(groups, 1, [&](int64_t begin, int64_t end, int) { pack(begin, end); });
+  }
+  return packed;
+}
+
+void linear(const CpuContext& context, Tensor out, Tensor x, const PackedMatrix& w, const float* bias,
+            Epilogue epilogue) {
+  if (x.rows == 0) return;
+  const GemmKernel& kernel = context.gemm(w.format);
+  Workspace::Scope scope(context.workspace);
+  const PackedRows a = pack_activations(context, kernel, x, nullptr, x.rows);
+  const int64_t block = row_block(kernel, x.rows, x.cols), blocks = (x.rows + block - 1) / block;
+  const std::vector<float*> scratch = thread_scratch(context, gemm_scratch_floats(block));
+  // Enough pieces to even out the threads, each of a few panels at least.
+  const int64_t panels = num_panels(w.n), threads = context.pool.num_threads();
+  const int64_t pieces = std::clamp<int64_t>(panels / 4, 1, blocks >= 4 * threads ? threads : 4 * threads);
+  const int64_t share = threads == 1 ? panels : round_up((panels + pieces - 1) / pieces, 4);
+  const int64_t shares = (panels + share - 1) / share;
+  context.pool.parallel_for(blocks * shares, [&](int64_t task, int thread) {
+    const int64_t row = task / shares * block, panel = task % shares * share;
+    const int64_t rows = std::min(block, x.rows - row), count = std::min(share, panels - panel);
+    kernel.run({a.data + kernel.packed_a_bytes(row, x.cols), rows, w.panel(panel), count, w.k,
+                out.row(row) + panel * kPanel, out.row_stride,
+                w.n - panel * kPanel < count * kPanel ? w.n - panel * kPanel : count * kPanel,
+                bias != nullptr ? bias + panel * kPanel : nullptr, epilogue, scratch[static_cast<size_t>(thread)]});
+  });
+}
+
+void swiglu(const CpuContext& context, Tensor out, Tensor x, const GatedMlp& mlp) {
+  if (x.rows == 0) return;
+  const PackedMatrix& gate = packed(mlp.gate.weight);
+  const PackedMatrix& up = packed(mlp.up.weight);
+  const GemmKernel& kernel = context.gemm(gate.format);
+  Workspace::Scope scope(context.workspace);
+  Tensor hidden = context.workspace.tensor(x.rows, gate.n);
+  {
+    Workspace::Scope inner(context.workspace);
+    Tensor other = context.workspace.tensor(x.rows, gate.n);
+    const PackedRows a = pack_activations(context, kernel, x, nullptr, x.rows);
+    const int64_t block = row_block(kernel, x.rows, x.cols), blocks = (x.rows + block - 1) / block;
+    const std::vector<float*> scratch = thread_scratch(context, gemm_scratch_floats(block));
+    const int64_t panels = num_panels(gate.n), threads = context.pool.num_threads();
+    const int64_t share = std::max<int64_t>(round_up((panels + 4 * threads - 1) / (4 * threads), 4), 4);
+    const int64_t shares = (panels + share - 1) / share;
+    context.pool.parallel_for(blocks * shares, [&](int64_t task, int thread) {
+      const int64_t row = task / shares * block, panel = task % shares * share, column = panel * kPanel;
+      const int64_t rows = std::min(block, x.rows - row), count = std::min(share, panels - panel);
+      const int64_t columns = std::min(count * kPanel, gate.n - column);
+      GemmTask product{a.data + kernel.packed_a_bytes(row, x.cols),
+                       rows,
+                       gate.panel(panel),
+                       count,
+                       gate.k,
+                       hidden.row(row) + column,
+                       hidden.row_stride,
+                       columns,
+                       nullptr,
+                       Epilogue::kStore,
+                       scratch[static_cast<size_t>(thread)]};
+      const float* gate_bias = vector(mlp.gate.bias);
+      const float* up_bias = vector(mlp.up.bias);
+      product.bias = gate_bias != nullptr ? gate_bias + column : nullptr;
+      kernel.run(product);
+      product.b = up.panel(panel);
+      product.c = other.row(row) + column;
+      product.bias = up_bias != nullptr ? up_bias + column : nullptr;
+      kernel.run(product);
+      for (int64_t r = row; r < row + rows; ++r)
+        context.kernels.silu_mul_row(hidden.row(r) + column, other.row(r) + column, columns);
+    });
+  }
+  linear(context, out, hidden, packed(mlp.down.weight), vector(mlp.down.bias), Epilogue::kStore);
+}
+
+}  // namespace vl2::cpu

@@ -1,0 +1,282 @@
+#include "engine/cpu/cpu_ops.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "engine/cpu/cpu_cache.h"
+#include "engine/cpu/cpu_context.h"
+#include "engine/ops/router.h"
+
+namespace vl2 {
+namespace {
+
+using cpu::CpuContext;
+using cpu::FloatVector;
+using cpu::Format;
+using cpu::LookupTable;
+using cpu::packed;
+using cpu::PackedMatrix;
+using cpu::vector;
+
+const cpu::KernelTable& kernel_table(Isa isa) {
+  switch (isa) {
+    case Isa::kScalar:
+      return cpu::scalar_kernels();
+    case Isa::kAvx2:
+      return cpu::avx2_kernels();
+    case Isa::kAvx512:
+      return cpu::avx512_kernels();
+    case Isa::kAvx512Bf16:
+      return cpu::avx512bf16_kernels();
+    case Isa::kAmx:
+      return cpu::amx_kernels();
+  }
+  fail(ErrorCode::kInternal, "no kernels for this instruction set");
+}
+
+class CpuOps : public Ops {
+ public:
+  explicit CpuOps(const CpuOptions& options)
+      : isa_(options.isa.value_or(choose_isa())),
+        compute_(options.compute),
+        pool_(options.threads > 0 ? options.threads : ThreadPool::default_num_threads()),
+        context_{kernel_table(isa_), pool_, workspace(), options.compute == Compute::kBF16} {}
+
+  std::string_view name() const override { return "cpu"; }
+
+  std::unique_ptr<KvCache> make_cache(int64_t layers, int64_t blocks, int64_t block_tokens, int64_t width) override {
+    return std::make_unique<cpu::CpuCache>(context_.bf16_compute, layers, blocks, block_tokens, width);
+  }
+
+ private:
+  Weight do_pack(const TensorView& tensor, WeightUse use) override {
+    if (use == WeightUse::kVector) return {std::make_shared<FloatVector>(tensor)};
+    if (use == WeightUse::kLookup) return {std::make_shared<LookupTable>(tensor, slabs_, pool_)};
+    const int64_t n = tensor.shape[0], k = tensor.size() / n;
+    // Auto: the first matrix decides for the model. A router is float32 whatever is stored.
+    if (use == WeightUse::kLinear && compute_ == Compute::kAuto) {
+      compute_ = tensor.dtype == DType::kBF16 && isa_ == Isa::kAmx ? Compute::kBF16 : Compute::kF32;
+      context_.bf16_compute = compute_ == Compute::kBF16;
+    }
+    const bool narrow = use == WeightUse::kLinear && (tensor.dtype == DType::kBF16 || context_.bf16_compute);
+    auto matrix = std::make_shared<PackedMatrix>(narrow ? Format::kBf16 : Format::kF32, n, k, slabs_);
+    pack_into(*matrix, tensor);
+    return {matrix};
+  }
+
+  void pack_into(PackedMatrix& matrix, const TensorView& tensor) {
+    if (matrix.format == Format::kBf16 && tensor.dtype == DType::kBF16) {
+      pack_bf16(matrix, tensor.as<BF16>(), pool_);
+    } else {
+      pack_rows(
+          matrix, [&](int64_t row, float* out) { to_floats(tensor, row * matrix.k, matrix.k, out); }, pool_);
+    }
+  }
+
+  Weight do_pack_latent(const TensorView& kv_b, int64_t heads, int64_t qk_nope, int64_t v) override {
+    const int64_t rank = kv_b.shape[1], per_head = qk_nope + v;
+    const Format format = kv_b.dtype == DType::kBF16 || context_.bf16_compute ? Format::kBf16 : Format::kF32;
+    auto storage = std::make_shared<cpu::LatentStorage>();
+    for (int64_t h = 0; h < heads; ++h) {
+      const auto row = [&](int64_t first) {
+        return [&, first](int64_t r, float* out) { to_floats(kv_b, (h * per_head + first + r) * rank, rank, out); };
+      };
+      storage->uk.push_back(std::make_unique<PackedMatrix>(format, qk_nope, rank, slabs_));
+      pack_rows(*storage->uk.back(), row(0), pool_);
+      storage->uv.push_back(std::make_unique<PackedMatrix>(format, v, rank, slabs_));
+      pack_rows(*storage->uv.back(), row(qk_nope), pool_);
+      std::vector<float> uk(static_cast<size_t>(qk_nope * rank));
+      to_floats(kv_b, h * per_head * rank, qk_nope * rank, uk.data());
+      storage->uk_transposed.push_back(std::make_unique<PackedMatrix>(format, rank, qk_nope, slabs_));
+      pack_rows(
+          *storage->uk_transposed.back(),
+          [&](int64_t r, float* out) {
+            for (int64_t d = 0; d < qk_nope; ++d) out[d] = uk[static_cast<size_t>(d * rank + r)];
+          },
+          pool_);
+    }
+    return {storage};
+  }
+
+  void do_embed(Tensor out, const Weight& table, std::span<const int32_t> ids) override {
+    const TensorView& view = static_cast<const LookupTable&>(*table.storage).view;
+    each_row(out.rows, out.cols,
+             [&](int64_t t) { to_floats(view, ids[static_cast<size_t>(t)] * out.cols, out.cols, out.row(t)); });
+  }
+
+  void do_gather_rows(Tensor out, Tensor x, std::span<const int32_t> rows) override {
+    each_row(out.rows, x.cols,
+             [&](int64_t i) { std::copy_n(x.row(rows[static_cast<size_t>(i)]), x.cols, out.row(i)); });
+  }
+
+  void do_scatter_rows(Tensor out, Tensor x, std::span<const int32_t> rows) override {
+    each_row(x.rows, x.cols, [&](int64_t i) { std::copy_n(x.row(i), x.cols, out.row(rows[static_cast<size_t>(i)])); });
+  }
+
+  void do_fill_row(Tensor out, int64_t row, const Weight& value) override {
+    std::copy_n(vector(value), out.cols, out.row(row));
+  }
+
+  void do_add_rows(Tensor x, const Weight& table) override {
+    const TensorView& view = static_cast<const LookupTable&>(*table.storage).view;
+    std::vector<float> rows = to_floats(view);
+    each_row(x.rows, x.cols,
+             [&](int64_t t) { context_.kernels.add_row(x.row(t), rows.data() + t % table.out * x.cols, x.cols); });
+  }
+
+  void do_add(Tensor x, Tensor y) override {
+    each_row(x.rows, x.heads * x.cols, [&](int64_t t) {
+      for (int64_t h = 0; h < x.heads; ++h) context_.kernels.add_row(x.at(t, h), y.at(t, h), x.cols);
+    });
+  }
+
+  void do_rms_norm(Tensor out, Tensor x, const Weight& weight, float eps) override {
+    each_row(x.rows, x.heads * x.cols, [&](int64_t t) {
+      for (int64_t h = 0; h < x.heads; ++h)
+        context_.kernels.rms_norm_row(out.at(t, h), x.at(t, h), vector(weight), x.cols, eps);
+    });
+  }
+
+  void do_layer_norm(Tensor out, Tensor x, const Weight& weight, const Weight& bias, float eps) override {
+    each_row(x.rows, x.cols, [&](int64_t t) {
+      context_.kernels.layer_norm_row(out.row(t), x.row(t), vector(weight), vector(bias), x.cols, eps);
+    });
+  }
+
+  void do_linear(Tensor out, Tensor x, const Linear& w) override {
+    cpu::linear(context_, out, x, packed(w.weight), vector(w.bias), cpu::Epilogue::kStore);
+  }
+  void do_linear_add(Tensor residual, Tensor x, const Linear& w) override {
+    cpu::linear(context_, residual, x, packed(w.weight), vector(w.bias), cpu::Epilogue::kAdd);
+  }
+  void do_linear_gelu(Tensor out, Tensor x, const Linear& w, GeluKind kind) override {
+    if (kind == GeluKind::kTanh) {
+      cpu::linear(context_, out, x, packed(w.weight), vector(w.bias), cpu::Epilogue::kGeluTanh);
+    } else {
+      Ops::do_linear_gelu(out, x, w, kind);
+    }
+  }
+  void do_swiglu(Tensor out, Tensor x, const GatedMlp& mlp) override { cpu::swiglu(context_, out, x, mlp); }
+
+  void do_gelu(Tensor x, GeluKind kind) override {
+    each_row(x.rows, 8 * x.cols, [&](int64_t t) {
+      float* row = x.row(t);
+      if (kind == GeluKind::kTanh) {
+        context_.kernels.gelu_tanh_row(row, x.cols);
+      } else {
+        for (int64_t d = 0; d < x.cols; ++d) row[d] = 0.5f * row[d] * (1.0f + std::erf(row[d] * 0.70710678f));
+      }
+    });
+  }
+
+  void do_silu_mul(Tensor gate, Tensor up) override {
+    each_row(gate.rows, 4 * gate.cols,
+             [&](int64_t t) { context_.kernels.silu_mul_row(gate.row(t), up.row(t), gate.cols); });
+  }
+
+  void do_rope(Tensor x, Tensor cos, Tensor sin, RopeLayout layout) override {
+    const int64_t half = x.cols / 2;
+    const bool split = layout == RopeLayout::kHalfSplit;
+    each_row(x.rows, x.heads * x.cols, [&](int64_t t) {
+      const float* c = cos.row(t);
+      const float* s = sin.row(t);
+      for (int64_t h = 0; h < x.heads; ++h) {
+        float* v = x.at(t, h);
+        std::array<float, 512> in;
+        VL2_CHECK(x.cols <= static_cast<int64_t>(in.size()));
+        std::copy_n(v, x.cols, in.begin());
+        for (int64_t k = 0; k < half; ++k) {
+          const float a = in[static_cast<size_t>(split ? k : 2 * k)],
+                      b = in[static_cast<size_t>(split ? k + half : 2 * k + 1)];
+          v[k] = a * c[k] - b * s[k];
+          v[k + half] = b * c[k] + a * s[k];
+        }
+      }
+    });
+  }
+
+  void do_full_attention(Tensor out, Tensor qkv, int64_t heads, int64_t tokens_per_item) override {
+    cpu::full_attention(context_, out, qkv, heads, tokens_per_item);
+  }
+  void do_cached_attention(Tensor out, Tensor q, Tensor k, Tensor v, KvLayer kv,
+                           std::span<const SequenceSlice> sequences, float scale, Tensor probe) override {
+    cpu::cached_attention(context_, out, q, k, v, kv, sequences, scale, probe);
+  }
+  void do_latent_attention(Tensor out, Tensor q, Tensor c_kv, Tensor k_pe, const LatentWeights& w, KvLayer kv,
+                           std::span<const SequenceSlice> sequences, float scale, Tensor probe) override {
+    cpu::latent_attention(context_, out, q, c_kv, k_pe, w, kv, sequences, scale, probe);
+  }
+
+  void do_route(Routing& routing, Tensor x, const Weight& gate, const Weight& bias, const RouterParams& p) override {
+    Workspace::Scope scope(workspace());
+    const int64_t experts = routing.num_experts;
+    Tensor logits = workspace().tensor(x.rows, experts);
+    cpu::linear(context_, logits, x, packed(gate), nullptr, cpu::Epilogue::kStore);
+    context_.for_ranges(x.rows, 8, [&](int64_t begin, int64_t end, int) {
+      std::vector<double> row(static_cast<size_t>(experts));
+      for (int64_t t = begin; t < end; ++t) {
+        std::copy_n(logits.row(t), experts, row.begin());
+        route_row(row, vector(bias), p, &routing.expert[static_cast<size_t>(t * p.top_k)],
+                  &routing.weight[static_cast<size_t>(t * p.top_k)], &routing.scores[static_cast<size_t>(t * experts)]);
+      }
+    });
+  }
+
+  void do_routed_experts(Tensor out, Tensor x, const Routing& routing, const ExpertWeights& experts) override {
+    cpu::routed_experts(context_, out, x, routing, experts);
+  }
+
+  void do_pixel_shuffle(Tensor out, Tensor x, int64_t grid, int64_t ratio) override {
+    const int64_t side = (grid + ratio - 1) / ratio, square = ratio * ratio;
+    each_row(out.rows, out.cols, [&](int64_t row) {
+      const int64_t item = row / (side * side), y = row / side % side, column = row % side;
+      for (int64_t part = 0; part < square; ++part) {
+        const int64_t gy = y * ratio + part / ratio, gx = column * ratio + part % ratio;
+        const bool inside = gy < grid && gx < grid;
+        const float* in = inside ? x.row((item * grid + gy) * grid + gx) : nullptr;
+        for (int64_t c = 0; c < x.cols; ++c) out.row(row)[c * square + part] = inside ? in[c] : 0.0f;
+      }
+    });
+  }
+
+  void do_extract_patches(Tensor out, std::span<const float> pixels, int64_t size, int64_t patch) override {
+    const int64_t grid = size / patch;
+    each_row(out.rows, out.cols, [&](int64_t row) {
+      const int64_t item = row / (grid * grid), y = row / grid % grid * patch, x = row % grid * patch;
+      for (int64_t line = 0; line < 3 * patch; ++line) {
+        const int64_t channel = line / patch, dy = line % patch;
+        std::copy_n(&pixels[static_cast<size_t>(((item * 3 + channel) * size + y + dy) * size + x)], patch,
+                    out.row(row) + line * patch);
+      }
+    });
+  }
+
+  void do_argmax(std::span<int32_t> out, Tensor logits) override {
+    for (int64_t t = 0; t < logits.rows; ++t)
+      out[static_cast<size_t>(t)] =
+          static_cast<int32_t>(std::max_element(logits.row(t), logits.row(t) + logits.cols) - logits.row(t));
+  }
+
+  // fn(row) for every row; rows of little work together are not worth waking the pool for.
+  template <typename Fn>
+  void each_row(int64_t rows, int64_t work_per_row, const Fn& fn) {
+    constexpr int64_t kWorthAThread = 16384;
+    const int64_t smallest = std::max<int64_t>(kWorthAThread / std::max<int64_t>(work_per_row, 1), 1);
+    context_.for_ranges(rows, smallest, [&](int64_t begin, int64_t end, int) {
+      for (int64_t r = begin; r < end; ++r) fn(r);
+    });
+  }
+
+  const Isa isa_;
+  Compute compute_;
+  ThreadPool pool_;
+  cpu::SlabAllocator slabs_;
+  CpuContext context_;
+};
+
+}  // namespace
+
+std::unique_ptr<Ops> make_cpu_ops(const CpuOptions& options) { return std::make_unique<CpuOps>(options); }
+
+}  // namespace vl2

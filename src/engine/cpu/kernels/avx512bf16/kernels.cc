@@ -1,0 +1,143 @@
+// AVX-512 kernels with vdpbf16ps for bf16 x bf16. Everything else is the AVX-512 table's.
+//
+// Some processors run vdpbf16ps at half the rate of float32 FMAs, others at twice: this table serves --compute bf16 on
+// machines without AMX.
+#include <cmath>
+
+#include "engine/cpu/kernels/kernel_table.h"
+
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+
+// GCC 11 and 12 warn about their own _mm512_undefined_* (GCC bug 105593).
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,prefer-vector-width=512")
+
+namespace vl2::cpu {
+namespace avx512bf16 {
+// clang-format off
+#include "engine/cpu/kernels/avx512/simd.h"
+#include "engine/cpu/kernels/generic/math-inl.h"
+#include "engine/cpu/kernels/generic/finish-inl.h"
+// clang-format on
+
+// Groups of rows, each [K' / 2][rows of the group] pairs of bf16.
+int64_t packed_bytes(int64_t rows, int64_t k) {
+  return rows * round_up(k, kTileDepth) * static_cast<int64_t>(sizeof(BF16));
+}
+
+void pack(const float* a, int64_t stride, const int32_t* index, int64_t rows, int64_t k, void* packed) {
+  BF16* out = static_cast<BF16*>(packed);
+  const int64_t depth = round_up(k, kTileDepth);
+  for (int64_t first = 0; first < rows; first += kRowGroup) {
+    const int64_t group = rows - first < kRowGroup ? rows - first : kRowGroup;
+    for (int64_t r = 0; r < group; ++r) {
+      const float* row = a + (index != nullptr ? index[first + r] : first + r) * stride;
+      for (int64_t d = 0; d < depth; ++d) out[(d / 2 * group + r) * 2 + d % 2] = d < k ? to_bf16(row[d]) : BF16{0};
+    }
+    out += group * depth;
+  }
+}
+
+template <int M, int P>
+[[gnu::noinline]] void multiply_dot(const BF16* a, const BF16* b, int64_t panel_stride, int64_t depth, float* sums) {
+  __m512 sum[M][P];
+#pragma GCC unroll 16
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 16
+    for (int p = 0; p < P; ++p) sum[m][p] = _mm512_setzero_ps();
+  const auto* pairs = reinterpret_cast<const int32_t*>(a);
+  for (int64_t k = 0; k < depth; k += 2) {
+    __m512bh w[P];
+#pragma GCC unroll 16
+    for (int p = 0; p < P; ++p) w[p] = (__m512bh)_mm512_loadu_si512(b + p * panel_stride + k * kPanel);
+#pragma GCC unroll 16
+    for (int m = 0; m < M; ++m) {
+      const __m512bh x = (__m512bh)_mm512_set1_epi32(pairs[k / 2 * M + m]);
+#pragma GCC unroll 16
+      for (int p = 0; p < P; ++p) sum[m][p] = _mm512_dpbf16_ps(sum[m][p], x, w[p]);
+    }
+  }
+#pragma GCC unroll 16
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 16
+    for (int p = 0; p < P; ++p) _mm512_storeu_ps(sums + (m * P + p) * kPanel, sum[m][p]);
+}
+
+template <int M, int P>
+inline void dot_group(const GemmTask& task, const BF16* a, int64_t first_row, int64_t first_panel) {
+  const int64_t depth = round_up(task.k, kTileDepth), stride = round_up(task.panel_depth(), kTileDepth) * kPanel;
+  multiply_dot<M, P>(a, static_cast<const BF16*>(task.b) + first_panel * stride, stride, depth, task.scratch);
+  for (int m = 0; m < M; ++m)
+    for (int p = 0; p < P; ++p)
+      finish(task, task.c + (first_row + m) * task.c_stride, (first_panel + p) * kPanel,
+             load(task.scratch + (m * P + p) * kPanel));
+}
+
+template <int P>
+inline void dot_panels(const GemmTask& task, int64_t first_panel) {
+  const BF16* a = static_cast<const BF16*>(task.a);
+  for (int64_t row = 0; row < task.rows; row += kRowGroup) {
+    const int64_t group = task.rows - row < kRowGroup ? task.rows - row : kRowGroup;
+    switch (group) {
+#define VL2_ROWS(m)                             \
+  case m:                                       \
+    dot_group<m, P>(task, a, row, first_panel); \
+    break;
+      VL2_ROWS(1)
+      VL2_ROWS(2)
+      VL2_ROWS(3)
+      VL2_ROWS(4)
+      VL2_ROWS(5)
+      VL2_ROWS(6)
+      VL2_ROWS(7)
+      VL2_ROWS(8)
+      VL2_ROWS(9)
+      VL2_ROWS(10)
+      VL2_ROWS(11)
+      VL2_ROWS(12)
+#undef VL2_ROWS
+      default:
+        break;
+    }
+    a += group * round_up(task.k, kTileDepth);
+  }
+}
+
+void run(const GemmTask& task) {
+  int64_t panel = 0;
+  for (; panel + 2 <= task.panels; panel += 2) dot_panels<2>(task, panel);
+  for (; panel < task.panels; ++panel) dot_panels<1>(task, panel);
+}
+
+constexpr GemmKernel kDotKernel = {pack, packed_bytes, kRowGroup, run};
+
+}  // namespace avx512bf16
+}  // namespace vl2::cpu
+
+#pragma GCC pop_options
+
+namespace vl2::cpu {
+
+const KernelTable& avx512bf16_kernels() {
+  static const KernelTable table = [] {
+    KernelTable t = avx512_kernels();
+    t.bf16 = avx512bf16::kDotKernel;
+    return t;
+  }();
+  return table;
+}
+
+}  // namespace vl2::cpu
+
+#else
+
+namespace vl2::cpu {
+const KernelTable& avx512bf16_kernels() { return scalar_kernels(); }
+}  // namespace vl2::cpu
+
+#endif

@@ -1,0 +1,102 @@
+// A few queries against rows of a cache, which are used where they lie. Included inside an ISA namespace after simd.h.
+
+inline Vec load_row(const float* p) { return load(p); }
+inline Vec load_row(const BF16* p) { return load_bf16(p); }
+inline Vec load_row_n(const float* p, int64_t n) { return load_n(p, n); }
+inline Vec load_row_n(const BF16* p, int64_t n) { return load_bf16_n(p, n); }
+
+// A block of Q queries x J rows; each sum is one chain per lane over ascending columns.
+template <int Q, int J, typename T>
+inline void dot_block(const float* q, int64_t q_stride, const T* x, int64_t x_stride, int64_t width, float* out,
+                      int64_t out_stride) {
+  Vec sum[Q][J];
+#pragma GCC unroll 16
+  for (int i = 0; i < Q; ++i)
+#pragma GCC unroll 16
+    for (int j = 0; j < J; ++j) sum[i][j] = zero();
+  int64_t d = 0;
+  for (; d + 16 <= width; d += 16) {
+    Vec row[J];
+#pragma GCC unroll 16
+    for (int j = 0; j < J; ++j) row[j] = load_row(x + j * x_stride + d);
+#pragma GCC unroll 16
+    for (int i = 0; i < Q; ++i) {
+      const Vec query = load(q + i * q_stride + d);
+#pragma GCC unroll 16
+      for (int j = 0; j < J; ++j) sum[i][j] = fma(query, row[j], sum[i][j]);
+    }
+  }
+  if (d < width) {
+    for (int i = 0; i < Q; ++i)
+      for (int j = 0; j < J; ++j)
+        sum[i][j] = fma(load_n(q + i * q_stride + d, width - d), load_row_n(x + j * x_stride + d, width - d), sum[i][j]);
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < Q; ++i)
+#pragma GCC unroll 16
+    for (int j = 0; j < J; ++j) out[i * out_stride + j] = reduce_add(sum[i][j]);
+}
+
+template <typename T>
+void dot_rows(const float* q, int64_t q_stride, int64_t rows, const T* x, int64_t x_stride, int64_t n, int64_t width,
+              float* out, int64_t out_stride) {
+  int64_t j = 0;
+  for (; j + 2 <= n; j += 2) {
+    int64_t i = 0;
+    for (; i + 2 <= rows; i += 2)
+      dot_block<2, 2>(q + i * q_stride, q_stride, x + j * x_stride, x_stride, width, out + i * out_stride + j, out_stride);
+    if (i < rows)
+      dot_block<1, 2>(q + i * q_stride, q_stride, x + j * x_stride, x_stride, width, out + i * out_stride + j, out_stride);
+  }
+  if (j < n)
+    for (int64_t i = 0; i < rows; ++i)
+      dot_block<1, 1>(q + i * q_stride, q_stride, x + j * x_stride, x_stride, width, out + i * out_stride + j, out_stride);
+}
+
+// Q outputs, C vectors of columns; p is read column by column.
+template <int Q, int C, typename T>
+inline void mix_block(const float* p, int64_t p_stride, const T* x, int64_t x_stride, int64_t n, float* out,
+                      int64_t out_stride) {
+  Vec sum[Q][C];
+#pragma GCC unroll 16
+  for (int i = 0; i < Q; ++i)
+#pragma GCC unroll 16
+    for (int c = 0; c < C; ++c) sum[i][c] = load(out + i * out_stride + c * 16);
+  for (int64_t j = 0; j < n; ++j) {
+    Vec row[C];
+#pragma GCC unroll 16
+    for (int c = 0; c < C; ++c) row[c] = load_row(x + j * x_stride + c * 16);
+#pragma GCC unroll 16
+    for (int i = 0; i < Q; ++i) {
+      const Vec weight = set1(p[i * p_stride + j]);
+#pragma GCC unroll 16
+      for (int c = 0; c < C; ++c) sum[i][c] = fma(weight, row[c], sum[i][c]);
+    }
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < Q; ++i)
+#pragma GCC unroll 16
+    for (int c = 0; c < C; ++c) store(out + i * out_stride + c * 16, sum[i][c]);
+}
+
+template <typename T>
+void mix_rows(const float* p, int64_t p_stride, int64_t rows, const T* x, int64_t x_stride, int64_t n, int64_t width,
+              float* out, int64_t out_stride) {
+  int64_t d = 0;
+  for (; d + 32 <= width; d += 32) {
+    int64_t i = 0;
+    for (; i + 2 <= rows; i += 2)
+      mix_block<2, 2>(p + i * p_stride, p_stride, x + d, x_stride, n, out + i * out_stride + d, out_stride);
+    if (i < rows) mix_block<1, 2>(p + i * p_stride, p_stride, x + d, x_stride, n, out + i * out_stride + d, out_stride);
+  }
+  for (; d + 16 <= width; d += 16)
+    for (int64_t i = 0; i < rows; ++i)
+      mix_block<1, 1>(p + i * p_stride, p_stride, x + d, x_stride, n, out + i * out_stride + d, out_stride);
+  if (d == width) return;
+  for (int64_t i = 0; i < rows; ++i) {
+    Vec sum = load_n(out + i * out_stride + d, width - d);
+    for (int64_t j = 0; j < n; ++j)
+      sum = fma(set1(p[i * p_stride + j]), load_row_n(x + j * x_stride + d, width - d), sum);
+    store_n(out + i * out_stride + d, sum, width - d);
+  }
+}

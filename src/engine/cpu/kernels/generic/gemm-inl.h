@@ -1,0 +1,191 @@
+// C = A B^T over panels of 16 columns, written once over Vec. Included inside an ISA namespace after its simd.h.
+//
+// Every element of C is one chain of fused multiply-adds over ascending k, whatever the block sizes and the number of rows: so a row
+// gives the same bits alone, in a batch or in a chunk.
+
+// Depth of a block: a panel's slice stays in the first-level cache while all rows pass over it.
+inline constexpr int64_t kDepthBlock = 256;
+
+// From this many rows on, a bf16 slice is widened once for all of them; below, each group widens as it goes.
+inline constexpr int64_t kRowsToWiden = 3 * kRowGroup;
+
+struct PanelF32 {
+  using Element = float;
+  static constexpr int64_t kDepthStep = 1;
+  static int64_t depth(int64_t k) { return k; }
+  static int64_t panel_elements(int64_t k) { return k * kPanel; }
+  static Vec first(const float* p) { return load(p); }
+};
+
+struct PanelBf16 {
+  using Element = BF16;
+  static constexpr int64_t kDepthStep = 2;
+  static int64_t depth(int64_t k) { return round_up(k, 2); }
+  static int64_t panel_elements(int64_t k) { return round_up(k, kTileDepth) * kPanel; }
+  static Vec first(const BF16* p) { return load_firsts(p); }
+  static Vec second(const BF16* p) { return load_seconds(p); }
+};
+
+// --- packing of A: groups of kRowGroup rows, each [depth][rows of the group]; the last group holds what is left ---
+
+template <typename Panel>
+int64_t packed_a_bytes(int64_t rows, int64_t k) {
+  return rows * Panel::depth(k) * static_cast<int64_t>(sizeof(float));
+}
+
+template <typename Panel, bool kRound>
+void pack_a(const float* a, int64_t stride, const int32_t* index, int64_t rows, int64_t k, void* packed) {
+  float* out = static_cast<float*>(packed);
+  const int64_t depth = Panel::depth(k);
+  for (int64_t first = 0; first < rows; first += kRowGroup) {
+    const int64_t group = rows - first < kRowGroup ? rows - first : kRowGroup;
+    for (int64_t r = 0; r < group; ++r) {
+      const float* row = a + (index != nullptr ? index[first + r] : first + r) * stride;
+      for (int64_t d = 0; d < k; ++d) {
+        float value = row[d];
+        if constexpr (kRound) value = to_float(to_bf16(value));
+        out[d * group + r] = value;
+      }
+      for (int64_t d = k; d < depth; ++d) out[d * group + r] = 0.0f;
+    }
+    out += group * depth;
+  }
+}
+
+// --- the register block: M rows x P panels ---
+
+// sums [M][P][16] (+)= a b over `depth`. A function of its own, and sums in memory between calls, because the compiler keeps the
+// block in registers only when nothing else competes for them.
+template <typename Panel, int M, int P>
+[[gnu::noinline]] void multiply(const float* a, const typename Panel::Element* b, int64_t panel_stride, int64_t depth,
+                                bool first, float* sums) {
+  Vec sum[M][P];
+#pragma GCC unroll 16
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 16
+    for (int p = 0; p < P; ++p) sum[m][p] = first ? zero() : load(sums + (m * P + p) * kPanel);
+
+  for (int64_t k = 0; k < depth; k += Panel::kDepthStep) {
+    Vec w[P];
+#pragma GCC unroll 16
+    for (int p = 0; p < P; ++p) w[p] = Panel::first(b + p * panel_stride + k * kPanel);
+#pragma GCC unroll 16
+    for (int m = 0; m < M; ++m) {
+      const Vec x = set1(a[k * M + m]);
+#pragma GCC unroll 16
+      for (int p = 0; p < P; ++p) sum[m][p] = fma(x, w[p], sum[m][p]);
+    }
+    if constexpr (Panel::kDepthStep == 2) {
+      // The second halves are loaded only now: together with the first they would not leave enough registers for the sums.
+      __asm__ volatile("" ::: "memory");
+#pragma GCC unroll 16
+      for (int p = 0; p < P; ++p) w[p] = Panel::second(b + p * panel_stride + k * kPanel);
+#pragma GCC unroll 16
+      for (int m = 0; m < M; ++m) {
+        const Vec x = set1(a[(k + 1) * M + m]);
+#pragma GCC unroll 16
+        for (int p = 0; p < P; ++p) sum[m][p] = fma(x, w[p], sum[m][p]);
+      }
+    }
+  }
+#pragma GCC unroll 16
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 16
+    for (int p = 0; p < P; ++p) store(sums + (m * P + p) * kPanel, sum[m][p]);
+}
+
+// One group of M rows against P panels over one block of depth; sums between blocks wait in scratch. `b` is the slice.
+template <typename Panel, int M, int P>
+inline void group_block(const GemmTask& task, const float* a, const typename Panel::Element* b, int64_t panel_stride,
+                        int64_t first_row, int64_t first_panel, int64_t depth, bool first, bool last, float* sums) {
+  multiply<Panel, M, P>(a, b, panel_stride, depth, first, sums);
+  if (!last) return;
+  for (int m = 0; m < M; ++m)
+    for (int p = 0; p < P; ++p)
+      finish(task, task.c + (first_row + m) * task.c_stride, (first_panel + p) * kPanel, load(sums + (m * P + p) * kPanel));
+}
+
+template <typename Panel, int P>
+inline void any_group(const GemmTask& task, int64_t rows, const float* a, const typename Panel::Element* b,
+                      int64_t panel_stride, int64_t first_row, int64_t first_panel, int64_t depth, bool first, bool last,
+                      float* sums) {
+  switch (rows) {
+#define VL2_ROWS(m)                                                                                                   \
+  case m:                                                                                                             \
+    if constexpr (m <= kRowGroup)                                                                                     \
+      group_block<Panel, m, P>(task, a, b, panel_stride, first_row, first_panel, depth, first, last, sums);           \
+    break;
+    VL2_ROWS(1)
+    VL2_ROWS(2)
+    VL2_ROWS(3)
+    VL2_ROWS(4)
+    VL2_ROWS(5)
+    VL2_ROWS(6)
+    VL2_ROWS(7)
+    VL2_ROWS(8)
+    VL2_ROWS(9)
+    VL2_ROWS(10)
+    VL2_ROWS(11)
+    VL2_ROWS(12)
+#undef VL2_ROWS
+    default:
+      break;
+  }
+}
+
+// All rows against one slice of P panels.
+template <typename Panel, int P>
+inline void all_groups(const GemmTask& task, const typename Panel::Element* b, int64_t panel_stride, int64_t first_panel,
+                       int64_t begin, int64_t depth, int64_t whole_depth) {
+  const float* a = static_cast<const float*>(task.a);
+  float* sums = task.scratch;
+  for (int64_t row = 0; row < task.rows; row += kRowGroup) {
+    const int64_t group = task.rows - row < kRowGroup ? task.rows - row : kRowGroup;
+    any_group<Panel, P>(task, group, a + begin * group, b, panel_stride, row, first_panel, depth, begin == 0,
+                        begin + depth == whole_depth, sums);
+    a += group * whole_depth;
+    sums += group * P * kPanel;
+  }
+}
+
+// P panels. Few rows stream the weights once, whole; many rows pass over one block of depth after the other.
+template <typename Panel, int P>
+inline void panel_step(const GemmTask& task, int64_t first_panel) {
+  const int64_t whole = Panel::depth(task.k), panel_stride = Panel::panel_elements(task.panel_depth());
+  const int64_t block = task.rows <= kRowGroup ? whole : kDepthBlock;
+  const auto* panels = static_cast<const typename Panel::Element*>(task.b) + first_panel * panel_stride;
+  for (int64_t begin = 0; begin < whole; begin += block) {
+    const int64_t depth = whole - begin < block ? whole - begin : block;
+    const auto* slice = panels + begin * kPanel;
+    if constexpr (Panel::kDepthStep == 2) {
+      if (task.rows >= kRowsToWiden) {
+        alignas(64) float wide[P * kDepthBlock * kPanel];
+        for (int p = 0; p < P; ++p) {
+          for (int64_t k = 0; k < depth; k += 2) {
+            float* out = wide + (p * kDepthBlock + k) * kPanel;
+            store(out, Panel::first(slice + p * panel_stride + k * kPanel));
+            store(out + kPanel, Panel::second(slice + p * panel_stride + k * kPanel));
+          }
+        }
+        all_groups<PanelF32, P>(task, wide, kDepthBlock * kPanel, first_panel, begin, depth, whole);
+        continue;
+      }
+    }
+    all_groups<Panel, P>(task, slice, panel_stride, first_panel, begin, depth, whole);
+  }
+}
+
+template <typename Panel>
+void gemm(const GemmTask& task) {
+  int64_t panel = 0;
+  if (task.rows == 1) {
+    // Four streams of weights at once: enough independent sums to hide the latency, enough loads in flight to fill the bus.
+    const int64_t depth = Panel::depth(task.k), stride = Panel::panel_elements(task.panel_depth());
+    for (; panel + 4 <= task.panels; panel += 4)
+      group_block<Panel, 1, 4>(task, static_cast<const float*>(task.a),
+                               static_cast<const typename Panel::Element*>(task.b) + panel * stride, stride, 0, panel,
+                               depth, true, true, task.scratch);
+  }
+  for (; panel + kPanelsAtOnce <= task.panels; panel += kPanelsAtOnce) panel_step<Panel, kPanelsAtOnce>(task, panel);
+  for (; panel < task.panels; ++panel) panel_step<Panel, 1>(task, panel);
+}

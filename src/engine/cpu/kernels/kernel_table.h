@@ -1,0 +1,85 @@
+// The kernels of one instruction set. Each ISA folder fills one table; entries it does not improve are inherited from
+// the next weaker one. A kernel runs on one thread: blocking and threads are the callers' business.
+//
+// Weights are stored in panels of 16 output columns, so that one layout serves every ISA:
+//   float32  [N / 16][K][16]
+//   bfloat16 [N / 16][K' / 2][16][2]   K' = K rounded up to 32, zeros beyond; a 16 x 32 piece is one AMX tile
+#pragma once
+
+#include <cstdint>
+
+#include "core/base/dtype.h"
+
+namespace vl2::cpu {
+
+inline constexpr int64_t kPanel = 16;      // output columns of a panel
+inline constexpr int64_t kTileDepth = 32;  // K rounding of bf16 panels
+
+inline int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+// What happens to a sum before it is stored. kAdd: c += sum.
+enum class Epilogue { kStore, kAdd, kGeluTanh };
+
+struct GemmTask {
+  const void* a;  // rows packed by pack_a
+  int64_t rows;
+  const void* b;  // first panel
+  int64_t panels;
+  int64_t k;  // depth of the stored matrix, before rounding
+  float* c;   // first row, first column of these panels
+  int64_t c_stride;
+  int64_t columns;    // of C, at most panels * 16; columns beyond are not written
+  const float* bias;  // nullptr: none; one per column
+  Epilogue epilogue;
+  float* scratch;        // gemm_scratch_floats(rows)
+  int64_t stored_k = 0;  // depth the panels were stored with when it is more than k; 0: k
+
+  int64_t panel_depth() const { return stored_k != 0 ? stored_k : k; }
+};
+
+inline int64_t gemm_scratch_floats(int64_t rows) { return round_up(rows, 32) * 4 * kPanel; }
+
+// C = A B^T for one pair of formats. A row of C never depends on the other rows: bit for bit.
+struct GemmKernel {
+  // Packs `rows` rows of `k` floats for run. index (optional): row i is a[index[i]].
+  void (*pack_a)(const float* a, int64_t stride, const int32_t* index, int64_t rows, int64_t k, void* out);
+  int64_t (*packed_a_bytes)(int64_t rows, int64_t k);
+  int64_t row_group;  // rows are packed in groups of this many: blocks of rows start at multiples of it
+  void (*run)(const GemmTask& task);
+};
+
+struct KernelTable {
+  GemmKernel f32;       // float32 panels, float32 arithmetic
+  GemmKernel bf16_f32;  // bfloat16 panels widened, float32 arithmetic
+  GemmKernel bf16;      // bfloat16 panels, activations rounded to bfloat16, float32 sums
+
+  // out[i] = dot(q[i], x[j]) for rows x[j] of a cache: out [rows][n], out_stride. q rows are q_stride apart.
+  void (*dot_rows_f32)(const float* q, int64_t q_stride, int64_t rows, const float* x, int64_t x_stride, int64_t n,
+                       int64_t width, float* out, int64_t out_stride);
+  void (*dot_rows_bf16)(const float* q, int64_t q_stride, int64_t rows, const BF16* x, int64_t x_stride, int64_t n,
+                        int64_t width, float* out, int64_t out_stride);
+  // out[i] += sum_j p[i][j] x[j]
+  void (*mix_rows_f32)(const float* p, int64_t p_stride, int64_t rows, const float* x, int64_t x_stride, int64_t n,
+                       int64_t width, float* out, int64_t out_stride);
+  void (*mix_rows_bf16)(const float* p, int64_t p_stride, int64_t rows, const BF16* x, int64_t x_stride, int64_t n,
+                        int64_t width, float* out, int64_t out_stride);
+
+  // x[0, n) = exp(scale * x - max) with max of the scaled values; returns the sum. max_out gets the max.
+  float (*exp_row)(float* x, int64_t n, float scale, float* max_out);
+  void (*scale_row)(float* x, int64_t n, float factor);
+  void (*rms_norm_row)(float* out, const float* x, const float* weight, int64_t n, float eps);
+  void (*layer_norm_row)(float* out, const float* x, const float* weight, const float* bias, int64_t n, float eps);
+  void (*add_row)(float* x, const float* y, int64_t n);
+  void (*add_scaled_row)(float* x, const float* y, float factor, int64_t n);
+  void (*gelu_tanh_row)(float* x, int64_t n);
+  void (*silu_mul_row)(float* gate, const float* up, int64_t n);
+  void (*to_bf16_row)(BF16* out, const float* x, int64_t n);
+};
+
+const KernelTable& scalar_kernels();
+const KernelTable& avx2_kernels();
+const KernelTable& avx512_kernels();
+const KernelTable& avx512bf16_kernels();
+const KernelTable& amx_kernels();
+
+}  // namespace vl2::cpu

@@ -1,0 +1,87 @@
+// Weights in the kernels' panels, and the slabs of memory they lie in.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "core/base/thread_pool.h"
+#include "engine/cpu/kernels/kernel_table.h"
+#include "engine/ops/ops.h"
+
+namespace vl2::cpu {
+
+enum class Format { kF32, kBf16 };
+
+inline int64_t panel_bytes(Format format, int64_t k) {
+  return kPanel * (format == Format::kF32 ? 4 * k : 2 * round_up(k, kTileDepth));
+}
+inline int64_t num_panels(int64_t n) { return (n + kPanel - 1) / kPanel; }
+
+// Zeroed memory that the system backs page by page, with huge pages where it has them; unmapped with the last owner.
+std::shared_ptr<std::byte> map_lazily(int64_t bytes);
+
+// Hands out pieces of large blocks in huge pages where the system has them: thousands of expert matrices, few mappings,
+// and no page half used. A block lives as long as one piece of it does.
+class SlabAllocator {
+ public:
+  std::shared_ptr<std::byte> allocate(int64_t bytes);  // 64-byte aligned
+
+ private:
+  std::shared_ptr<std::byte> slab_;
+  int64_t size_ = 0;
+  int64_t used_ = 0;
+};
+
+// A matrix W [out, in] in panels of 16 rows.
+class PackedMatrix : public WeightStorage {
+ public:
+  PackedMatrix(Format stored, int64_t rows, int64_t cols, SlabAllocator& slabs)
+      : format(stored), n(rows), k(cols), data(slabs.allocate(num_bytes())) {}
+  int64_t num_bytes() const override { return num_panels(n) * panel_bytes(format, k); }
+  const std::byte* panel(int64_t index) const { return data.get() + index * panel_bytes(format, k); }
+
+  const Format format;
+  const int64_t n, k;
+  const std::shared_ptr<std::byte> data;
+};
+
+// Stored rows that are only ever copied out (embedding table), in their stored type.
+class LookupTable : public WeightStorage {
+ public:
+  LookupTable(const TensorView& tensor, SlabAllocator& slabs, ThreadPool& pool);
+  int64_t num_bytes() const override { return static_cast<int64_t>(view.num_bytes()); }
+
+  TensorView view;
+
+ private:
+  std::shared_ptr<std::byte> data_;
+};
+
+class FloatVector : public WeightStorage {
+ public:
+  explicit FloatVector(const TensorView& tensor) : values(to_floats(tensor)) {}
+  int64_t num_bytes() const override { return static_cast<int64_t>(values.size() * sizeof(float)); }
+  const std::vector<float> values;
+};
+
+// W_kvb per head: W_UK [nope, rank] and W_UV [v, rank] to expand keys and values, W_UK^T [rank, nope] to absorb
+// queries.
+class LatentStorage : public WeightStorage {
+ public:
+  std::vector<std::unique_ptr<PackedMatrix>> uk, uv, uk_transposed;  // one per head
+  int64_t num_bytes() const override;
+};
+
+// Fills a panel matrix from rows: rows(r, buffer) must give row r as floats.
+using RowReader = std::function<void(int64_t row, float* out)>;
+void pack_rows(PackedMatrix& matrix, const RowReader& rows, ThreadPool& pool);
+// The same from a stored bf16 tensor, without going through floats.
+void pack_bf16(PackedMatrix& matrix, const BF16* rows, ThreadPool& pool);
+
+// Activations as panels, for attention: rows [n][k], or their transpose from [k][n]. One thread.
+void pack_panels(Format format, const float* x, int64_t stride, int64_t n, int64_t k, std::byte* out);
+void pack_panels_transposed(Format format, const float* x, int64_t stride, int64_t n, int64_t k, std::byte* out);
+
+}  // namespace vl2::cpu
