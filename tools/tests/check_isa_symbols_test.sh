@@ -7,42 +7,55 @@ if [ "$(uname -m)" != x86_64 ]; then
 fi
 
 put kernel.cc <<'END'
-#include <immintrin.h>
 template <typename Fn>
 __attribute__((noinline)) float apply(const Fn& fn, int i) { return fn(i); }
 #pragma GCC push_options
 #pragma GCC target("avx2,avx512f")
+typedef float f8 __attribute__((vector_size(32), aligned(4), may_alias));
+typedef float f16 __attribute__((vector_size(64), aligned(4), may_alias));
 namespace vl2::cpu::avx2 {
 template <typename T>
 T twice(const T* x) {
-  const __m256 v = _mm256_loadu_ps(x);
-  return _mm256_add_ps(v, v)[0];
+  const f8 v = *reinterpret_cast<const f8*>(x);
+  return (v + v)[0];
 }
 float sum(const float* x, int n) {
-  __m256 s = _mm256_setzero_ps();
-  for (int i = 0; i < n; i += 8) s = _mm256_add_ps(s, _mm256_loadu_ps(x + i));
-  return apply([&](int i) { return _mm256_add_ps(s, s)[i & 7]; }, n) + twice<float>(x);
+  f8 s = {};
+  for (int i = 0; i < n; i += 8) s += *reinterpret_cast<const f8*>(x + i);
+  return apply([&](int i) { return (s + s)[i & 7]; }, n) + twice<float>(x);
 }
 }  // namespace vl2::cpu::avx2
 namespace vl2::cpu::avx512 {
-void fill(float* x) { _mm512_storeu_ps(x, _mm512_set1_ps(1.0f)); }
+void fill(float* x) { *reinterpret_cast<f16*>(x) += 1.0f; }
 }  // namespace vl2::cpu::avx512
 #if defined(FREE_FUNCTION)
-float stray(const float* x) { return _mm256_loadu_ps(x)[3]; }
+float stray(const float* x) { return (*reinterpret_cast<const f8*>(x) * 2.0f)[3]; }
 #elif defined(OTHER_NAMESPACE)
-namespace vl2::cpu::avx2x { float stray(const float* x) { return _mm256_loadu_ps(x)[3]; } }
+namespace vl2::cpu::avx2x {
+float stray(const float* x) { return (*reinterpret_cast<const f8*>(x) * 2.0f)[3]; }
+}
 #elif defined(TEMPLATE_ARGUMENT)
 // A shared template made AVX code by what it is instantiated with: its name mentions the namespace, it does not live there.
-namespace vl2::cpu::avx2 { struct Tag {}; }
-template <typename T> __attribute__((target("avx2"), noinline)) float stray(const float* x) { return _mm256_loadu_ps(x)[3]; }
+namespace vl2::cpu::avx2 {
+struct Tag {};
+}
+template <typename T>
+__attribute__((target("avx2"), noinline)) float stray(const float* x) {
+  return (*reinterpret_cast<const f8*>(x) * 2.0f)[3];
+}
 template float stray<vl2::cpu::avx2::Tag>(const float*);
 #elif defined(BMI)
-__attribute__((target("bmi2"))) unsigned long stray(unsigned long x, unsigned long y) { return _pdep_u64(x, y); }
+__attribute__((target("bmi2"))) unsigned long stray(unsigned long x, unsigned long y) {
+  return __builtin_ia32_pdep_di(x, y);
+}
 #endif
 #pragma GCC pop_options
 int main(int argc, char**) {
-  float x[16] = {};
-  if (argc > 5) { vl2::cpu::avx512::fill(x); return static_cast<int>(vl2::cpu::avx2::sum(x, argc)); }
+  float x[64] = {};
+  if (argc > 5) {
+    vl2::cpu::avx512::fill(x);
+    return static_cast<int>(vl2::cpu::avx2::sum(x, argc));
+  }
   return 0;
 }
 END
