@@ -4,7 +4,9 @@
 if(NOT DEFINED CACHE{CMAKE_CXX_COMPILER_LAUNCHER})
   find_program(vl2_ccache ccache NO_CACHE)
   if(vl2_ccache)
-    set(CMAKE_CXX_COMPILER_LAUNCHER ${vl2_ccache})
+    # With a base directory, another clone of the same code finds what this one compiled.
+    set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_NOHASHDIR=true
+      ${vl2_ccache})
   endif()
 endif()
 
@@ -55,6 +57,15 @@ function(vl2_layer NAME)
   endif()
 endfunction()
 
+# Where the sources lie, for core/base/test_data.h: a function and not a definition on every command line, which would keep
+# clones from sharing compiled tests.
+if(VL2_TESTS)
+  file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/source_dir.cc @ONLY CONTENT
+    "#include \"core/base/test_data.h\"\nconst char* vl2::source_dir() { return R\"raw(@CMAKE_SOURCE_DIR@)raw\"; }\n")
+  add_library(vl2_source_dir STATIC ${CMAKE_BINARY_DIR}/source_dir.cc)
+  target_link_libraries(vl2_source_dir PRIVATE vl2_flags)
+endif()
+
 # vl2_test(NAME SOURCES ... DEPS ... [LABEL label]): a GoogleTest program, one ctest entry per test.
 function(vl2_test NAME)
   cmake_parse_arguments(ARG "" "LABEL" "SOURCES;DEPS" ${ARGN})
@@ -62,7 +73,6 @@ function(vl2_test NAME)
     set(ARG_LABEL unit)
   endif()
   add_executable(${NAME} ${ARG_SOURCES})
-  target_link_libraries(${NAME} PRIVATE ${ARG_DEPS} vl2_flags GTest::gtest_main)
-  target_compile_definitions(${NAME} PRIVATE VL2_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+  target_link_libraries(${NAME} PRIVATE ${ARG_DEPS} vl2_source_dir vl2_flags GTest::gtest_main)
   gtest_discover_tests(${NAME} DISCOVERY_MODE PRE_TEST PROPERTIES LABELS ${ARG_LABEL} TIMEOUT 600)
 endfunction()

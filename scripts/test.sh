@@ -18,7 +18,6 @@ case ${1:-} in
 esac
 
 jobs=${JOBS:-$(nproc)}
-export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=true  # another clone of the same code finds what this one compiled
 export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_stack_use_after_return=1:strict_string_checks=1}
 export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
 export TSAN_OPTIONS=${TSAN_OPTIONS:-halt_on_error=1:second_deadlock_stack=1}

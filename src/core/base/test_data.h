@@ -8,6 +8,8 @@
 
 namespace vl2 {
 
+const char* source_dir();  // the root of the source tree; linked into every test by vl2_test (cmake/vl2_targets.cmake)
+
 // VL2_SHARED, or ../shared beside the source tree. Empty when absent.
 inline std::optional<std::filesystem::path> shared_folder(const std::string& source_dir) {
   const char* set = std::getenv("VL2_SHARED");
@@ -27,7 +29,7 @@ inline bool in_ci() {
 // Starts a test that needs the golden data: declares `shared`, skips with a reason where it is absent, fails under
 // CI=true.
 #define VL2_NEED_SHARED(shared)                                                                      \
-  const auto shared##_found = ::vl2::shared_folder(VL2_SOURCE_DIR);                                  \
+  const auto shared##_found = ::vl2::shared_folder(::vl2::source_dir());                             \
   if (!shared##_found) {                                                                             \
     if (::vl2::in_ci()) FAIL() << "the golden data is absent, and CI must have it (set VL2_SHARED)"; \
     GTEST_SKIP() << "no golden data here: set VL2_SHARED to its folder";                             \
