@@ -1,8 +1,13 @@
 # One folder = one layer = one library target, its unit tests beside it.
 
-find_program(VL2_CCACHE ccache)
-if(VL2_CCACHE)
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${VL2_CCACHE})
+# Looked up anew by every configure: a build folder must survive ccache being installed or removed.
+if(NOT DEFINED CACHE{CMAKE_CXX_COMPILER_LAUNCHER})
+  find_program(vl2_ccache ccache NO_CACHE)
+  if(vl2_ccache)
+    # With a base directory, another clone of the same code finds what this one compiled.
+    set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_NOHASHDIR=true
+      ${vl2_ccache})
+  endif()
 endif()
 
 # Flags every target of ours is compiled with. No -m flag here: the build stays at the
@@ -24,7 +29,8 @@ if(CMAKE_BUILD_TYPE STREQUAL "Debug")
 endif()
 
 # vl2_layer(NAME [DEPS ...] [TEST_DEPS ...]): library from every .cc of the folder that is no test,
-# and one test program from its *_test.cc files.
+# one test program from its *_test.cc files, and one labelled `slow` from its *_slow_test.cc files
+# (scripts/test.sh leaves that label out under the sanitizers).
 function(vl2_layer NAME)
   cmake_parse_arguments(ARG "" "" "DEPS;TEST_DEPS" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
@@ -40,16 +46,33 @@ function(vl2_layer NAME)
     target_link_libraries(${NAME} INTERFACE ${ARG_DEPS})
     target_include_directories(${NAME} INTERFACE ${CMAKE_SOURCE_DIR}/src)
   endif()
+  set(slow_tests ${tests})
+  list(FILTER tests EXCLUDE REGEX "_slow_test\\.cc$")
+  list(FILTER slow_tests INCLUDE REGEX "_slow_test\\.cc$")
   if(VL2_TESTS AND tests)
     vl2_test(${NAME}_test SOURCES ${tests} DEPS ${NAME} ${ARG_TEST_DEPS})
   endif()
+  if(VL2_TESTS AND slow_tests)
+    vl2_test(${NAME}_slow_test SOURCES ${slow_tests} DEPS ${NAME} ${ARG_TEST_DEPS} LABEL slow)
+  endif()
 endfunction()
 
-# vl2_test(NAME SOURCES ... DEPS ... [LABELS ...]): a GoogleTest program, one ctest entry per test.
+# Where the sources lie, for core/base/test_data.h: a function and not a definition on every command line, which would keep
+# clones from sharing compiled tests.
+if(VL2_TESTS)
+  file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/source_dir.cc @ONLY CONTENT
+    "#include \"core/base/test_data.h\"\nconst char* vl2::source_dir() { return R\"raw(@CMAKE_SOURCE_DIR@)raw\"; }\n")
+  add_library(vl2_source_dir STATIC ${CMAKE_BINARY_DIR}/source_dir.cc)
+  target_link_libraries(vl2_source_dir PRIVATE vl2_flags)
+endif()
+
+# vl2_test(NAME SOURCES ... DEPS ... [LABEL label]): a GoogleTest program, one ctest entry per test.
 function(vl2_test NAME)
-  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS;LABELS" ${ARGN})
+  cmake_parse_arguments(ARG "" "LABEL" "SOURCES;DEPS" ${ARGN})
+  if(NOT ARG_LABEL)
+    set(ARG_LABEL unit)
+  endif()
   add_executable(${NAME} ${ARG_SOURCES})
-  target_link_libraries(${NAME} PRIVATE ${ARG_DEPS} vl2_flags GTest::gtest_main)
-  target_compile_definitions(${NAME} PRIVATE VL2_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
-  gtest_discover_tests(${NAME} DISCOVERY_MODE PRE_TEST PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT 1800)
+  target_link_libraries(${NAME} PRIVATE ${ARG_DEPS} vl2_source_dir vl2_flags GTest::gtest_main)
+  gtest_discover_tests(${NAME} DISCOVERY_MODE PRE_TEST PROPERTIES LABELS ${ARG_LABEL} TIMEOUT 600)
 endfunction()

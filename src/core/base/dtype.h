@@ -11,8 +11,8 @@ namespace vl2 {
 
 enum class DType : uint8_t { kBool, kU8, kI8, kI16, kU16, kI32, kU32, kI64, kU64, kF16, kBF16, kF32, kF64 };
 
-size_t dtype_size(DType dtype);                                     // bytes per element
-std::string_view dtype_name(DType dtype);                           // safetensors spelling: "BF16"
+size_t dtype_size(DType dtype);            // bytes per element
+std::string_view dtype_name(DType dtype);  // safetensors spelling: "BF16"
 std::optional<DType> parse_dtype(std::string_view safetensors_name);
 
 // bfloat16: the upper half of a float32.

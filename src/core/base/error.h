@@ -42,8 +42,8 @@ template <typename... Args>
 }  // namespace vl2
 
 // Always on: a failed check fails the request with ErrorCode::kInternal, never the process.
-#define VL2_CHECK(condition, ...)                                                                    \
-  do {                                                                                               \
-    if (!(condition)) [[unlikely]]                                                                   \
-      ::vl2::check_failed(#condition, __FILE__, __LINE__, ::fmt::format("" __VA_ARGS__));            \
+#define VL2_CHECK(condition, ...)                                                         \
+  do {                                                                                    \
+    if (!(condition)) [[unlikely]]                                                        \
+      ::vl2::check_failed(#condition, __FILE__, __LINE__, ::fmt::format("" __VA_ARGS__)); \
   } while (0)

@@ -25,8 +25,8 @@ class Random {
  public:
   explicit Random(uint64_t seed) : state_(splitmix64(seed)) {}
   uint64_t next() { return splitmix64(state_ += 0x9e3779b97f4a7c15ull); }
-  double uniform() { return static_cast<double>(next() >> 11) * 0x1.0p-53; }                    // [0, 1)
-  float symmetric(float a = 1.0f) { return a * static_cast<float>(2.0 * uniform() - 1.0); }     // [-a, a)
+  double uniform() { return static_cast<double>(next() >> 11) * 0x1.0p-53; }                     // [0, 1)
+  float symmetric(float a = 1.0f) { return a * static_cast<float>(2.0 * uniform() - 1.0); }      // [-a, a)
   int64_t below(int64_t n) { return static_cast<int64_t>(uniform() * static_cast<double>(n)); }  // [0, n)
   float normal() {
     const double u = 1.0 - uniform();

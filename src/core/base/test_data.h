@@ -8,10 +8,13 @@
 
 namespace vl2 {
 
+const char* source_dir();  // the root of the source tree; linked into every test by vl2_test (cmake/vl2_targets.cmake)
+
 // VL2_SHARED, or ../shared beside the source tree. Empty when absent.
 inline std::optional<std::filesystem::path> shared_folder(const std::string& source_dir) {
   const char* set = std::getenv("VL2_SHARED");
-  std::filesystem::path path = set != nullptr ? std::filesystem::path(set) : std::filesystem::path(source_dir) / "../shared";
+  std::filesystem::path path =
+      set != nullptr ? std::filesystem::path(set) : std::filesystem::path(source_dir) / "../shared";
   if (!std::filesystem::exists(path / "golden")) return std::nullopt;
   return path;
 }
@@ -23,11 +26,12 @@ inline bool in_ci() {
 
 }  // namespace vl2
 
-// Starts a test that needs the golden data: declares `shared`, skips with a reason where it is absent, fails under CI=true.
-#define VL2_NEED_SHARED(shared)                                                                     \
-  const auto shared##_found = ::vl2::shared_folder(VL2_SOURCE_DIR);                                 \
-  if (!shared##_found) {                                                                            \
+// Starts a test that needs the golden data: declares `shared`, skips with a reason where it is absent, fails under
+// CI=true.
+#define VL2_NEED_SHARED(shared)                                                                      \
+  const auto shared##_found = ::vl2::shared_folder(::vl2::source_dir());                             \
+  if (!shared##_found) {                                                                             \
     if (::vl2::in_ci()) FAIL() << "the golden data is absent, and CI must have it (set VL2_SHARED)"; \
-    GTEST_SKIP() << "no golden data here: set VL2_SHARED to its folder";                            \
-  }                                                                                                 \
+    GTEST_SKIP() << "no golden data here: set VL2_SHARED to its folder";                             \
+  }                                                                                                  \
   const std::filesystem::path shared = *shared##_found

@@ -29,7 +29,8 @@ int ThreadPool::default_num_threads() {
   return std::max(1u, std::thread::hardware_concurrency());
 }
 
-ThreadPool::ThreadPool(int num_threads) : num_threads_(num_threads), errors_(static_cast<size_t>(std::max(1, num_threads))) {
+ThreadPool::ThreadPool(int num_threads)
+    : num_threads_(num_threads), errors_(static_cast<size_t>(std::max(1, num_threads))) {
   if (num_threads < 1 || num_threads > 1024)
     fail(ErrorCode::kInvalidArgument, "threads: {} is not between 1 and 1024", num_threads);
   for (int t = 1; t < num_threads_; ++t) workers_.emplace_back([this, t] { work(t); });

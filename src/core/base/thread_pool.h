@@ -1,7 +1,8 @@
 // The one parallel construct of the kernels: run fn(task) for task in [0, num_tasks).
 //
-// Tasks are dealt statically (thread t runs tasks t, t + T, ...), so a result never depends on timing. The calling thread
-// takes part. Workers spin briefly after a region, then sleep on a futex. One caller at a time; regions do not nest.
+// Tasks are dealt statically (thread t runs tasks t, t + T, ...), so a result never depends on timing. The calling
+// thread takes part. Workers spin briefly after a region, then sleep on a futex. One caller at a time; regions do not
+// nest.
 #pragma once
 
 #include <atomic>

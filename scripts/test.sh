@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds, runs every test, and ends with a summary: what CI runs (.ci/run).
+#
+#   scripts/test.sh              release with -Werror, the checks under tools/, clang-tidy, then ASan+UBSan and TSan
+#   scripts/test.sh --quick      release and the checks only
+#
+# Every step runs even if an earlier one failed, so that one run shows everything; the exit code is 1 if any step failed.
+# JOBS=N sets how many compile jobs and tests run at once (default: the number of cores). Reports: build/*/junit.xml.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+quick=false
+case ${1:-} in
+  '') ;;
+  --quick) quick=true ;;
+  -h | --help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
+  *) echo "test: unknown option '$1' (see --help)" >&2; exit 2 ;;
+esac
+
+jobs=${JOBS:-$(nproc)}
+export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_stack_use_after_return=1:strict_string_checks=1}
+export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
+export TSAN_OPTIONS=${TSAN_OPTIONS:-halt_on_error=1:second_deadlock_stack=1}
+
+summary=()
+passed=0 failed=0 skipped=0 broken=0
+
+# step NAME COMMAND...: runs it, and notes how it ended and how long it took.
+step() {
+  local name=$1 start=$SECONDS result=ok
+  shift
+  printf '\n==== %s\n' "$name"
+  "$@" || { result=FAILED; broken=$((broken + 1)); }
+  summary+=("$(printf '%-16s %-7s %5d s   %s' "$name" "$result" $((SECONDS - start)) "${detail:-}")")
+  detail=
+  [ "$result" = ok ]
+}
+
+build() {  # PRESET [CMAKE ARGUMENT...]
+  cmake --preset "$@" && cmake --build --preset "$1" -j "$jobs"
+}
+
+run_tests() {  # PRESET [CTEST ARGUMENT...]
+  local preset=$1 report=$PWD/build/$1/junit.xml status=0 launch=() counts
+  rm -f "$report"
+  # TSan of g++ up to 13 cannot place its shadow under the address randomisation of newer kernels.
+  if [ "$preset" = tsan ] && setarch "$(uname -m)" -R true 2>/dev/null; then launch=(setarch "$(uname -m)" -R); fi
+  ${launch[@]+"${launch[@]}"} ctest --preset "$preset" --no-tests=error -j "$jobs" --output-junit "$report" "${@:2}" || status=$?
+  if [ ! -f "$report" ]; then
+    detail="no test ran"
+    return 1
+  fi
+  count() { sed -n "1,12s/^.*[[:space:]]$1=\"\([0-9]*\)\".*/\1/p" "$report" | head -n 1; }
+  counts="$(count tests) $(count failures) $(($(count skipped) + $(count disabled)))"
+  read -r total bad left <<<"$counts"
+  detail="$((total - bad - left)) passed, $bad failed, $left skipped"
+  passed=$((passed + total - bad - left)) failed=$((failed + bad)) skipped=$((skipped + left))
+  return "$status"
+}
+
+install_flags=()
+if [ "${CI:-}" = true ]; then install_flags=(--dev); fi
+step 'packages' scripts/install_deps.sh ${install_flags[@]+"${install_flags[@]}"} || true
+
+if step 'release build' build release -DVL2_WERROR=ON; then
+  step 'release tests' run_tests release || true
+fi
+if ! $quick; then
+  # A bounded share: the latest changes first, nothing started after eight minutes. Absent clang-tidy is a failure in CI only.
+  # shellcheck disable=SC2016  # expanded by the inner shell
+  step 'clang-tidy' bash -c 'tools/run_tidy --all --budget 480 || { status=$?; [ $status -eq 77 ]; }' || true
+  for preset in asan tsan; do
+    if step "$preset build" build "$preset"; then
+      # `tools` looks at sources and the release program; `slow` marks what a sanitizer makes last for minutes.
+      step "$preset tests" run_tests "$preset" -LE '^(tools|slow)$' || true
+    fi
+  done
+fi
+
+printf '\n==== summary (%d min %d s)\n' $((SECONDS / 60)) $((SECONDS % 60))
+printf '%s\n' "${summary[@]}"
+if [ "$broken" -gt 0 ]; then echo "$broken of ${#summary[@]} steps FAILED"; fi
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$broken" -eq 0 ]
