@@ -169,7 +169,8 @@ class ReferenceOps : public Ops {
       }
       reference::route_row(logits, bias ? vector(bias) : nullptr, p, &routing.expert[static_cast<size_t>(t * p.top_k)],
                            &routing.weight[static_cast<size_t>(t * p.top_k)],
-                           &routing.scores[static_cast<size_t>(t * routing.num_experts)]);
+                           &routing.scores[static_cast<size_t>(t * routing.num_experts)],
+                           &routing.choice[static_cast<size_t>(t * routing.num_experts)]);
     }
   }
 

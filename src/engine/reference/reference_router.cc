@@ -52,7 +52,7 @@ void keep_groups(std::vector<double>& choice, const RouterParams& p) {
 }  // namespace
 
 void route_row(const std::vector<double>& logits, const float* bias, const RouterParams& p, int32_t* expert,
-               float* weight, float* scores_out) {
+               float* weight, float* scores_out, float* choice_out) {
   const std::vector<double> scores = score(logits, p.scoring_func);
   std::vector<double> choice = scores;
   if (p.topk_method == TopkMethod::kNoauxTc && bias != nullptr)
@@ -70,6 +70,7 @@ void route_row(const std::vector<double>& logits, const float* bias, const Route
                                    static_cast<double>(p.routed_scaling_factor));
   }
   std::transform(scores.begin(), scores.end(), scores_out, [](double s) { return static_cast<float>(s); });
+  std::transform(choice.begin(), choice.end(), choice_out, [](double s) { return static_cast<float>(s); });
 }
 
 }  // namespace vl2::reference
