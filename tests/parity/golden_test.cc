@@ -14,6 +14,10 @@ namespace {
 struct GoldenCase {
   std::string backend, model, name;
 };
+std::string test_name(const testing::TestParamInfo<GoldenCase>& test) {
+  return test.param.backend + "_" + test.param.model + "_" + test.param.name;
+}
+void PrintTo(const GoldenCase& c, std::ostream* out) { *out << c.backend << " " << c.model << " " << c.name; }
 
 std::vector<GoldenCase> all_cases() {
   std::vector<GoldenCase> cases;
@@ -37,12 +41,12 @@ TEST_P(Golden, EveryStageMatchesTheOfficialModel) {
   std::cout << table;
   EXPECT_TRUE(report.passed()) << table;
   // The official fp32 and float64 runs choose the same experts at every row: so must double arithmetic.
-  if (backend_name == "reference") EXPECT_EQ(report.rows_behind_ties, 0);
+  if (backend_name == "reference") {
+    EXPECT_EQ(report.rows_behind_ties, 0);
+  }
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, Golden, testing::ValuesIn(all_cases()), [](const auto& info) {
-  return info.param.backend + "_" + info.param.model + "_" + info.param.name;
-});
+INSTANTIATE_TEST_SUITE_P(Backends, Golden, testing::ValuesIn(all_cases()), test_name);
 
 }  // namespace
 }  // namespace vl2::parity

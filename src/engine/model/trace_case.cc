@@ -6,6 +6,7 @@
 #include <set>
 #include <utility>
 
+#include "engine/model/moe.h"
 #include "engine/model/sequence_runner.h"
 
 namespace vl2 {
@@ -49,6 +50,34 @@ struct Layout {
   }
 };
 
+// How far a token's choice is from falling differently: the smallest distance between a chosen and a rejected expert,
+// or a kept and a rejected group.
+float selection_gap(const Routing& routing, int64_t token, const RouterParams& p) {
+  const auto first = static_cast<size_t>(token * routing.num_experts);
+  const auto all = routing.choice.subspan(first, static_cast<size_t>(routing.num_experts));
+  std::vector<float> choice(all.begin(), all.end());
+  float gap = std::numeric_limits<float>::infinity();
+  if (p.topk_method != TopkMethod::kGreedy && p.topk_groups < p.num_groups) {
+    const int64_t size = routing.num_experts / p.num_groups;
+    std::vector<float> scores;
+    for (int64_t g = 0; g < p.num_groups; ++g) {
+      std::vector<float> members(choice.begin() + g * size, choice.begin() + (g + 1) * size);
+      std::sort(members.rbegin(), members.rend());
+      scores.push_back(p.topk_method == TopkMethod::kNoauxTc && size > 1 ? members[0] + members[1] : members[0]);
+    }
+    std::vector<float> order = scores;
+    std::sort(order.rbegin(), order.rend());
+    const float last_kept = order[static_cast<size_t>(p.topk_groups - 1)];
+    gap = last_kept - order[static_cast<size_t>(p.topk_groups)];
+    for (size_t e = 0; e < choice.size(); ++e)
+      if (scores[e / static_cast<size_t>(size)] < last_kept) choice[e] = 0.0f;
+  }
+  std::sort(choice.rbegin(), choice.rend());
+  if (routing.top_k < routing.num_experts)
+    gap = std::min(gap, choice[static_cast<size_t>(routing.top_k - 1)] - choice[static_cast<size_t>(routing.top_k)]);
+  return gap;
+}
+
 class Recorder : public StageTap {
  public:
   Recorder(const ModelConfig& config, const Layout& layout, bool layer_details, Results& results)
@@ -76,7 +105,8 @@ class Recorder : public StageTap {
     const std::string name = fmt::format("gate.{}.", layer);
     const int64_t all = layout_.batch * layout_.length, k = routing.top_k, experts = routing.num_experts;
     std::vector<float> gap(static_cast<size_t>(routing.num_tokens));
-    for (int64_t t = 0; t < routing.num_tokens; ++t) gap[static_cast<size_t>(t)] = selection_gap(routing, t);
+    for (int64_t t = 0; t < routing.num_tokens; ++t)
+      gap[static_cast<size_t>(t)] = selection_gap(routing, t, router_params(config_.language));
     add(results_, name + "topk_idx", DType::kI32, {all, k}, layout_.spread(routing.expert.data(), k, k));
     add(results_, name + "topk_weight", DType::kF32, {all, k}, layout_.spread(routing.weight.data(), k, k));
     add(results_, name + "scores", DType::kF32, {all, experts},
@@ -103,21 +133,6 @@ class Recorder : public StageTap {
           spread[static_cast<size_t>(((b * heads + h) * length + t) * length + columns[j])] = values.at(r, h)[j];
     }
     add(results_, name, DType::kF32, {layout_.batch, heads, length, length}, spread);
-  }
-
-  // Distance between the last chosen expert and the first one that was not.
-  static float selection_gap(const Routing& routing, int64_t token) {
-    const auto choice = routing.choice.subspan(static_cast<size_t>(token * routing.num_experts),
-                                               static_cast<size_t>(routing.num_experts));
-    const auto chosen =
-        routing.expert.subspan(static_cast<size_t>(token * routing.top_k), static_cast<size_t>(routing.top_k));
-    float last = std::numeric_limits<float>::infinity(), rejected = -last;
-    for (size_t e = 0; e < choice.size(); ++e) {
-      const bool in = std::find(chosen.begin(), chosen.end(), static_cast<int32_t>(e)) != chosen.end();
-      if (in) last = std::min(last, choice[e]);
-      if (!in) rejected = std::max(rejected, choice[e]);
-    }
-    return last - rejected;
   }
 
   const ModelConfig& config_;
