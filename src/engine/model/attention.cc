@@ -13,7 +13,7 @@ constexpr float kLatentNormEps = 1e-6f;
 
 // Room for the softmax of every row when somebody traces it, nothing otherwise.
 Tensor probe_tensor(const ModelContext& context, int64_t heads, const ForwardBatch& batch, int64_t rows) {
-  if (context.tap == nullptr) return {};
+  if (!context.shows_layer_details()) return {};
   int64_t longest = 0;
   for (const SequenceSlice& s : batch.sequences) longest = std::max(longest, s.past + s.count);
   return context.ops.workspace().tensor(rows, heads * longest).split_heads(heads);
@@ -21,7 +21,7 @@ Tensor probe_tensor(const ModelContext& context, int64_t heads, const ForwardBat
 
 void output_projection(const ModelContext& context, const Linear& o, Tensor attended, Tensor residual_TD, Tensor probe,
                        int64_t layer) {
-  if (context.tap != nullptr) {
+  if (context.shows_layer_details()) {
     Tensor out_TD = context.ops.workspace().tensor(residual_TD.rows, residual_TD.cols);
     context.ops.linear(out_TD, attended, o);
     context.stage(fmt::format("layer.{}.attn_weights", layer), probe);

@@ -27,7 +27,7 @@ void decoder_layer(const ModelContext& context, const LayerWeights& w, Tensor x_
                    const RotaryEmbedding& rotary, KvLayer kv) {
   Ops& ops = context.ops;
   const auto eps = static_cast<float>(context.config.language.rms_norm_eps);
-  const bool traced = context.tap != nullptr;
+  const bool traced = context.shows_layer_details();
   Workspace::Scope scope(ops.workspace());
   Tensor normed_TD = ops.workspace().tensor(x_TD.rows, x_TD.cols);
 

@@ -27,11 +27,11 @@ void feed_forward(const ModelContext& context, const std::variant<DenseWeights, 
     if (moe.shared) {
       Tensor shared_TD = ops.workspace().tensor(normed_TD.rows, normed_TD.cols);
       ops.swiglu(shared_TD, normed_TD, *moe.shared);
-      if (context.tap != nullptr) context.stage(fmt::format("layer.{}.shared_out", layer), shared_TD);
+      if (context.shows_layer_details()) context.stage(fmt::format("layer.{}.shared_out", layer), shared_TD);
       ops.add(out_TD, shared_TD);
     }
   }
-  if (context.tap != nullptr) context.stage(fmt::format("layer.{}.mlp_out", layer), out_TD);
+  if (context.shows_layer_details()) context.stage(fmt::format("layer.{}.mlp_out", layer), out_TD);
   ops.add(residual_TD, out_TD);
 }
 

@@ -10,6 +10,8 @@ namespace vl2 {
 class StageTap {
  public:
   virtual ~StageTap() = default;
+  // layer.*: the parts of each decoder layer, which cost extra work to show.
+  virtual bool wants_layer_details() const { return true; }
   virtual void stage(const std::string& name, Tensor values) = 0;
   virtual void routing(int64_t layer, const Routing& routing) = 0;
 };
@@ -20,6 +22,7 @@ struct ModelContext {
   const ModelConfig& config;
   StageTap* tap = nullptr;
 
+  bool shows_layer_details() const { return tap != nullptr && tap->wants_layer_details(); }
   void stage(const std::string& name, Tensor values) const {
     if (tap != nullptr) tap->stage(name, values);
   }

@@ -249,6 +249,7 @@ Routing Ops::route(Tensor x, const Weight& gate, const Weight& bias, const Route
   routing.expert = workspace_.array<int32_t>(x.rows * p.top_k);
   routing.weight = workspace_.array<float>(x.rows * p.top_k);
   routing.scores = workspace_.array<float>(x.rows * experts);
+  routing.choice = bias ? workspace_.array<float>(x.rows * experts) : routing.scores;
   observed(
       observer_, "route", [&] { do_route(routing, x, gate, bias, p); },
       [&] { return fmt::format("{} x {} top {}", shape_of(x), shape_of(gate), p.top_k); });

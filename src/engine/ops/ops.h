@@ -42,6 +42,7 @@ struct Routing {
   std::span<int32_t> expert;  // [num_tokens * top_k]
   std::span<float> weight;    // [num_tokens * top_k], final: after normalisation and scaling
   std::span<float> scores;    // [num_tokens * num_experts], softmax or sigmoid of the router's logits
+  std::span<float> choice;    // [num_tokens * num_experts], scores + bias; the same memory as scores without a bias
 };
 
 struct ExpertWeights {

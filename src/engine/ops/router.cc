@@ -52,11 +52,13 @@ void keep_groups(std::vector<double>& choice, const RouterParams& p) {
 }  // namespace
 
 void route_row(const std::vector<double>& logits, const float* bias, const RouterParams& p, int32_t* expert,
-               float* weight, float* scores_out) {
+               float* weight, float* scores_out, float* choice_out) {
   const std::vector<double> scores = score(logits, p.scoring_func);
   std::vector<double> choice = scores;
   if (p.topk_method == TopkMethod::kNoauxTc && bias != nullptr)
     for (size_t e = 0; e < choice.size(); ++e) choice[e] += static_cast<double>(bias[e]);
+  std::transform(scores.begin(), scores.end(), scores_out, [](double s) { return static_cast<float>(s); });
+  std::transform(choice.begin(), choice.end(), choice_out, [](double s) { return static_cast<float>(s); });
   if (p.topk_method != TopkMethod::kGreedy) keep_groups(choice, p);
 
   std::vector<int32_t> chosen = largest(choice, p.top_k);
@@ -69,7 +71,6 @@ void route_row(const std::vector<double>& logits, const float* bias, const Route
     weight[i] = static_cast<float>(scores[static_cast<size_t>(chosen[i])] / divisor *
                                    static_cast<double>(p.routed_scaling_factor));
   }
-  std::transform(scores.begin(), scores.end(), scores_out, [](double s) { return static_cast<float>(s); });
 }
 
 }  // namespace vl2

@@ -16,10 +16,13 @@ void softmax(std::vector<double>& scores) {
   for (double& s : scores) s /= sum;
 }
 
-double dot(const float* a, const float* b, int64_t n) {
-  double sum = 0;
-  for (int64_t i = 0; i < n; ++i) sum += static_cast<double>(a[i]) * static_cast<double>(b[i]);
-  return sum;
+template <typename T>
+void add_scaled(std::vector<double>& sum, double factor, const T* values) {
+  for (size_t d = 0; d < sum.size(); ++d) sum[d] += factor * static_cast<double>(values[d]);
+}
+
+void store(const std::vector<double>& values, float* out) {
+  std::transform(values.begin(), values.end(), out, [](double v) { return static_cast<float>(v); });
 }
 
 void write_probe(Tensor probe, int64_t row, int64_t head, const std::vector<double>& p) {
@@ -45,13 +48,10 @@ void full_attention(Tensor out, Tensor qkv, int64_t heads, int64_t tokens) {
           p[static_cast<size_t>(j)] =
               scale * dot(qkv.row(row) + h * size, qkv.row(item * tokens + j) + width + h * size, size);
         softmax(p);
-        for (int64_t d = 0; d < size; ++d) {
-          double sum = 0;
-          for (int64_t j = 0; j < tokens; ++j)
-            sum +=
-                p[static_cast<size_t>(j)] * static_cast<double>(qkv.row(item * tokens + j)[2 * width + h * size + d]);
-          out.row(row)[h * size + d] = static_cast<float>(sum);
-        }
+        std::vector<double> sum(static_cast<size_t>(size), 0.0);
+        for (int64_t j = 0; j < tokens; ++j)
+          add_scaled(sum, p[static_cast<size_t>(j)], qkv.row(item * tokens + j) + 2 * width + h * size);
+        store(sum, out.row(row) + h * size);
       }
     }
   }
@@ -80,12 +80,9 @@ void cached_attention(Tensor out, Tensor q, Tensor k, Tensor v, KvLayer kv, std:
         softmax(p);
         write_probe(probe, row, h, p);
         std::vector<double> sum(static_cast<size_t>(size), 0.0);
-        for (int64_t j = 0; j < length; ++j) {
-          const float* value = cache.row(kv.layer, s.blocks, j) + (groups + g) * size;
-          for (int64_t d = 0; d < size; ++d)
-            sum[static_cast<size_t>(d)] += p[static_cast<size_t>(j)] * static_cast<double>(value[d]);
-        }
-        for (int64_t d = 0; d < size; ++d) out.row(row)[h * size + d] = static_cast<float>(sum[static_cast<size_t>(d)]);
+        for (int64_t j = 0; j < length; ++j)
+          add_scaled(sum, p[static_cast<size_t>(j)], cache.row(kv.layer, s.blocks, j) + (groups + g) * size);
+        store(sum, out.row(row) + h * size);
       }
     }
   }
@@ -116,19 +113,16 @@ void latent_attention(Tensor out, Tensor q, Tensor c_kv, Tensor k_pe, const Late
         const float* query = q.at(row, h);
         std::vector<double> p(static_cast<size_t>(length));
         for (int64_t j = 0; j < length; ++j) {
-          double sum = dot(query + nope, cache.row(kv.layer, s.blocks, j) + rank, rope);
-          for (int64_t d = 0; d < nope; ++d)
-            sum += static_cast<double>(query[d]) * expanded[static_cast<size_t>(j * per_head + d)];
-          p[static_cast<size_t>(j)] = static_cast<double>(scale) * sum;
+          p[static_cast<size_t>(j)] =
+              static_cast<double>(scale) * (dot(query, &expanded[static_cast<size_t>(j * per_head)], nope) +
+                                            dot(query + nope, cache.row(kv.layer, s.blocks, j) + rank, rope));
         }
         softmax(p);
         write_probe(probe, row, h, p);
-        for (int64_t d = 0; d < w.v; ++d) {
-          double sum = 0;
-          for (int64_t j = 0; j < length; ++j)
-            sum += p[static_cast<size_t>(j)] * expanded[static_cast<size_t>(j * per_head + nope + d)];
-          out.row(row)[h * w.v + d] = static_cast<float>(sum);
-        }
+        std::vector<double> sum(static_cast<size_t>(w.v), 0.0);
+        for (int64_t j = 0; j < length; ++j)
+          add_scaled(sum, p[static_cast<size_t>(j)], &expanded[static_cast<size_t>(j * per_head + nope)]);
+        store(sum, out.row(row) + h * w.v);
       }
     }
   }

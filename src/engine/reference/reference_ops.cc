@@ -11,6 +11,7 @@
 namespace vl2 {
 namespace {
 
+using reference::dot;
 using reference::matrix;
 using reference::Matrix;
 using reference::vector;
@@ -74,9 +75,8 @@ class ReferenceOps : public Ops {
     for (int64_t t = 0; t < x.rows; ++t) {
       for (int64_t h = 0; h < x.heads; ++h) {
         const float* in = x.at(t, h);
-        double sum = 0;
-        for (int64_t d = 0; d < x.cols; ++d) sum += static_cast<double>(in[d]) * static_cast<double>(in[d]);
-        const double scale = 1.0 / std::sqrt(sum / static_cast<double>(x.cols) + static_cast<double>(eps));
+        const double scale =
+            1.0 / std::sqrt(dot(in, in, x.cols) / static_cast<double>(x.cols) + static_cast<double>(eps));
         for (int64_t d = 0; d < x.cols; ++d)
           out.at(t, h)[d] = static_cast<float>(static_cast<double>(in[d]) * scale * static_cast<double>(w[d]));
       }
@@ -103,12 +103,8 @@ class ReferenceOps : public Ops {
     const float* bias = w.bias ? vector(w.bias) : nullptr;
     for (int64_t o = 0; o < out.cols; ++o) {
       const float* row = matrix(w.weight).row(o);
-      for (int64_t t = 0; t < x.rows; ++t) {
-        const float* in = x.row(t);
-        double sum = bias != nullptr ? static_cast<double>(bias[o]) : 0.0;
-        for (int64_t d = 0; d < x.cols; ++d) sum += static_cast<double>(in[d]) * static_cast<double>(row[d]);
-        out.row(t)[o] = static_cast<float>(sum);
-      }
+      const double start = bias != nullptr ? static_cast<double>(bias[o]) : 0.0;
+      for (int64_t t = 0; t < x.rows; ++t) out.row(t)[o] = static_cast<float>(start + dot(x.row(t), row, x.cols));
     }
   }
 
@@ -162,14 +158,12 @@ class ReferenceOps : public Ops {
     std::vector<double> logits(static_cast<size_t>(routing.num_experts));
     for (int64_t t = 0; t < x.rows; ++t) {
       for (int64_t e = 0; e < routing.num_experts; ++e) {
-        double sum = 0;
-        for (int64_t d = 0; d < x.cols; ++d)
-          sum += static_cast<double>(x.row(t)[d]) * static_cast<double>(matrix(gate).row(e)[d]);
-        logits[static_cast<size_t>(e)] = sum;
+        logits[static_cast<size_t>(e)] = dot(x.row(t), matrix(gate).row(e), x.cols);
       }
       route_row(logits, bias ? vector(bias) : nullptr, p, &routing.expert[static_cast<size_t>(t * p.top_k)],
                            &routing.weight[static_cast<size_t>(t * p.top_k)],
-                           &routing.scores[static_cast<size_t>(t * routing.num_experts)]);
+                           &routing.scores[static_cast<size_t>(t * routing.num_experts)],
+                           &routing.choice[static_cast<size_t>(t * routing.num_experts)]);
     }
   }
 

@@ -1,7 +1,9 @@
-// Weights and cache of the reference backend: plain float copies, one layout.
+// Weights and cache of the reference backend: plain float copies, one layout. And the one sum everything is made of.
 #pragma once
 
 #include <algorithm>
+#include <functional>
+#include <numeric>
 #include <vector>
 
 #include "engine/ops/ops.h"
@@ -21,6 +23,13 @@ class Matrix : public WeightStorage {
 
 inline const Matrix& matrix(const Weight& w) { return static_cast<const Matrix&>(*w.storage); }
 inline const float* vector(const Weight& w) { return matrix(w).row(0); }
+
+// In double; the library adds four products at a time, which is three times as fast as one after the other.
+template <typename T, typename U>
+double dot(const T* a, const U* b, int64_t n) {
+  return std::transform_reduce(a, a + n, b, 0.0, std::plus<>(),
+                               [](T x, U y) { return static_cast<double>(x) * static_cast<double>(y); });
+}
 
 class FloatCache : public KvCache {
  public:
