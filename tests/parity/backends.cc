@@ -1,13 +1,27 @@
 #include "parity/backends.h"
 
+#include "engine/cpu/cpu_ops.h"
 #include "engine/reference/reference_ops.h"
 
 namespace vl2::parity {
+namespace {
+
+// The reference, and the CPU backend once for every instruction set this machine has.
+std::vector<Backend> list_backends() {
+  std::vector<Backend> result = {{"reference", [] { return make_reference_ops(); }}};
+  for (Isa isa : available_isas()) {
+    CpuOptions options;
+    options.isa = isa;
+    options.compute = Compute::kF32;
+    result.push_back({fmt::format("cpu_{}", isa_name(isa)), [options] { return make_cpu_ops(options); }});
+  }
+  return result;
+}
+
+}  // namespace
 
 const std::vector<Backend>& backends() {
-  static const std::vector<Backend> kBackends = {
-      {"reference", [] { return make_reference_ops(); }},
-  };
+  static const std::vector<Backend> kBackends = list_backends();
   return kBackends;
 }
 

@@ -218,7 +218,8 @@ class CpuOps : public Ops {
       for (int64_t t = begin; t < end; ++t) {
         std::copy_n(logits.row(t), experts, row.begin());
         route_row(row, vector(bias), p, &routing.expert[static_cast<size_t>(t * p.top_k)],
-                  &routing.weight[static_cast<size_t>(t * p.top_k)], &routing.scores[static_cast<size_t>(t * experts)]);
+                  &routing.weight[static_cast<size_t>(t * p.top_k)], &routing.scores[static_cast<size_t>(t * experts)],
+                  &routing.choice[static_cast<size_t>(t * experts)]);
       }
     });
   }
