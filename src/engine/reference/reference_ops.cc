@@ -4,8 +4,8 @@
 #include <cmath>
 #include <vector>
 
-#include "engine/reference/reference_attention.h"
 #include "engine/ops/router.h"
+#include "engine/reference/reference_attention.h"
 #include "engine/reference/reference_weights.h"
 
 namespace vl2 {
@@ -161,9 +161,9 @@ class ReferenceOps : public Ops {
         logits[static_cast<size_t>(e)] = dot(x.row(t), matrix(gate).row(e), x.cols);
       }
       route_row(logits, bias ? vector(bias) : nullptr, p, &routing.expert[static_cast<size_t>(t * p.top_k)],
-                           &routing.weight[static_cast<size_t>(t * p.top_k)],
-                           &routing.scores[static_cast<size_t>(t * routing.num_experts)],
-                           &routing.choice[static_cast<size_t>(t * routing.num_experts)]);
+                &routing.weight[static_cast<size_t>(t * p.top_k)],
+                &routing.scores[static_cast<size_t>(t * routing.num_experts)],
+                &routing.choice[static_cast<size_t>(t * routing.num_experts)]);
     }
   }
 

@@ -10,7 +10,9 @@ struct Vec {
 inline Vec zero() { return {_mm512_setzero_ps()}; }
 inline Vec set1(float x) { return {_mm512_set1_ps(x)}; }
 inline Vec load(const float* p) { return {_mm512_loadu_ps(p)}; }
-inline __mmask16 tail_mask(int64_t n) { return static_cast<__mmask16>(n >= 16 ? 0xffffu : n <= 0 ? 0u : (1u << n) - 1u); }
+inline __mmask16 tail_mask(int64_t n) {
+  return static_cast<__mmask16>(n >= 16 ? 0xffffu : n <= 0 ? 0u : (1u << n) - 1u);
+}
 inline Vec load_n(const float* p, int64_t n) { return {_mm512_maskz_loadu_ps(tail_mask(n), p)}; }
 inline void store(float* p, const Vec& x) { _mm512_storeu_ps(p, x.v); }
 inline void store_n(float* p, const Vec& x, int64_t n) { _mm512_mask_storeu_ps(p, tail_mask(n), x.v); }
@@ -33,7 +35,8 @@ inline Vec load_bf16(const BF16* p) { return {widen(_mm256_loadu_si256(reinterpr
 inline Vec load_bf16_n(const BF16* p, int64_t n) { return {widen(_mm256_maskz_loadu_epi16(tail_mask(n), p))}; }
 inline Vec load_firsts(const BF16* p) { return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(p), 16))}; }
 inline Vec load_seconds(const BF16* p) {
-  return {_mm512_castsi512_ps(_mm512_and_si512(_mm512_loadu_si512(p), _mm512_set1_epi32(static_cast<int>(0xffff0000u))))};
+  return {
+      _mm512_castsi512_ps(_mm512_and_si512(_mm512_loadu_si512(p), _mm512_set1_epi32(static_cast<int>(0xffff0000u))))};
 }
 // The 32 bits whose upper half is x rounded to nearest even; NaNs stay NaNs.
 inline __m512i round_bits(__m512 x) {

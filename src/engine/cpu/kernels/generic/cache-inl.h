@@ -29,7 +29,8 @@ inline void dot_block(const float* q, int64_t q_stride, const T* x, int64_t x_st
   if (d < width) {
     for (int i = 0; i < Q; ++i)
       for (int j = 0; j < J; ++j)
-        sum[i][j] = fma(load_n(q + i * q_stride + d, width - d), load_row_n(x + j * x_stride + d, width - d), sum[i][j]);
+        sum[i][j] =
+            fma(load_n(q + i * q_stride + d, width - d), load_row_n(x + j * x_stride + d, width - d), sum[i][j]);
   }
 #pragma GCC unroll 16
   for (int i = 0; i < Q; ++i)
@@ -44,13 +45,16 @@ void dot_rows(const float* q, int64_t q_stride, int64_t rows, const T* x, int64_
   for (; j + 2 <= n; j += 2) {
     int64_t i = 0;
     for (; i + 2 <= rows; i += 2)
-      dot_block<2, 2>(q + i * q_stride, q_stride, x + j * x_stride, x_stride, width, out + i * out_stride + j, out_stride);
+      dot_block<2, 2>(q + i * q_stride, q_stride, x + j * x_stride, x_stride, width, out + i * out_stride + j,
+                      out_stride);
     if (i < rows)
-      dot_block<1, 2>(q + i * q_stride, q_stride, x + j * x_stride, x_stride, width, out + i * out_stride + j, out_stride);
+      dot_block<1, 2>(q + i * q_stride, q_stride, x + j * x_stride, x_stride, width, out + i * out_stride + j,
+                      out_stride);
   }
   if (j < n)
     for (int64_t i = 0; i < rows; ++i)
-      dot_block<1, 1>(q + i * q_stride, q_stride, x + j * x_stride, x_stride, width, out + i * out_stride + j, out_stride);
+      dot_block<1, 1>(q + i * q_stride, q_stride, x + j * x_stride, x_stride, width, out + i * out_stride + j,
+                      out_stride);
 }
 
 // Q outputs, C vectors of columns; p is read column by column.

@@ -1,7 +1,7 @@
 // C = A B^T over panels of 16 columns, written once over Vec. Included inside an ISA namespace after its simd.h.
 //
-// Every element of C is one chain of fused multiply-adds over ascending k, whatever the block sizes and the number of rows: so a row
-// gives the same bits alone, in a batch or in a chunk.
+// Every element of C is one chain of fused multiply-adds over ascending k, whatever the block sizes and the number of
+// rows: so a row gives the same bits alone, in a batch or in a chunk.
 
 // Depth of a block: a panel's slice stays in the first-level cache while all rows pass over it.
 inline constexpr int64_t kDepthBlock = 256;
@@ -54,8 +54,8 @@ void pack_a(const float* a, int64_t stride, const int32_t* index, int64_t rows, 
 
 // --- the register block: M rows x P panels ---
 
-// sums [M][P][16] (+)= a b over `depth`. A function of its own, and sums in memory between calls, because the compiler keeps the
-// block in registers only when nothing else competes for them.
+// sums [M][P][16] (+)= a b over `depth`. A function of its own, and sums in memory between calls, because the compiler
+// keeps the block in registers only when nothing else competes for them.
 template <typename Panel, int M, int P>
 [[gnu::noinline]] void multiply(const float* a, const typename Panel::Element* b, int64_t panel_stride, int64_t depth,
                                 bool first, float* sums) {
@@ -76,7 +76,8 @@ template <typename Panel, int M, int P>
       for (int p = 0; p < P; ++p) sum[m][p] = fma(x, w[p], sum[m][p]);
     }
     if constexpr (Panel::kDepthStep == 2) {
-      // The second halves are loaded only now: together with the first they would not leave enough registers for the sums.
+      // The second halves are loaded only now: together with the first they would not leave enough registers for the
+      // sums.
       __asm__ volatile("" ::: "memory");
 #pragma GCC unroll 16
       for (int p = 0; p < P; ++p) w[p] = Panel::second(b + p * panel_stride + k * kPanel);
@@ -102,18 +103,19 @@ inline void group_block(const GemmTask& task, const float* a, const typename Pan
   if (!last) return;
   for (int m = 0; m < M; ++m)
     for (int p = 0; p < P; ++p)
-      finish(task, task.c + (first_row + m) * task.c_stride, (first_panel + p) * kPanel, load(sums + (m * P + p) * kPanel));
+      finish(task, task.c + (first_row + m) * task.c_stride, (first_panel + p) * kPanel,
+             load(sums + (m * P + p) * kPanel));
 }
 
 template <typename Panel, int P>
 inline void any_group(const GemmTask& task, int64_t rows, const float* a, const typename Panel::Element* b,
-                      int64_t panel_stride, int64_t first_row, int64_t first_panel, int64_t depth, bool first, bool last,
-                      float* sums) {
+                      int64_t panel_stride, int64_t first_row, int64_t first_panel, int64_t depth, bool first,
+                      bool last, float* sums) {
   switch (rows) {
-#define VL2_ROWS(m)                                                                                                   \
-  case m:                                                                                                             \
-    if constexpr (m <= kRowGroup)                                                                                     \
-      group_block<Panel, m, P>(task, a, b, panel_stride, first_row, first_panel, depth, first, last, sums);           \
+#define VL2_ROWS(m)                                                                                         \
+  case m:                                                                                                   \
+    if constexpr (m <= kRowGroup)                                                                           \
+      group_block<Panel, m, P>(task, a, b, panel_stride, first_row, first_panel, depth, first, last, sums); \
     break;
     VL2_ROWS(1)
     VL2_ROWS(2)
@@ -135,8 +137,8 @@ inline void any_group(const GemmTask& task, int64_t rows, const float* a, const 
 
 // All rows against one slice of P panels.
 template <typename Panel, int P>
-inline void all_groups(const GemmTask& task, const typename Panel::Element* b, int64_t panel_stride, int64_t first_panel,
-                       int64_t begin, int64_t depth, int64_t whole_depth) {
+inline void all_groups(const GemmTask& task, const typename Panel::Element* b, int64_t panel_stride,
+                       int64_t first_panel, int64_t begin, int64_t depth, int64_t whole_depth) {
   const float* a = static_cast<const float*>(task.a);
   float* sums = task.scratch;
   for (int64_t row = 0; row < task.rows; row += kRowGroup) {
@@ -179,7 +181,8 @@ template <typename Panel>
 void gemm(const GemmTask& task) {
   int64_t panel = 0;
   if (task.rows == 1) {
-    // Four streams of weights at once: enough independent sums to hide the latency, enough loads in flight to fill the bus.
+    // Four streams of weights at once: enough independent sums to hide the latency, enough loads in flight to fill the
+    // bus.
     const int64_t depth = Panel::depth(task.k), stride = Panel::panel_elements(task.panel_depth());
     for (; panel + 4 <= task.panels; panel += 4)
       group_block<Panel, 1, 4>(task, static_cast<const float*>(task.a),

@@ -1,7 +1,6 @@
 // Operations on single rows. Included inside an ISA namespace after simd.h and math-inl.h.
 // Sums run over sixteen lanes and are folded in one fixed order, so they depend on the row alone.
 
-
 inline Vec load_some(const float* p, int64_t n) { return n == 16 ? load(p) : load_n(p, n); }
 inline void store_some(float* p, const Vec& x, int64_t n) {
   if (n == 16) {
@@ -35,7 +34,8 @@ inline float exp_row(float* x, int64_t n, float scale, float* max_out) {
 
 inline void scale_row(float* x, int64_t n, float factor) {
   const Vec f = set1(factor);
-  for (int64_t i = 0; i < n; i += 16) store_some(x + i, mul(load_some(x + i, n - i < 16 ? n - i : 16), f), n - i < 16 ? n - i : 16);
+  for (int64_t i = 0; i < n; i += 16)
+    store_some(x + i, mul(load_some(x + i, n - i < 16 ? n - i : 16), f), n - i < 16 ? n - i : 16);
 }
 
 inline void rms_norm_row(float* out, const float* x, const float* weight, int64_t n, float eps) {

@@ -15,23 +15,45 @@ inline Vec lanes(Fn fn) {
 }
 
 inline Vec zero() { return {}; }
-inline Vec set1(float x) { return lanes([x](int) { return x; }); }
-inline Vec load(const float* p) { return lanes([p](int i) { return p[i]; }); }
-inline Vec load_n(const float* p, int64_t n) { return lanes([p, n](int i) { return i < n ? p[i] : 0.0f; }); }
+inline Vec set1(float x) {
+  return lanes([x](int) { return x; });
+}
+inline Vec load(const float* p) {
+  return lanes([p](int i) { return p[i]; });
+}
+inline Vec load_n(const float* p, int64_t n) {
+  return lanes([p, n](int i) { return i < n ? p[i] : 0.0f; });
+}
 inline void store(float* p, const Vec& x) {
   for (int i = 0; i < 16; ++i) p[i] = x.v[i];
 }
 inline void store_n(float* p, const Vec& x, int64_t n) {
   for (int64_t i = 0; i < n; ++i) p[i] = x.v[i];
 }
-inline Vec fma(const Vec& a, const Vec& b, const Vec& c) { return lanes([&](int i) { return a.v[i] * b.v[i] + c.v[i]; }); }
-inline Vec add(const Vec& a, const Vec& b) { return lanes([&](int i) { return a.v[i] + b.v[i]; }); }
-inline Vec sub(const Vec& a, const Vec& b) { return lanes([&](int i) { return a.v[i] - b.v[i]; }); }
-inline Vec mul(const Vec& a, const Vec& b) { return lanes([&](int i) { return a.v[i] * b.v[i]; }); }
-inline Vec div(const Vec& a, const Vec& b) { return lanes([&](int i) { return a.v[i] / b.v[i]; }); }
-inline Vec max(const Vec& a, const Vec& b) { return lanes([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; }); }
-inline Vec min(const Vec& a, const Vec& b) { return lanes([&](int i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; }); }
-inline Vec round(const Vec& a) { return lanes([&](int i) { return std::nearbyint(a.v[i]); }); }
+inline Vec fma(const Vec& a, const Vec& b, const Vec& c) {
+  return lanes([&](int i) { return a.v[i] * b.v[i] + c.v[i]; });
+}
+inline Vec add(const Vec& a, const Vec& b) {
+  return lanes([&](int i) { return a.v[i] + b.v[i]; });
+}
+inline Vec sub(const Vec& a, const Vec& b) {
+  return lanes([&](int i) { return a.v[i] - b.v[i]; });
+}
+inline Vec mul(const Vec& a, const Vec& b) {
+  return lanes([&](int i) { return a.v[i] * b.v[i]; });
+}
+inline Vec div(const Vec& a, const Vec& b) {
+  return lanes([&](int i) { return a.v[i] / b.v[i]; });
+}
+inline Vec max(const Vec& a, const Vec& b) {
+  return lanes([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; });
+}
+inline Vec min(const Vec& a, const Vec& b) {
+  return lanes([&](int i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; });
+}
+inline Vec round(const Vec& a) {
+  return lanes([&](int i) { return std::nearbyint(a.v[i]); });
+}
 // x * 2^n for whole n in [-126, 127].
 inline Vec scale_by_power(const Vec& x, const Vec& n) {
   return lanes([&](int i) { return x.v[i] * std::bit_cast<float>((static_cast<int32_t>(n.v[i]) + 127) << 23); });
@@ -48,12 +70,22 @@ inline float reduce_max(const Vec& a) {
   for (int i = 1; i < 16; ++i) m = a.v[i] > m ? a.v[i] : m;
   return m;
 }
-inline Vec load_bf16(const BF16* p) { return lanes([p](int i) { return to_float(p[i]); }); }
-inline Vec load_bf16_n(const BF16* p, int64_t n) { return lanes([p, n](int i) { return i < n ? to_float(p[i]) : 0.0f; }); }
+inline Vec load_bf16(const BF16* p) {
+  return lanes([p](int i) { return to_float(p[i]); });
+}
+inline Vec load_bf16_n(const BF16* p, int64_t n) {
+  return lanes([p, n](int i) { return i < n ? to_float(p[i]) : 0.0f; });
+}
 // Of sixteen pairs of bf16: the first of each pair, and the second.
-inline Vec load_firsts(const BF16* p) { return lanes([p](int i) { return to_float(p[2 * i]); }); }
-inline Vec load_seconds(const BF16* p) { return lanes([p](int i) { return to_float(p[2 * i + 1]); }); }
-inline Vec round_to_bf16(const Vec& x) { return lanes([&](int i) { return to_float(to_bf16(x.v[i])); }); }
+inline Vec load_firsts(const BF16* p) {
+  return lanes([p](int i) { return to_float(p[2 * i]); });
+}
+inline Vec load_seconds(const BF16* p) {
+  return lanes([p](int i) { return to_float(p[2 * i + 1]); });
+}
+inline Vec round_to_bf16(const Vec& x) {
+  return lanes([&](int i) { return to_float(to_bf16(x.v[i])); });
+}
 inline void store_bf16(BF16* p, const Vec& x) {
   for (int i = 0; i < 16; ++i) p[i] = to_bf16(x.v[i]);
 }
