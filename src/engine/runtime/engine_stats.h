@@ -27,8 +27,9 @@ struct EngineStats {
 
 // One turn of the engine's loop.
 struct StepReport {
-  int64_t decode_tokens = 0;   // sequences that got one more token
+  int64_t decode_tokens = 0;   // rows of decoding sequences
   int64_t prefill_tokens = 0;  // rows of the prefill chunk
+  int64_t sampled_tokens = 0;  // by decoding sequences and those whose prompt is complete now
   int64_t tiles = 0;           // encoded before the step
   double vision_ms = 0;
   double forward_ms = 0;

@@ -1,0 +1,56 @@
+#include "engine/backends.h"
+
+#include <algorithm>
+#include <array>
+
+#include "engine/reference/reference_ops.h"
+
+namespace vl2 {
+namespace {
+
+struct Backend {
+  std::string_view name;
+  std::unique_ptr<Ops> (*make)(const BackendOptions&);
+  BackendFootprint (*footprint)(const BackendOptions&);
+};
+
+std::unique_ptr<Ops> make_reference(const BackendOptions& options) {
+  if (options.compute == Compute::kBF16)
+    fail(ErrorCode::kUnsupported, "the reference backend computes in float64 only; leave the compute type on auto");
+  return make_reference_ops();
+}
+
+BackendFootprint reference_footprint(const BackendOptions&) { return {4, 4, 4, 4}; }
+
+// Best first.
+constexpr std::array kBackends = {
+    Backend{"reference", make_reference, reference_footprint},
+};
+
+const Backend& find(std::string_view name) {
+  if (name == "auto") return kBackends.front();
+  for (const Backend& backend : kBackends)
+    if (backend.name == name) return backend;
+  fail(ErrorCode::kInvalidArgument, "there is no backend \"{}\"; known are auto, {}", name,
+       fmt::join(backend_names(), ", "));
+}
+
+}  // namespace
+
+std::vector<std::string_view> backend_names() {
+  std::vector<std::string_view> names;
+  for (const Backend& backend : kBackends) names.push_back(backend.name);
+  return names;
+}
+
+std::unique_ptr<Ops> make_ops(std::string_view name, const BackendOptions& options) {
+  if (options.threads < 0)
+    fail(ErrorCode::kInvalidArgument, "{} threads; 0 (all cores) or more are possible", options.threads);
+  return find(name).make(options);
+}
+
+BackendFootprint backend_footprint(std::string_view name, const BackendOptions& options) {
+  return find(name).footprint(options);
+}
+
+}  // namespace vl2

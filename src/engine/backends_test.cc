@@ -1,0 +1,40 @@
+#include "engine/backends.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+namespace vl2 {
+namespace {
+
+TEST(Backends, EveryListedBackendCanBeMadeAndHasAFootprint) {
+  for (const std::string_view name : backend_names()) {
+    EXPECT_EQ(make_ops(name, {})->name(), name);
+    EXPECT_GT(backend_footprint(name, {}).matrix, 0);
+    EXPECT_GT(backend_footprint(name, {}).cache, 0);
+  }
+}
+
+TEST(Backends, AutoIsTheFirstOne) {
+  ASSERT_FALSE(backend_names().empty());
+  EXPECT_EQ(make_ops("auto", {})->name(), backend_names().front());
+}
+
+TEST(Backends, AnUnknownNameIsRefusedWithTheKnownOnes) {
+  try {
+    make_ops("abacus", {});
+    FAIL() << "an unknown backend was made";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
+    EXPECT_NE(std::string(error.what()).find("reference"), std::string::npos) << error.what();
+  }
+  EXPECT_THROW(backend_footprint("abacus", {}), Error);
+}
+
+TEST(Backends, ImpossibleOptionsAreRefused) {
+  EXPECT_THROW(make_ops("auto", {.threads = -1}), Error);
+  EXPECT_THROW(make_ops("reference", {.compute = Compute::kBF16}), Error);
+}
+
+}  // namespace
+}  // namespace vl2

@@ -1,0 +1,110 @@
+#include "engine/runtime/memory_plan.h"
+
+#include <algorithm>
+
+#include "core/base/tensor_view.h"
+#include "core/model_spec/weight_schema.h"
+#include "engine/model/attention.h"
+
+namespace vl2 {
+namespace {
+
+constexpr double kFloat = 4;
+// The arena grows by half of what it has, so it may end up this much larger than what is used.
+constexpr double kArenaSlack = 1.5;
+
+double weight_bytes(const ModelConfig& config, const BackendFootprint& footprint) {
+  double bytes = 0;
+  for (const WeightSpec& spec : weight_schema(config)) {
+    const auto values = static_cast<double>(num_elements(spec.shape));
+    switch (spec.role) {
+      case WeightRole::kMatrix:
+      case WeightRole::kExpert:
+        bytes += values * footprint.matrix;
+        break;
+      case WeightRole::kEmbedding:
+        bytes += values * footprint.lookup;
+        // Tied, the table is packed a second time as the matrix of the logits.
+        if (config.language.tie_word_embeddings) bytes += values * footprint.matrix;
+        break;
+      case WeightRole::kVector:
+      case WeightRole::kRouter:
+        bytes += values * footprint.vector;
+        break;
+      case WeightRole::kUnused:
+        break;
+    }
+  }
+  return bytes;
+}
+
+// Floats of one row at the widest point of a decoder layer.
+double language_row_floats(const LanguageConfig& c) {
+  const int64_t heads = c.num_attention_heads * c.qk_head_dim();
+  const int64_t attention = c.use_mla ? heads + c.q_lora_rank.value_or(0) + c.kv_lora_rank + c.qk_rope_head_dim +
+                                            c.num_attention_heads * c.v_head_dim
+                                      : 2 * heads + 2 * c.num_key_value_heads * c.qk_head_dim();
+  const int64_t dense = 2 * c.intermediate_size;
+  const int64_t routed = c.num_experts_per_tok * (2 * c.moe_intermediate_size + 2 * c.hidden_size) +
+                         2 * c.n_shared_experts * c.moe_intermediate_size + c.n_routed_experts.value_or(0);
+  return static_cast<double>(3 * c.hidden_size + std::max({attention, dense, routed}));
+}
+
+double language_step_bytes(const ModelConfig& config, const MemoryPlanInput& input) {
+  const LanguageConfig& c = config.language;
+  const int64_t chunk = input.prefill_chunk > 0 ? std::min(input.prefill_chunk, input.max_context) : input.max_context;
+  const auto rows = static_cast<double>(chunk + input.max_sequences);
+  // Keys and values of one whole sequence, expanded from their latents.
+  const int64_t expanded =
+      c.use_mla ? input.max_context * c.num_attention_heads * (c.qk_nope_head_dim + c.v_head_dim) : 0;
+  const auto logits = static_cast<double>(input.max_sequences * c.vocab_size);
+  return kFloat * (rows * language_row_floats(c) + static_cast<double>(expanded) + logits);
+}
+
+double vision_step_bytes(const ModelConfig& config) {
+  const VisionConfig& c = config.vision;
+  constexpr int64_t kTilesAtOnce = 4;
+  int64_t most_tiles = 1;
+  for (const auto& [width, height] : config.candidate_resolutions)
+    most_tiles = std::max(most_tiles, 1 + (width / config.tile_size()) * (height / config.tile_size()));
+  const int64_t side = config.tokens_per_side();
+  const int64_t tile_pixels = 3 * c.image_size * c.image_size;
+  const int64_t encoder =
+      kTilesAtOnce * c.num_patches() * (7 * c.width + c.mlp_hidden() + 3 * c.patch_size * c.patch_size);
+  const int64_t tokens = 2 * most_tiles * side * side * config.projector.n_embed;
+  return kFloat * static_cast<double>(encoder + tokens + most_tiles * tile_pixels);
+}
+
+}  // namespace
+
+MemoryReport plan_memory(const ModelConfig& config, const MemoryPlanInput& input) {
+  const LanguageConfig& c = config.language;
+  MemoryReport report;
+  report.cached_tokens = input.cached_tokens;
+  report.weights = static_cast<int64_t>(weight_bytes(config, input.footprint));
+  report.cache = static_cast<int64_t>(input.footprint.cache * static_cast<double>(input.cached_tokens) *
+                                      static_cast<double>(cache_width(c) * c.num_hidden_layers));
+  report.activations =
+      static_cast<int64_t>(kArenaSlack * std::max(language_step_bytes(config, input), vision_step_bytes(config)));
+  return report;
+}
+
+void check_memory(const MemoryReport& plan, int64_t available, const std::string& model) {
+  if (plan.total() <= available) return;
+  fail(ErrorCode::kOutOfMemory,
+       "{} needs {} of memory (weights {}, cache for {} tokens {}, activations {}), but only {} are available. "
+       "Close other programs, or ask for less: a shorter context or fewer cached tokens, a smaller prefill chunk, "
+       "a quantised or smaller model.",
+       model, format_bytes(plan.total()), format_bytes(plan.weights), plan.cached_tokens, format_bytes(plan.cache),
+       format_bytes(plan.activations), format_bytes(available));
+}
+
+std::string format_bytes(int64_t bytes) {
+  constexpr double kKiB = 1024;
+  const auto b = static_cast<double>(bytes);
+  if (b < kKiB * kKiB) return fmt::format("{:.1f} KiB", b / kKiB);
+  if (b < kKiB * kKiB * kKiB) return fmt::format("{:.1f} MiB", b / (kKiB * kKiB));
+  return fmt::format("{:.2f} GiB", b / (kKiB * kKiB * kKiB));
+}
+
+}  // namespace vl2

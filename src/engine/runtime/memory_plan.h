@@ -1,0 +1,30 @@
+// How many bytes a model, its cache and its activations will take, known before any of it is allocated.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "core/model_spec/model_config.h"
+#include "engine/backends.h"
+#include "engine/runtime/engine_stats.h"
+
+namespace vl2 {
+
+struct MemoryPlanInput {
+  BackendFootprint footprint;
+  int64_t cached_tokens = 0;
+  int64_t max_context = 0;
+  int64_t prefill_chunk = 512;  // 0: whole prompts
+  int64_t max_sequences = 1;
+};
+
+// `available` is left 0. The activations are an estimate of the largest step, vision or language.
+MemoryReport plan_memory(const ModelConfig& config, const MemoryPlanInput& input);
+
+// kOutOfMemory when the plan needs more than `available` bytes: what is needed for what, what there is, what to do.
+void check_memory(const MemoryReport& plan, int64_t available, const std::string& model);
+
+std::string format_bytes(int64_t bytes);  // "1.50 GiB"
+
+}  // namespace vl2

@@ -1,0 +1,75 @@
+#include "engine/runtime/memory_plan.h"
+
+#include <gtest/gtest.h>
+
+#include "core/model_spec/weight_schema.h"
+#include "engine/model/attention.h"
+
+namespace vl2 {
+namespace {
+
+MemoryPlanInput input() {
+  MemoryPlanInput in;
+  in.footprint = {2, 2, 4, 2};
+  in.cached_tokens = 4096;
+  in.max_context = 4096;
+  return in;
+}
+
+TEST(MemoryPlan, WeightsAreTheParametersTimesWhatTheBackendKeepsOfEach) {
+  for (const char* name : {"tiny", "small", "base"}) {
+    const ModelConfig config = preset_config(name);
+    MemoryPlanInput in = input();
+    in.footprint = {2, 2, 2, 2};
+    const ParameterCounts counts = count_parameters(config);
+    EXPECT_EQ(plan_memory(config, in).weights, 2 * (counts.vision + counts.projector + counts.language)) << name;
+  }
+}
+
+TEST(MemoryPlan, ATiedTableIsKeptTwice) {
+  ModelConfig config = preset_config("tiny");
+  const int64_t untied = plan_memory(config, input()).weights;
+  config.language.tie_word_embeddings = true;
+  EXPECT_EQ(plan_memory(config, input()).weights, untied);  // the table as rows and as the matrix of the logits
+}
+
+TEST(MemoryPlan, CacheIsTokensTimesLayersTimesWidth) {
+  const ModelConfig config = preset_config("small");
+  const MemoryReport plan = plan_memory(config, input());
+  EXPECT_EQ(plan.cache, 2 * 4096 * config.language.num_hidden_layers * cache_width(config.language));
+  EXPECT_EQ(plan.cached_tokens, 4096);
+}
+
+TEST(MemoryPlan, ActivationsGrowWithChunkAndSequencesAndCoverAWholePrompt) {
+  const ModelConfig config = preset_config("tiny");
+  MemoryPlanInput in = input();
+  in.prefill_chunk = 4096;
+  const int64_t large = plan_memory(config, in).activations;
+  in.prefill_chunk = 0;
+  EXPECT_EQ(plan_memory(config, in).activations, large);
+  in.max_sequences = 256;
+  EXPECT_GT(plan_memory(config, in).activations, large);
+}
+
+TEST(MemoryPlan, TooMuchIsRefusedWithAllNumbers) {
+  const MemoryReport plan{3 << 20, 2 << 20, 1 << 20, 0, 100};
+  EXPECT_NO_THROW(check_memory(plan, 6 << 20, "models/nano"));
+  try {
+    check_memory(plan, (6 << 20) - 1, "models/nano");
+    FAIL() << "a plan over the limit was accepted";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kOutOfMemory);
+    const std::string text = error.what();
+    for (const char* part : {"models/nano", "6.0 MiB", "3.0 MiB", "2.0 MiB", "1.0 MiB", "100 tokens"})
+      EXPECT_NE(text.find(part), text.npos) << part << " in: " << text;
+  }
+}
+
+TEST(MemoryPlan, BytesReadAsPeopleSayThem) {
+  EXPECT_EQ(format_bytes(1536), "1.5 KiB");
+  EXPECT_EQ(format_bytes(5 << 20), "5.0 MiB");
+  EXPECT_EQ(format_bytes((int64_t{3} << 30) / 2), "1.50 GiB");
+}
+
+}  // namespace
+}  // namespace vl2
