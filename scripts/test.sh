@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds, runs every test, and ends with a summary: what CI runs (.ci/run).
 #
-#   scripts/test.sh              release with -Werror, the checks under tools/, clang-tidy, then ASan+UBSan and TSan
-#   scripts/test.sh --quick      release and the checks only
+#   scripts/test.sh              release with -Werror and the checks under tools/
+#   scripts/test.sh --full       the same, then clang-tidy, ASan+UBSan and TSan
 #
 # Every step runs even if an earlier one failed, so that one run shows everything; the exit code is 1 if any step failed.
 # JOBS=N sets how many compile jobs and tests run at once (default: the number of cores). Reports: build/*/junit.xml.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-quick=false
+quick=true
 case ${1:-} in
-  '') ;;
-  --quick) quick=true ;;
+  '' | --quick) ;;
+  --full) quick=false ;;
   -h | --help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
   *) echo "test: unknown option '$1' (see --help)" >&2; exit 2 ;;
 esac

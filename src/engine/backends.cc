@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "engine/cpu/cpu_ops.h"
 #include "engine/reference/reference_ops.h"
 
 namespace vl2 {
@@ -22,8 +23,21 @@ std::unique_ptr<Ops> make_reference(const BackendOptions& options) {
 
 BackendFootprint reference_footprint(const BackendOptions&) { return {4, 4, 4, 4}; }
 
+std::unique_ptr<Ops> make_cpu(const BackendOptions& options) {
+  return make_cpu_ops({.threads = options.threads, .compute = options.compute, .isa = std::nullopt});
+}
+
+BackendFootprint cpu_footprint(const BackendOptions& options) {
+  const bool bf16 = options.weights == DType::kBF16;
+  const bool bf16_compute =
+      options.compute == Compute::kBF16 || (options.compute == Compute::kAuto && bf16 && choose_isa() == Isa::kAmx);
+  const double stored = bf16 ? 2 : 4;
+  return {bf16_compute ? 2 : stored, stored, 4, bf16_compute ? 2.0 : 4.0};
+}
+
 // Best first.
 constexpr std::array kBackends = {
+    Backend{"cpu", make_cpu, cpu_footprint},
     Backend{"reference", make_reference, reference_footprint},
 };
 

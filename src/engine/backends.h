@@ -7,16 +7,15 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/ops/compute.h"
 #include "engine/ops/ops.h"
 
 namespace vl2 {
 
-// Type of the matrix products. kAuto: the fastest one this machine has that keeps bf16 weights exact.
-enum class Compute { kAuto, kF32, kBF16 };
-
 struct BackendOptions {
   Compute compute = Compute::kAuto;
-  int threads = 0;  // 0: every core this process may use
+  int threads = 0;               // 0: every core this process may use
+  DType weights = DType::kBF16;  // stored type of the matrices; decides what kAuto means and what they take in memory
 };
 
 // Bytes a backend keeps per stored value, for planning memory before anything is allocated.

@@ -5,15 +5,10 @@
 #include <optional>
 
 #include "engine/cpu/cpu_isa.h"
+#include "engine/ops/compute.h"
 #include "engine/ops/ops.h"
 
 namespace vl2 {
-
-enum class Compute {
-  kAuto,  // bf16 where the weights are bf16 and the processor multiplies them natively (AMX), else float32
-  kF32,   // float32 arithmetic; bf16 weights are widened
-  kBF16,  // activations rounded to bf16 before every product, sums in float32; keys and values cached in bf16
-};
 
 struct CpuOptions {
   int threads = 0;  // 0: every core this process may use

@@ -1,0 +1,12 @@
+// How a backend multiplies matrices.
+#pragma once
+
+namespace vl2 {
+
+enum class Compute {
+  kAuto,  // bf16 where the weights are bf16 and the processor multiplies them natively (AMX), else float32
+  kF32,   // float32 arithmetic; bf16 weights are widened
+  kBF16,  // activations rounded to bf16 before every product, sums in float32; keys and values cached in bf16
+};
+
+}  // namespace vl2
