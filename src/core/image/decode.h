@@ -26,7 +26,7 @@ struct DecodeOptions {
   int64_t max_pixels = 178'956'970;
   bool auto_orient = false;  // turn a JPEG as its EXIF orientation says
   // Composite transparent pixels over this colour, instead of dropping the alpha channel.
-  std::optional<std::array<uint8_t, 3>> background;
+  std::optional<std::array<uint8_t, 3>> background = std::nullopt;
 };
 
 // `where` names the picture in errors (a path, "image 2 of the request"). Errors: kInvalidArgument too large or no

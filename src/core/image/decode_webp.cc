@@ -54,6 +54,9 @@ void decode_frame(const DecodeRequest& request, const WebPIterator& frame, WEBP_
 }  // namespace
 
 DecodedImage decode_webp(const DecodeRequest& request) {
+  WebPBitstreamFeatures features;
+  if (WebPGetFeatures(request.data(), request.bytes.size(), &features) == VP8_STATUS_OK)
+    check_decoded_size(request, "WebP", features.width, features.height);  // before the chunks are gone through
   const WebPData data{request.data(), request.bytes.size()};
   WebPDemuxState state = WEBP_DEMUX_PARSE_ERROR;
   const std::unique_ptr<WebPDemuxer, DeleteDemuxer> demuxer(WebPDemuxPartial(&data, &state));
@@ -67,7 +70,6 @@ DecodedImage decode_webp(const DecodeRequest& request) {
   const Frame first(demuxer.get());
   if (!first.found()) fail_corrupt(request, "WebP", "it holds no frame");
   const WebPIterator& frame = first.at();
-  WebPBitstreamFeatures features;
   if (WebPGetFeatures(frame.fragment.bytes, frame.fragment.size, &features) != VP8_STATUS_OK ||
       features.width != frame.width || features.height != frame.height || frame.x_offset < 0 || frame.y_offset < 0 ||
       static_cast<size_t>(frame.x_offset) + static_cast<size_t>(frame.width) > width ||
