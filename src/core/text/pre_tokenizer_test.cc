@@ -43,7 +43,7 @@ TEST(PreTokenizer, InvertSwapsMatchesAndGaps) {
   EXPECT_EQ(split("a--b", SplitBehavior::kContiguous, true), (Pieces{"a", "--", "b"}));
 }
 
-Pieces toy_pieces(const nlohmann::json& steps, const std::string& text) {
+Pieces toy_pieces(const std::vector<nlohmann::json>& steps, const std::string& text) {
   auto json = toy_tokenizer_json({"a b", "ab ab", "1 2", "\xC4\xA0 a",
                                   "\xC4\xA0"
                                   "a b",

@@ -34,7 +34,8 @@ TEST(Tokenizer, MergesStayInsidePieces) {
 TEST(Tokenizer, ReadsMergesAsStringsAndAsPairs) {
   auto json = toy_tokenizer_json({"a b", "ab c"});
   const Ids expected = parse_toy(json).encode("abcab");
-  json["model"]["merges"] = {{"a", "b"}, {"ab", "c"}};
+  json["model"]["merges"] =
+      nlohmann::json::array({nlohmann::json::array({"a", "b"}), nlohmann::json::array({"ab", "c"})});
   EXPECT_EQ(parse_toy(json).encode("abcab"), expected);
   EXPECT_EQ(expected, (Ids{257, 256}));
 }
