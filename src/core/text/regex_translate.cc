@@ -66,6 +66,7 @@ class Translator {
         return;
       case 'p':
       case 'P':
+        return peek(2) == '{' ? copy_braced() : copy(2);
       case 'd':
       case 'D':
       case 'r':
@@ -81,7 +82,7 @@ class Translator {
         return;
       }
       case 'x':
-        if (peek(2) == '{') return copy(3);
+        if (peek(2) == '{') return copy_braced();
         if (!is_hex(peek(2)) || peek(2) > '7' || !is_hex(peek(3))) refuse("\\x of a byte that is no character");
         return copy(4);
       case 'A':
@@ -94,6 +95,13 @@ class Translator {
         if (!is_alphanumeric(c)) return copy(2);
     }
     refuse(fmt::format("\\{}", c));
+  }
+
+  // \p{...} or \x{...}, up to and with its closing brace.
+  void copy_braced() {
+    const size_t end = rest().find('}');
+    if (end == rest().npos) refuse("an open brace");
+    copy(end + 1);
   }
 
   void char_class() {
