@@ -6,31 +6,45 @@
 namespace vl2::parity {
 namespace {
 
-// The reference, and the CPU backend once for every instruction set this machine has.
-std::vector<Backend> list_backends() {
-  std::vector<Backend> result = {{"reference", [] { return make_reference_ops(); }}};
+// The CPU backend once for every instruction set this machine has.
+std::vector<Backend> cpu_backends(Compute compute) {
+  std::vector<Backend> result;
   for (Isa isa : available_isas()) {
     CpuOptions options;
     options.isa = isa;
-    options.compute = Compute::kF32;
-    result.push_back({fmt::format("cpu_{}", isa_name(isa)), [options] { return make_cpu_ops(options); }});
+    options.compute = compute;
+    const bool rounds = compute == Compute::kBF16;
+    result.push_back({fmt::format("cpu_{}{}", isa_name(isa), rounds ? "_bf16compute" : ""),
+                      [options] { return make_cpu_ops(options); }, rounds});
   }
+  return result;
+}
+
+std::vector<Backend> exact_backends() {
+  std::vector<Backend> result = cpu_backends(Compute::kF32);
+  result.insert(result.begin(), {"reference", [] { return make_reference_ops(); }});
   return result;
 }
 
 }  // namespace
 
 const std::vector<Backend>& backends() {
-  static const std::vector<Backend> kBackends = list_backends();
+  static const std::vector<Backend> kBackends = exact_backends();
+  return kBackends;
+}
+
+const std::vector<Backend>& rounding_backends() {
+  static const std::vector<Backend> kBackends = cpu_backends(Compute::kBF16);
   return kBackends;
 }
 
 const Backend& backend(const std::string& name) {
   std::string known;
-  for (const Backend& b : backends()) {
-    if (b.name == name) return b;
-    known += " " + b.name;
-  }
+  for (const std::vector<Backend>* list : {&backends(), &rounding_backends()})
+    for (const Backend& b : *list) {
+      if (b.name == name) return b;
+      known += " " + b.name;
+    }
   fail(ErrorCode::kInvalidArgument, "no backend is called {}; there are:{}", name, known);
 }
 

@@ -13,9 +13,11 @@ namespace vl2::parity {
 struct Backend {
   std::string name;
   std::function<std::unique_ptr<Ops>()> make;
+  bool rounds = false;  // activations to bf16 before every product
 };
 
-const std::vector<Backend>& backends();
-const Backend& backend(const std::string& name);  // kInvalidArgument, listing those there are
+const std::vector<Backend>& backends();           // float32 arithmetic or better: held to the goldens' tolerances
+const std::vector<Backend>& rounding_backends();  // bf16 compute: held to the goldens' noise
+const Backend& backend(const std::string& name);  // of either list; kInvalidArgument, naming those there are
 
 }  // namespace vl2::parity

@@ -31,9 +31,6 @@ void full_attention(const CpuContext& context, Tensor out, Tensor qkv, int64_t h
 
 namespace {
 
-// Fewer new tokens than this read the cache where it lies; more pack it once for all of them.
-constexpr int64_t kRowsToPack = 16;
-
 void append(CpuCache& cache, const SequenceSlice& s, int64_t layer, Tensor k, Tensor v) {
   const int64_t size = k.cols;
   for (int64_t i = 0; i < s.count; ++i) {
@@ -44,6 +41,7 @@ void append(CpuCache& cache, const SequenceSlice& s, int64_t layer, Tensor k, Te
   }
 }
 
+// Rows of a prompt pack the keys and values once for all of them; rows of an answer read the cache where it lies.
 struct Problem {
   const CpuContext& context;
   const CpuCache& cache;
@@ -56,7 +54,7 @@ struct Problem {
   int64_t heads_per_group() const { return q.heads / groups; }
 };
 
-void many_rows(const Problem& p, const SequenceSlice& s) {
+void prompt_rows(const Problem& p, const SequenceSlice& s) {
   const int64_t total = s.past + s.count, size = p.q.cols;
   const Format format = p.context.activation_format();
   Workspace::Scope scope(p.context.workspace);
@@ -135,7 +133,7 @@ void one_row(const Problem& p, const SequenceSlice& s, int64_t row, int64_t keys
   }
 }
 
-void few_rows(const Problem& p, std::span<const SequenceSlice> sequences) {
+void decode_rows(const Problem& p, std::span<const SequenceSlice> sequences) {
   struct Row {
     const SequenceSlice* sequence;
     int64_t row;
@@ -144,7 +142,7 @@ void few_rows(const Problem& p, std::span<const SequenceSlice> sequences) {
   std::vector<Row> rows;
   int64_t longest = 0;
   for (const SequenceSlice& s : sequences) {
-    if (s.count >= kRowsToPack) continue;
+    if (!s.decode) continue;
     for (int64_t i = 0; i < s.count; ++i) rows.push_back({&s, s.begin + i, s.past + i + 1});
     longest = std::max(longest, s.past + s.count);
   }
@@ -169,8 +167,8 @@ void cached_attention(const CpuContext& context, Tensor out, Tensor q, Tensor k,
   for (const SequenceSlice& s : sequences) append(cache, s, kv.layer, k, v);
   const Problem problem{context, cache, kv.layer, out, q, k.heads, scale, probe};
   for (const SequenceSlice& s : sequences)
-    if (s.count >= kRowsToPack) many_rows(problem, s);
-  few_rows(problem, sequences);
+    if (!s.decode) prompt_rows(problem, s);
+  decode_rows(problem, sequences);
 }
 
 }  // namespace vl2::cpu

@@ -1,7 +1,7 @@
 // Multi-head latent attention (spec: model 6.4, 8).
 //
-// Many new tokens: keys and values of every head are expanded from the latents once, and attention runs on them as
-// panels. Few new tokens: W_UK is absorbed into the queries and W_UV into the output, so that the cache is read once,
+// Rows of a prompt: keys and values of every head are expanded from the latents once, and attention runs on them as
+// panels. Rows of an answer: W_UK is absorbed into the queries and W_UV into the output, so that the cache is read once,
 // as it lies, for all heads together - one key head of size rank + R, whose first rank columns are also the values.
 #include <algorithm>
 #include <cmath>
@@ -13,8 +13,6 @@
 namespace vl2::cpu {
 namespace {
 
-// Below this many new tokens absorbing is cheaper than expanding every cached latent.
-constexpr int64_t kRowsToExpand = 16;
 // Heads whose expanded keys and values are in memory together.
 constexpr int64_t kHeadsAtOnce = 8;
 // Keys of one piece of work of an absorbed row. Fixed, so that a result does not depend on the number of threads.
@@ -139,7 +137,7 @@ void absorbed(const Problem& p, std::span<const SequenceSlice> sequences) {
   std::vector<Piece> pieces;
   std::vector<int32_t> batch_rows;
   for (const SequenceSlice& s : sequences) {
-    if (s.count >= kRowsToExpand) continue;
+    if (!s.decode) continue;
     for (int64_t i = 0; i < s.count; ++i) {
       const int64_t keys = s.past + i + 1;
       rows.push_back({&s, s.begin + i, keys, static_cast<int64_t>(pieces.size())});
@@ -240,7 +238,7 @@ void latent_attention(const CpuContext& context, Tensor out, Tensor q, Tensor c_
   const Problem problem{context,   cache, kv.layer, out, q, w, static_cast<const LatentStorage&>(*w.weight.storage),
                         k_pe.cols, scale, probe};
   for (const SequenceSlice& s : sequences)
-    if (s.count >= kRowsToExpand) expanded(problem, s);
+    if (!s.decode) expanded(problem, s);
   absorbed(problem, sequences);
 }
 

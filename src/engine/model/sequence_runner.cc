@@ -30,6 +30,7 @@ SequenceRunner::SequenceRunner(const DeepseekVl2& model, std::vector<SequenceInp
     int64_t visual = 0;
     for (const ImageGrid& g : s.images) visual += num_visual_tokens(g.tiles_wide, g.tiles_high, side);
     const auto length = static_cast<int64_t>(s.ids.size());
+    prompt_length_.push_back(length);
     const int64_t masked = num_image_rows(s, 0, length);
     if (visual != masked)
       fail(ErrorCode::kInvalidArgument,
@@ -64,7 +65,7 @@ std::vector<float> SequenceRunner::step(std::span<const Part> parts, Logits want
     VL2_CHECK(part.count > 0 && end <= static_cast<int64_t>(s.ids.size()), "sequence {} has {} tokens, not {}",
               part.sequence, s.ids.size(), end);
     const auto begin = static_cast<int32_t>(ids.size());
-    slices.push_back({begin, part.count, past, blocks_[index]});
+    slices.push_back({begin, part.count, past, blocks_[index], past >= prompt_length_[index]});
     ids.insert(ids.end(), s.ids.begin() + past, s.ids.begin() + end);
     std::vector<int32_t>& rows = places.emplace_back();
     for (int64_t i = 0; i < part.count; ++i) {

@@ -61,6 +61,7 @@ class SequenceRunner {
   std::vector<int64_t> first_feature_;        // of each sequence
   std::vector<std::vector<int32_t>> blocks_;  // of each sequence
   std::vector<int64_t> past_;
+  std::vector<int64_t> prompt_length_;  // tokens appended later are an answer
   std::unique_ptr<KvCache> cache_;
 };
 

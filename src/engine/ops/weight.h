@@ -76,11 +76,15 @@ struct KvLayer {
 };
 
 // The rows of one sequence inside a batch. Its tokens stand at positions past .. past + count - 1.
+//
+// A backend may compute a prompt's rows and an answer's in different orders of summation, but never chooses by how many
+// rows there are: so the bits of a row do not depend on chunks or on neighbours.
 struct SequenceSlice {
   int64_t begin = 0;                // first row in the batch
   int64_t count = 0;                // new tokens
   int64_t past = 0;                 // tokens already cached
   std::span<const int32_t> blocks;  // cache blocks, enough for past + count tokens
+  bool decode = false;              // tokens of the answer being generated; else of a prompt
 };
 
 }  // namespace vl2

@@ -1,0 +1,196 @@
+// The three attentions: against the reference, and against themselves with other chunks and neighbours.
+#include <algorithm>
+#include <numeric>
+
+#include "conformance/op_test.h"
+
+namespace vl2::conformance {
+namespace {
+
+// A sequence, how its prompt is cut into chunks, and how many tokens of an answer follow one by one.
+struct Script {
+  std::vector<int64_t> chunks;
+  int64_t answer = 0;
+  int64_t prompt() const { return std::accumulate(chunks.begin(), chunks.end(), int64_t{0}); }
+  int64_t length() const { return prompt() + answer; }
+};
+
+class AttentionOps : public OpTest {
+ protected:
+  static constexpr int64_t kBlockTokens = 8;
+
+  // Runs `step(rows, slices)` over all scripts: each step takes the next chunk or answer token of every sequence that
+  // has one, in one batch. Rows are numbered sequence by sequence; the batch's rows are gathered from there.
+  template <typename Step>
+  static void play(const std::vector<Script>& scripts, const Step& step) {
+    std::vector<std::vector<int32_t>> blocks(scripts.size());
+    int32_t next_block = 0;
+    for (size_t s = 0; s < scripts.size(); ++s)
+      for (int64_t t = 0; t < scripts[s].length(); t += kBlockTokens) blocks[s].push_back(next_block++);
+    for (auto& list : blocks) std::reverse(list.begin(), list.end());  // no order may be assumed
+    std::vector<int64_t> past(scripts.size(), 0), turn(scripts.size(), 0);
+    while (true) {
+      std::vector<int32_t> rows;
+      std::vector<SequenceSlice> slices;
+      int64_t first = 0;
+      for (size_t s = 0; s < scripts.size(); first += scripts[s].length(), ++s) {
+        if (past[s] == scripts[s].length()) continue;
+        const bool decode = past[s] >= scripts[s].prompt();
+        const int64_t count = decode ? 1 : scripts[s].chunks[static_cast<size_t>(turn[s]++)];
+        slices.push_back({static_cast<int64_t>(rows.size()), count, past[s], blocks[s], decode});
+        for (int64_t i = 0; i < count; ++i) rows.push_back(static_cast<int32_t>(first + past[s] + i));
+        past[s] += count;
+      }
+      if (slices.empty()) return;
+      step(rows, slices);
+    }
+  }
+
+  static int64_t total_rows(const std::vector<Script>& scripts) {
+    int64_t total = 0;
+    for (const Script& s : scripts) total += s.length();
+    return total;
+  }
+
+  struct Heads {
+    int64_t heads, groups, size;
+  };
+  static Rows cached(Ops& ops, const Heads& h, Rows& q, Rows& k, Rows& v, const std::vector<Script>& scripts) {
+    Rows out(q.rows(), h.heads * h.size);
+    const auto cache = ops.make_cache(2, q.rows() + 8, kBlockTokens, 2 * h.groups * h.size);
+    play(scripts, [&](const std::vector<int32_t>& rows, const std::vector<SequenceSlice>& slices) {
+      const auto n = static_cast<int64_t>(rows.size());
+      Rows bq(n, q.cols()), bk(n, k.cols()), bv(n, v.cols()), bout(n, out.cols());
+      ops.gather_rows(bq.tensor(), q.tensor(), rows);
+      ops.gather_rows(bk.tensor(), k.tensor(), rows);
+      ops.gather_rows(bv.tensor(), v.tensor(), rows);
+      ops.cached_attention(bout.tensor(), bq.tensor().split_heads(h.heads), bk.tensor().split_heads(h.groups),
+                           bv.tensor().split_heads(h.groups), {cache.get(), 1}, slices, 0.31f);
+      ops.scatter_rows(out.tensor(), bout.tensor(), rows);
+    });
+    return out;
+  }
+
+  struct Latent {
+    int64_t heads, nope, rope, v, rank;
+  };
+  static Rows latent(Ops& ops, const Latent& l, const Stored& kv_b, Rows& q, Rows& c_kv, Rows& k_pe,
+                     const std::vector<Script>& scripts) {
+    Rows out(q.rows(), l.heads * l.v);
+    const LatentWeights w = ops.pack_latent(kv_b.view(), l.heads, l.nope, l.v);
+    const auto cache = ops.make_cache(2, q.rows() + 8, kBlockTokens, l.rank + l.rope);
+    play(scripts, [&](const std::vector<int32_t>& rows, const std::vector<SequenceSlice>& slices) {
+      const auto n = static_cast<int64_t>(rows.size());
+      Rows bq(n, q.cols()), bc(n, c_kv.cols()), bk(n, k_pe.cols()), bout(n, out.cols());
+      ops.gather_rows(bq.tensor(), q.tensor(), rows);
+      ops.gather_rows(bc.tensor(), c_kv.tensor(), rows);
+      ops.gather_rows(bk.tensor(), k_pe.tensor(), rows);
+      ops.latent_attention(bout.tensor(), bq.tensor().split_heads(l.heads), bc.tensor(), bk.tensor(), w,
+                           {cache.get(), 1}, slices, 0.2f);
+      ops.scatter_rows(out.tensor(), bout.tensor(), rows);
+    });
+    return out;
+  }
+
+  // Attention is a mean of values: scores of a few units in error by d change it by about d; values, weights and sums
+  // are rounded on the way. bfloat16 rounds queries, keys, weights and values by 2^-9 each.
+  double attention_tolerance() const { return rounds_activations() ? 0.06 : 2e-5; }
+};
+
+const std::vector<Script> kMixed = {{{1}, 3}, {{37}, 2}, {{50, 1, 20}, 5}, {{100}, 0}, {{3, 17, 64, 2}, 1}};
+const std::vector<Script> kWhole = {{{1}, 3}, {{37}, 2}, {{71}, 5}, {{100}, 0}, {{86}, 1}};
+
+TEST_P(AttentionOps, FullAttentionMatchesTheReference) {
+  struct Case {
+    int64_t items, tokens, heads, size;
+  };
+  for (const Case& c :
+       {Case{1, 1, 1, 1}, Case{2, 5, 3, 7}, Case{3, 49, 2, 72}, Case{1, 100, 4, 16}, Case{2, 65, 1, 33}}) {
+    const int64_t width = c.heads * c.size;
+    Rows qkv = Rows::random(c.items * c.tokens, 3 * width, random_), y(qkv.rows(), width), expected = y;
+    ops_->full_attention(y.tensor(), qkv.tensor(), c.heads, c.tokens);
+    reference_->full_attention(expected.tensor(), qkv.tensor(), c.heads, c.tokens);
+    expect_near(y, expected, attention_tolerance(),
+                fmt::format("{} tokens, {} heads of {}", c.tokens, c.heads, c.size));
+  }
+}
+
+TEST_P(AttentionOps, CachedAttentionMatchesTheReference) {
+  for (const Heads& h : {Heads{1, 1, 2}, Heads{4, 4, 16}, Heads{6, 2, 23}, Heads{3, 1, 128}}) {
+    const int64_t n = total_rows(kMixed);
+    Rows q = Rows::random(n, h.heads * h.size, random_), k = Rows::random(n, h.groups * h.size, random_, 0.5f),
+         v = Rows::random(n, h.groups * h.size, random_);
+    expect_near(cached(*ops_, h, q, k, v, kMixed), cached(*reference_, h, q, k, v, kMixed), attention_tolerance(),
+                fmt::format("{} heads over {} of {}", h.heads, h.groups, h.size));
+  }
+}
+
+TEST_P(AttentionOps, CachedAttentionDoesNotDependOnChunksOrNeighbours) {
+  const Heads h{6, 2, 23};
+  const int64_t n = total_rows(kMixed);
+  Rows q = Rows::random(n, h.heads * h.size, random_), k = Rows::random(n, h.groups * h.size, random_),
+       v = Rows::random(n, h.groups * h.size, random_);
+  const Rows together = cached(*ops_, h, q, k, v, kMixed);
+  expect_same_bits(together, cached(*ops_, h, q, k, v, kWhole), "prompts whole");
+  int64_t first = 0;
+  for (const Script& s : kMixed) {
+    const auto part = [&](const Rows& from) {
+      Rows rows(s.length(), from.cols());
+      for (int64_t r = 0; r < s.length(); ++r) std::copy_n(from.row(first + r), from.cols(), rows.row(r));
+      return rows;
+    };
+    Rows pq = part(q), pk = part(k), pv = part(v);
+    expect_same_bits(cached(*ops_, h, pq, pk, pv, {s}), part(together), "alone");
+    first += s.length();
+  }
+}
+
+TEST_P(AttentionOps, LatentAttentionMatchesTheReference) {
+  for (const Latent& l : {Latent{1, 2, 2, 3, 4}, Latent{3, 16, 8, 24, 40}, Latent{9, 31, 14, 17, 65}})
+    for (DType dtype : {DType::kF32, DType::kBF16}) {
+      const int64_t n = total_rows(kMixed);
+      const Stored kv_b(dtype, {l.heads * (l.nope + l.v), l.rank}, random_,
+                        static_cast<float>(1 / std::sqrt(static_cast<double>(l.rank))));
+      Rows q = Rows::random(n, l.heads * (l.nope + l.rope), random_), c_kv = Rows::random(n, l.rank, random_),
+           k_pe = Rows::random(n, l.rope, random_);
+      expect_near(latent(*ops_, l, kv_b, q, c_kv, k_pe, kMixed), latent(*reference_, l, kv_b, q, c_kv, k_pe, kMixed),
+                  attention_tolerance(), fmt::format("{} heads, rank {}", l.heads, l.rank));
+    }
+}
+
+TEST_P(AttentionOps, LatentAttentionDoesNotDependOnChunksOrNeighbours) {
+  const Latent l{9, 31, 14, 17, 65};
+  const int64_t n = total_rows(kMixed);
+  const Stored kv_b(DType::kBF16, {l.heads * (l.nope + l.v), l.rank}, random_, 0.12f);
+  Rows q = Rows::random(n, l.heads * (l.nope + l.rope), random_), c_kv = Rows::random(n, l.rank, random_),
+       k_pe = Rows::random(n, l.rope, random_);
+  const Rows together = latent(*ops_, l, kv_b, q, c_kv, k_pe, kMixed);
+  expect_same_bits(together, latent(*ops_, l, kv_b, q, c_kv, k_pe, kWhole), "prompts whole");
+  int64_t first = 0;
+  for (const Script& s : kMixed) {
+    const auto part = [&](const Rows& from) {
+      Rows rows(s.length(), from.cols());
+      for (int64_t r = 0; r < s.length(); ++r) std::copy_n(from.row(first + r), from.cols(), rows.row(r));
+      return rows;
+    };
+    Rows pq = part(q), pc = part(c_kv), pk = part(k_pe);
+    expect_same_bits(latent(*ops_, l, kv_b, pq, pc, pk, {s}), part(together), "alone");
+    first += s.length();
+  }
+}
+
+// Absorbing and expanding are two orders of the same sums (spec: model 8).
+TEST_P(AttentionOps, AnswerRowsAgreeWithPromptRows) {
+  const Latent l{3, 16, 8, 24, 40};
+  const std::vector<Script> as_answer = {{{300}, 9}}, as_prompt = {{{309}, 0}};
+  const Stored kv_b(DType::kBF16, {l.heads * (l.nope + l.v), l.rank}, random_, 0.15f);
+  Rows q = Rows::random(309, l.heads * (l.nope + l.rope), random_), c_kv = Rows::random(309, l.rank, random_),
+       k_pe = Rows::random(309, l.rope, random_);
+  expect_near(latent(*ops_, l, kv_b, q, c_kv, k_pe, as_answer), latent(*ops_, l, kv_b, q, c_kv, k_pe, as_prompt),
+              attention_tolerance(), "latent");
+}
+
+VL2_FOR_EVERY_BACKEND(AttentionOps);
+
+}  // namespace
+}  // namespace vl2::conformance
