@@ -1,8 +1,9 @@
 // Multi-head latent attention (spec: model 6.4, 8).
 //
 // Rows of a prompt: keys and values of every head are expanded from the latents once, and attention runs on them as
-// panels. Rows of an answer: W_UK is absorbed into the queries and W_UV into the output, so that the cache is read once,
-// as it lies, for all heads together - one key head of size rank + R, whose first rank columns are also the values.
+// panels. Rows of an answer: W_UK is absorbed into the queries and W_UV into the output, so that the cache is read
+// once, as it lies, for all heads together - one key head of size rank + R, whose first rank columns are also the
+// values.
 #include <algorithm>
 #include <cmath>
 

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "core/base/tensor_view.h"
@@ -62,6 +63,8 @@ class Ops {
  public:
   virtual ~Ops() = default;
   virtual std::string_view name() const = 0;  // "reference", "cpu"
+  // What runs, for people: "cpu, avx512 kernels, float32 arithmetic, 2 threads".
+  virtual std::string description() const { return std::string(name()); }
 
   Workspace& workspace() { return workspace_; }
   void set_observer(OpObserver* observer) { observer_ = observer; }  // nullptr: none; must outlive its use

@@ -49,6 +49,7 @@ struct GemmKernel {
 };
 
 struct KernelTable {
+  const char* isa;      // whose kernels these are: "avx2"
   GemmKernel f32;       // float32 panels, float32 arithmetic
   GemmKernel bf16_f32;  // bfloat16 panels widened, float32 arithmetic
   GemmKernel bf16;      // bfloat16 panels, activations rounded to bfloat16, float32 sums

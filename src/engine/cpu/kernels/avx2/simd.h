@@ -1,5 +1,6 @@
 // Sixteen floats in two AVX registers. Included inside namespace vl2::cpu::avx2, in its target region.
 
+inline constexpr const char* kIsaName = "avx2";
 inline constexpr int kRowGroup = 6;  // 6 x 2 sums, 2 weights and 1 activation fill the 16 registers
 inline constexpr int kPanelsAtOnce = 1;
 

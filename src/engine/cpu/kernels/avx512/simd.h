@@ -1,5 +1,6 @@
 // Sixteen floats in one AVX-512 register. Included inside a namespace and target region with F, BW, DQ and VL.
 
+inline constexpr const char* kIsaName = "avx512";
 inline constexpr int kRowGroup = 12;  // 12 x 2 sums of the 32 registers
 inline constexpr int kPanelsAtOnce = 2;
 

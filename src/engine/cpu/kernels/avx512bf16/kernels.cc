@@ -126,6 +126,7 @@ namespace vl2::cpu {
 const KernelTable& avx512bf16_kernels() {
   static const KernelTable table = [] {
     KernelTable t = avx512_kernels();
+    t.isa = "avx512bf16";
     t.bf16 = avx512bf16::kDotKernel;
     return t;
   }();

@@ -1,6 +1,7 @@
 // The kernel table of an ISA that overrides nothing. Included last inside an ISA namespace.
 
 inline constexpr KernelTable kTable = {
+    .isa = kIsaName,
     .f32 = {pack_a<PanelF32, false>, packed_a_bytes<PanelF32>, kRowGroup, gemm<PanelF32>},
     .bf16_f32 = {pack_a<PanelBf16, false>, packed_a_bytes<PanelBf16>, kRowGroup, gemm<PanelBf16>},
     .bf16 = {pack_a<PanelBf16, true>, packed_a_bytes<PanelBf16>, kRowGroup, gemm<PanelBf16>},

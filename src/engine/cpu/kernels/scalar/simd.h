@@ -1,5 +1,6 @@
 // Sixteen floats in plain C++: the definition the vector versions follow. Included inside namespace vl2::cpu::scalar.
 
+inline constexpr const char* kIsaName = "scalar";
 inline constexpr int kRowGroup = 4;
 inline constexpr int kPanelsAtOnce = 1;
 
