@@ -13,6 +13,9 @@ enum class DType : uint8_t { kBool, kU8, kI8, kI16, kU16, kI32, kU32, kI64, kU64
 
 size_t dtype_size(DType dtype);            // bytes per element
 std::string_view dtype_name(DType dtype);  // safetensors spelling: "BF16"
+constexpr bool is_float(DType dtype) {
+  return dtype == DType::kBF16 || dtype == DType::kF16 || dtype == DType::kF32 || dtype == DType::kF64;
+}
 std::optional<DType> parse_dtype(std::string_view safetensors_name);
 
 // bfloat16: the upper half of a float32.

@@ -27,10 +27,6 @@ void check_shard_name(const fs::path& index, const std::string& name) {
          describe_json(name));
 }
 
-bool is_float(DType dtype) {
-  return dtype == DType::kBF16 || dtype == DType::kF16 || dtype == DType::kF32 || dtype == DType::kF64;
-}
-
 }  // namespace
 
 Checkpoint::Checkpoint(const fs::path& folder) : folder_(folder) {

@@ -14,6 +14,7 @@ class Binder {
     const auto schema = weight_schema(config);
     total_ =
         std::count_if(schema.begin(), schema.end(), [](const WeightSpec& s) { return s.role != WeightRole::kUnused; });
+    if (config.language.tie_word_embeddings) ++total_;  // packed twice: to look up and to multiply
   }
 
   ModelWeights bind() {
@@ -83,8 +84,8 @@ class Binder {
     const int64_t inner = c.n_embed * c.mlp_ratio;
     int64_t in = c.input_dim * c.downsample_ratio * c.downsample_ratio;
     // layers.0, layers.2, ...: the odd numbers are the activations.
-    for (int64_t i = 0; i < c.depth; ++i) {
-      const int64_t out = i + 1 == c.depth ? c.n_embed : inner;
+    for (int64_t i = 0; i < c.num_linears(); ++i) {
+      const int64_t out = i + 1 == c.num_linears() ? c.n_embed : inner;
       w.layers.push_back(linear(fmt::format("projector.layers.{}", 2 * i), out, in, true));
       in = out;
     }

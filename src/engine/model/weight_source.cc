@@ -12,6 +12,9 @@ TensorView CheckpointSource::get(const std::string& name, const Shape& shape) {
   if (tensor.shape != shape)
     fail(ErrorCode::kCorrupt, "{}: tensor {} has shape {}, but config.json asks for {}", checkpoint_.folder().string(),
          name, shape_string(tensor.shape), shape_string(shape));
+  if (!is_float(tensor.dtype))
+    fail(ErrorCode::kCorrupt, "{}: tensor {} is {}, expected BF16, F16, F32 or F64", checkpoint_.folder().string(),
+         name, dtype_name(tensor.dtype));
   return tensor;
 }
 

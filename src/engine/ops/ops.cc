@@ -64,8 +64,18 @@ void check_sequences(std::string_view op, std::span<const SequenceSlice> sequenc
 
 std::string sequences_shape(std::span<const SequenceSlice> sequences) {
   std::string text;
-  for (const SequenceSlice& s : sequences) text += fmt::format("{}{}@{}", text.empty() ? "" : " ", s.count, s.past);
+  for (const SequenceSlice& s : sequences)
+    text += fmt::format("{}{} {}@{}", text.empty() ? "" : ", ", s.decode ? "answer" : "prompt", s.count, s.past);
   return text;
+}
+
+std::string router_string(const RouterParams& p) {
+  std::string text = p.scoring_func == ScoringFunc::kSigmoid ? "sigmoid" : "softmax";
+  if (p.topk_method == TopkMethod::kNoauxTc) text += " biased";
+  if (p.topk_method != TopkMethod::kGreedy) text += fmt::format(" groups {} of {}", p.topk_groups, p.num_groups);
+  text += fmt::format(" top {}", p.top_k);
+  if (p.norm_topk_prob) text += " normalised";
+  return text + fmt::format(" times {:.4g}", p.routed_scaling_factor);
 }
 
 }  // namespace
@@ -123,7 +133,9 @@ void Ops::scatter_rows(Tensor out, Tensor x, std::span<const int32_t> rows) {
 void Ops::fill_row(Tensor out, int64_t row, const Weight& vector) {
   VL2_CHECK(row >= 0 && row < out.rows);
   check_vector("fill_row", vector, out.cols);
-  do_fill_row(out, row, vector);
+  observed(
+      observer_, "fill_row", [&] { do_fill_row(out, row, vector); },
+      [&] { return fmt::format("{} of {}", row, shape_of(out)); });
 }
 
 void Ops::add_rows(Tensor x, const Weight& table) {
@@ -142,7 +154,8 @@ void Ops::rms_norm(Tensor out, Tensor x, const Weight& weight, float eps) {
   check_same_shape("rms_norm", out, x);
   check_vector("rms_norm", weight, x.cols);
   observed(
-      observer_, "rms_norm", [&] { do_rms_norm(out, x, weight, eps); }, [&] { return shape_of(x); });
+      observer_, "rms_norm", [&] { do_rms_norm(out, x, weight, eps); },
+      [&] { return fmt::format("{} eps {}", shape_of(x), eps); });
 }
 
 void Ops::layer_norm(Tensor out, Tensor x, const Weight& weight, const Weight& bias, float eps) {
@@ -150,7 +163,8 @@ void Ops::layer_norm(Tensor out, Tensor x, const Weight& weight, const Weight& b
   check_vector("layer_norm", weight, x.cols);
   check_vector("layer_norm", bias, x.cols);
   observed(
-      observer_, "layer_norm", [&] { do_layer_norm(out, x, weight, bias, eps); }, [&] { return shape_of(x); });
+      observer_, "layer_norm", [&] { do_layer_norm(out, x, weight, bias, eps); },
+      [&] { return fmt::format("{} eps {}", shape_of(x), eps); });
 }
 
 void Ops::linear(Tensor out, Tensor x, const Linear& w) {
@@ -221,7 +235,9 @@ void Ops::cached_attention(Tensor out, Tensor q, Tensor k, Tensor v, KvLayer kv,
   check_sequences("cached_attention", sequences, q.rows, kv, 2 * k.heads * k.cols, probe);
   observed(
       observer_, "cached_attention", [&] { do_cached_attention(out, q, k, v, kv, sequences, scale, probe); },
-      [&] { return fmt::format("q {} kv {} {}", shape_of(q), shape_of(k), sequences_shape(sequences)); });
+      [&] {
+        return fmt::format("q {} kv {} scale {:.4g} {}", shape_of(q), shape_of(k), scale, sequences_shape(sequences));
+      });
 }
 
 void Ops::latent_attention(Tensor out, Tensor q, Tensor c_kv, Tensor k_pe, const LatentWeights& w, KvLayer kv,
@@ -233,7 +249,9 @@ void Ops::latent_attention(Tensor out, Tensor q, Tensor c_kv, Tensor k_pe, const
   check_sequences("latent_attention", sequences, q.rows, kv, w.rank + k_pe.cols, probe);
   observed(
       observer_, "latent_attention", [&] { do_latent_attention(out, q, c_kv, k_pe, w, kv, sequences, scale, probe); },
-      [&] { return fmt::format("q {} rank {} {}", shape_of(q), w.rank, sequences_shape(sequences)); });
+      [&] {
+        return fmt::format("q {} rank {} scale {:.4g} {}", shape_of(q), w.rank, scale, sequences_shape(sequences));
+      });
 }
 
 Routing Ops::route(Tensor x, const Weight& gate, const Weight& bias, const RouterParams& p) {
@@ -252,7 +270,7 @@ Routing Ops::route(Tensor x, const Weight& gate, const Weight& bias, const Route
   routing.choice = bias ? workspace_.array<float>(x.rows * experts) : routing.scores;
   observed(
       observer_, "route", [&] { do_route(routing, x, gate, bias, p); },
-      [&] { return fmt::format("{} x {} top {}", shape_of(x), shape_of(gate), p.top_k); });
+      [&] { return fmt::format("{} x {} {}", shape_of(x), shape_of(gate), router_string(p)); });
   return routing;
 }
 
