@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "engine/cpu/cpu_limits.h"
 #include "engine/cpu/cpu_ops.h"
 #include "engine/reference/reference_ops.h"
 
@@ -13,6 +14,7 @@ struct Backend {
   std::string_view name;
   std::unique_ptr<Ops> (*make)(const BackendOptions&);
   BackendFootprint (*footprint)(const BackendOptions&);
+  std::unique_ptr<LimitMeter> (*limits)(const BackendOptions&);
 };
 
 std::unique_ptr<Ops> make_reference(const BackendOptions& options) {
@@ -23,8 +25,18 @@ std::unique_ptr<Ops> make_reference(const BackendOptions& options) {
 
 BackendFootprint reference_footprint(const BackendOptions&) { return {4, 4, 4, 4}; }
 
-std::unique_ptr<Ops> make_cpu(const BackendOptions& options) {
-  return make_cpu_ops({.threads = options.threads, .compute = options.compute, .isa = std::nullopt});
+std::unique_ptr<LimitMeter> reference_limits(const BackendOptions&) {
+  fail(ErrorCode::kUnsupported, "the reference backend is slow on purpose and has no limit to be compared with");
+}
+
+CpuOptions cpu_options(const BackendOptions& options) {
+  return {.threads = options.threads, .compute = options.compute, .isa = std::nullopt};
+}
+
+std::unique_ptr<Ops> make_cpu(const BackendOptions& options) { return make_cpu_ops(cpu_options(options)); }
+
+std::unique_ptr<LimitMeter> cpu_limits(const BackendOptions& options) {
+  return make_cpu_limit_meter(cpu_options(options));
 }
 
 BackendFootprint cpu_footprint(const BackendOptions& options) {
@@ -37,8 +49,8 @@ BackendFootprint cpu_footprint(const BackendOptions& options) {
 
 // Best first.
 constexpr std::array kBackends = {
-    Backend{"cpu", make_cpu, cpu_footprint},
-    Backend{"reference", make_reference, reference_footprint},
+    Backend{"cpu", make_cpu, cpu_footprint, cpu_limits},
+    Backend{"reference", make_reference, reference_footprint, reference_limits},
 };
 
 const Backend& find(std::string_view name) {
@@ -65,6 +77,10 @@ std::unique_ptr<Ops> make_ops(std::string_view name, const BackendOptions& optio
 
 BackendFootprint backend_footprint(std::string_view name, const BackendOptions& options) {
   return find(name).footprint(options);
+}
+
+std::unique_ptr<LimitMeter> make_limit_meter(std::string_view name, const BackendOptions& options) {
+  return find(name).limits(options);
 }
 
 }  // namespace vl2

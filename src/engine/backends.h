@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/ops/compute.h"
+#include "engine/ops/limits.h"
 #include "engine/ops/ops.h"
 
 namespace vl2 {
@@ -31,5 +32,7 @@ std::vector<std::string_view> backend_names();
 // kInvalidArgument for an unknown name, listing the known ones.
 std::unique_ptr<Ops> make_ops(std::string_view name, const BackendOptions& options);
 BackendFootprint backend_footprint(std::string_view name, const BackendOptions& options);
+// kUnsupported for a backend whose speed nobody should measure (reference).
+std::unique_ptr<LimitMeter> make_limit_meter(std::string_view name, const BackendOptions& options);
 
 }  // namespace vl2

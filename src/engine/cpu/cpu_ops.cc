@@ -6,6 +6,7 @@
 
 #include "engine/cpu/cpu_cache.h"
 #include "engine/cpu/cpu_context.h"
+#include "engine/cpu/kernels/select_kernels.h"
 #include "engine/ops/router.h"
 
 namespace vl2 {
@@ -19,29 +20,13 @@ using cpu::packed;
 using cpu::PackedMatrix;
 using cpu::vector;
 
-const cpu::KernelTable& kernel_table(Isa isa) {
-  switch (isa) {
-    case Isa::kScalar:
-      return cpu::scalar_kernels();
-    case Isa::kAvx2:
-      return cpu::avx2_kernels();
-    case Isa::kAvx512:
-      return cpu::avx512_kernels();
-    case Isa::kAvx512Bf16:
-      return cpu::avx512bf16_kernels();
-    case Isa::kAmx:
-      return cpu::amx_kernels();
-  }
-  fail(ErrorCode::kInternal, "no kernels for this instruction set");
-}
-
 class CpuOps : public Ops {
  public:
   explicit CpuOps(const CpuOptions& options)
       : isa_(options.isa.value_or(choose_isa())),
         compute_(options.compute),
         pool_(options.threads > 0 ? options.threads : ThreadPool::default_num_threads()),
-        context_{kernel_table(isa_), pool_, workspace(), options.compute == Compute::kBF16} {}
+        context_{cpu::select_kernels(isa_), pool_, workspace(), options.compute == Compute::kBF16} {}
 
   std::string_view name() const override { return "cpu"; }
   std::string description() const override {

@@ -75,7 +75,16 @@ struct KernelTable {
   void (*gelu_tanh_row)(float* x, int64_t n);
   void (*silu_mul_row)(float* gate, const float* up, int64_t n);
   void (*to_bf16_row)(BF16* out, const float* x, int64_t n);
+
+  // What the unit can do at most, for benchmarks to stand beside: products of random numbers that lie in registers and
+  // the first-level cache. data: kPeakBytes of floats (bf16) from -1 to 1. They return the operations done.
+  int64_t (*peak_f32)(const void* data, int64_t rounds, float* sink);
+  int64_t (*peak_bf16)(const void* data, int64_t rounds, float* sink);  // nullptr: the unit has no bf16 products
+  // Reads memory as fast as it comes, in four streams; bytes is a multiple of 4096.
+  float (*read_memory)(const std::byte* data, int64_t bytes);
 };
+
+inline constexpr int64_t kPeakBytes = 16 << 10;
 
 const KernelTable& scalar_kernels();
 const KernelTable& avx2_kernels();

@@ -30,6 +30,34 @@ namespace amx {
 #include "engine/cpu/kernels/amx/tiles-inl.h"
 // clang-format on
 
+// Two by two tiles, as the product kernel holds them, over operands in the first-level cache.
+[[gnu::noinline]] int64_t peak(const void* data, int64_t rounds, float* sink) {
+  const BF16* x = static_cast<const BF16*>(data);
+  constexpr int64_t kTiles = kPeakBytes / 1024;
+  configure_tiles();
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  for (int64_t round = 0; round < rounds; ++round) {
+    for (int64_t t = 0; t < kTiles; t += 4) {
+      _tile_loadd(4, x + t * kTileElements, kTileStride);
+      _tile_loadd(5, x + (t + 1) * kTileElements, kTileStride);
+      _tile_loadd(6, x + (t + 2) * kTileElements, kTileStride);
+      _tile_loadd(7, x + (t + 3) * kTileElements, kTileStride);
+      _tile_dpbf16ps(0, 4, 6);
+      _tile_dpbf16ps(1, 4, 7);
+      _tile_dpbf16ps(2, 5, 6);
+      _tile_dpbf16ps(3, 5, 7);
+    }
+  }
+  alignas(64) float sums[kSumElements];
+  _tile_stored(0, sums, kTileStride);
+  _tile_release();
+  *sink = sums[0];
+  return rounds * kTiles * kTileRows * kPanel * kTileDepth * 2;
+}
+
 }  // namespace amx
 }  // namespace vl2::cpu
 
@@ -42,6 +70,7 @@ const KernelTable& amx_kernels() {
     KernelTable t = avx512_kernels();
     t.isa = "amx";
     t.bf16 = amx::kTileKernel;
+    t.peak_bf16 = amx::peak;
     return t;
   }();
   return table;

@@ -20,6 +20,7 @@ namespace avx2 {
 #include "engine/cpu/kernels/generic/gemm-inl.h"
 #include "engine/cpu/kernels/generic/rows-inl.h"
 #include "engine/cpu/kernels/generic/cache-inl.h"
+#include "engine/cpu/kernels/generic/peak-inl.h"
 #include "engine/cpu/kernels/generic/table-inl.h"
 // clang-format on
 }  // namespace avx2

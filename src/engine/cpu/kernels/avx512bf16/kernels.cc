@@ -108,6 +108,27 @@ inline void dot_panels(const GemmTask& task, int64_t first_panel) {
   }
 }
 
+[[gnu::noinline]] int64_t peak(const void* data, int64_t rounds, float* sink) {
+  constexpr int kSums = kRowGroup * kPanelsAtOnce;
+  constexpr int64_t kVectors = kPeakBytes / 64;
+  const auto* x = static_cast<const std::byte*>(data);
+  __m512 sum[kSums];
+#pragma GCC unroll 24
+  for (int s = 0; s < kSums; ++s) sum[s] = _mm512_setzero_ps();
+  for (int64_t round = 0; round < rounds; ++round) {
+    for (int64_t v = 0; v + 1 < kVectors; v += 2) {
+      const __m512bh a = (__m512bh)_mm512_loadu_si512(x + v * 64), b = (__m512bh)_mm512_loadu_si512(x + (v + 1) * 64);
+#pragma GCC unroll 24
+      for (int s = 0; s < kSums; ++s) sum[s] = _mm512_dpbf16_ps(sum[s], a, b);
+      __asm__ volatile("" ::: "memory");
+    }
+  }
+#pragma GCC unroll 24
+  for (int s = 1; s < kSums; ++s) sum[0] = _mm512_add_ps(sum[0], sum[s]);
+  *sink = _mm512_reduce_add_ps(sum[0]);
+  return rounds * (kVectors / 2) * kSums * 32 * 2;
+}
+
 void run(const GemmTask& task) {
   int64_t panel = 0;
   for (; panel + 2 <= task.panels; panel += 2) dot_panels<2>(task, panel);
@@ -128,6 +149,7 @@ const KernelTable& avx512bf16_kernels() {
     KernelTable t = avx512_kernels();
     t.isa = "avx512bf16";
     t.bf16 = avx512bf16::kDotKernel;
+    t.peak_bf16 = avx512bf16::peak;
     return t;
   }();
   return table;

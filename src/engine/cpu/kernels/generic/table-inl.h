@@ -18,4 +18,7 @@ inline constexpr KernelTable kTable = {
     .gelu_tanh_row = gelu_tanh_row,
     .silu_mul_row = silu_mul_row,
     .to_bf16_row = to_bf16_row,
+    .peak_f32 = peak_f32,
+    .peak_bf16 = nullptr,
+    .read_memory = read_memory,
 };

@@ -13,6 +13,7 @@ namespace scalar {
 #include "engine/cpu/kernels/generic/gemm-inl.h"
 #include "engine/cpu/kernels/generic/rows-inl.h"
 #include "engine/cpu/kernels/generic/cache-inl.h"
+#include "engine/cpu/kernels/generic/peak-inl.h"
 #include "engine/cpu/kernels/generic/table-inl.h"
 // clang-format on
 }  // namespace scalar

@@ -1,0 +1,100 @@
+#include "engine/cpu/cpu_limits.h"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <string_view>
+#include <vector>
+
+#include "core/base/random.h"
+#include "engine/cpu/cpu_context.h"
+#include "engine/cpu/kernels/select_kernels.h"
+
+namespace vl2 {
+namespace {
+
+constexpr int64_t kReadBytes = int64_t{1} << 30;
+constexpr int kReadPasses = 3;
+constexpr double kPeakSeconds = 0.03;
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+class CpuLimitMeter : public LimitMeter {
+ public:
+  explicit CpuLimitMeter(const CpuOptions& options)
+      : isa_(options.isa.value_or(choose_isa())),
+        kernels_(cpu::select_kernels(isa_)),
+        bf16_(options.compute == Compute::kBF16 || (options.compute == Compute::kAuto && isa_ == Isa::kAmx)),
+        pool_(options.threads > 0 ? options.threads : ThreadPool::default_num_threads()),
+        memory_(cpu::map_lazily(kReadBytes)) {
+    Random random(1);
+    for (size_t i = 0; i < floats_.size(); ++i) floats_[i] = random.symmetric();
+    for (size_t i = 0; i < narrow_.size(); ++i) narrow_[i] = to_bf16(random.symmetric());
+    // Pages are backed when they are first written; each thread writes what it will read.
+    each_share([](std::byte* share, int64_t bytes, int) { std::fill_n(share, bytes, std::byte{1}); });
+  }
+
+  MachineLimits measure() override {
+    MachineLimits limits;
+    for (int pass = 0; pass < kReadPasses; ++pass) {
+      const auto start = std::chrono::steady_clock::now();
+      each_share([&](std::byte* share, int64_t bytes, int thread) {
+        sinks_[static_cast<size_t>(thread) * 16] = kernels_.read_memory(share, bytes);
+      });
+      limits.read_gbps = std::max(limits.read_gbps, static_cast<double>(kReadBytes) / seconds_since(start) / 1e9);
+    }
+    limits.tflops[unit_name(false)] = peak(kernels_.peak_f32, floats_.data());
+    if (kernels_.peak_bf16 != nullptr) limits.tflops[unit_name(true)] = peak(kernels_.peak_bf16, narrow_.data());
+    return limits;
+  }
+
+  std::string unit() const override { return unit_name(bf16_ && kernels_.peak_bf16 != nullptr); }
+
+ private:
+  // float32 runs on the vector unit, also where bf16 has one of its own.
+  std::string unit_name(bool bf16) const {
+    if (bf16) return isa_ == Isa::kAmx ? "amx_bf16" : "avx512_bf16";
+    return isa_ >= Isa::kAvx512 ? "avx512_f32" : fmt::format("{}_f32", isa_name(isa_));
+  }
+
+  template <typename Fn>
+  void each_share(const Fn& fn) {
+    const int64_t threads = pool_.num_threads(), share = kReadBytes / threads / 4096 * 4096;
+    pool_.parallel_for(threads, [&](int64_t t, int thread) { fn(memory_.get() + t * share, share, thread); });
+  }
+
+  template <typename Loop>
+  double peak(Loop loop, const void* data) {
+    std::vector<double> rates(static_cast<size_t>(pool_.num_threads()));
+    pool_.parallel_for(pool_.num_threads(), [&](int64_t t, int thread) {
+      float* sink = &sinks_[static_cast<size_t>(thread) * 16];
+      int64_t operations = loop(data, 100, sink);  // warm
+      const auto start = std::chrono::steady_clock::now();
+      operations = 0;
+      while (seconds_since(start) < kPeakSeconds) operations += loop(data, 200, sink);
+      rates[static_cast<size_t>(t)] = static_cast<double>(operations) / seconds_since(start);
+    });
+    double sum = 0;
+    for (double rate : rates) sum += rate;
+    return sum / 1e12;
+  }
+
+  const Isa isa_;
+  const cpu::KernelTable& kernels_;
+  const bool bf16_;
+  ThreadPool pool_;
+  std::shared_ptr<std::byte> memory_;
+  alignas(64) std::array<float, cpu::kPeakBytes / sizeof(float)> floats_;
+  alignas(64) std::array<BF16, cpu::kPeakBytes / sizeof(BF16)> narrow_;
+  std::array<float, 1024 * 16> sinks_{};  // one cache line a thread
+};
+
+}  // namespace
+
+std::unique_ptr<LimitMeter> make_cpu_limit_meter(const CpuOptions& options) {
+  return std::make_unique<CpuLimitMeter>(options);
+}
+
+}  // namespace vl2

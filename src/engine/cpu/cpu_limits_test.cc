@@ -1,0 +1,24 @@
+#include "engine/cpu/cpu_limits.h"
+
+#include <gtest/gtest.h>
+
+namespace vl2 {
+namespace {
+
+TEST(CpuLimits, EveryInstructionSetNamesAndMeasuresItsUnits) {
+  for (Isa isa : available_isas()) {
+    const auto meter = make_cpu_limit_meter({.threads = 2, .compute = Compute::kF32, .isa = isa});
+    const MachineLimits limits = meter->measure();
+    EXPECT_GT(limits.read_gbps, 0.1);
+    ASSERT_TRUE(limits.tflops.contains(meter->unit())) << meter->unit();
+    for (const auto& [unit, tflops] : limits.tflops) {
+      EXPECT_GT(tflops, 0.0001) << unit;
+      EXPECT_LT(tflops, 1000) << unit;
+    }
+    EXPECT_EQ(limits.tflops.size(), isa >= Isa::kAvx512Bf16 ? 2u : 1u);
+    EXPECT_TRUE(meter->unit().ends_with("_f32"));
+  }
+}
+
+}  // namespace
+}  // namespace vl2

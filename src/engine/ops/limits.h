@@ -1,0 +1,23 @@
+// What a backend's hardware can do at most, measured in the same run as the work it is compared with.
+#pragma once
+
+#include <map>
+#include <string>
+
+namespace vl2 {
+
+struct MachineLimits {
+  double read_gbps = 0;                  // memory read by all threads together, 1e9 bytes a second
+  std::map<std::string, double> tflops;  // all threads, 1e12 operations a second, by unit: "avx512_f32", "amx_bf16"
+};
+
+// Measures when asked, about a quarter of a second each time; keeps a buffer of 1 GiB in between.
+class LimitMeter {
+ public:
+  virtual ~LimitMeter() = default;
+  virtual MachineLimits measure() = 0;
+  // The unit of MachineLimits::tflops that multiplies weights of this model format with the backend's options.
+  virtual std::string unit() const = 0;
+};
+
+}  // namespace vl2
