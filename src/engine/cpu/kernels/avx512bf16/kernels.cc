@@ -114,7 +114,7 @@ inline void dot_panels(const GemmTask& task, int64_t first_panel) {
   const auto* x = static_cast<const std::byte*>(data);
   __m512 sum[kSums];
 #pragma GCC unroll 24
-  for (int s = 0; s < kSums; ++s) sum[s] = _mm512_setzero_ps();
+  for (int s = 0; s < kSums; ++s) sum[s] = _mm512_set1_ps(static_cast<float>(s));  // equal sums are computed once
   for (int64_t round = 0; round < rounds; ++round) {
     for (int64_t v = 0; v + 1 < kVectors; v += 2) {
       const __m512bh a = (__m512bh)_mm512_loadu_si512(x + v * 64), b = (__m512bh)_mm512_loadu_si512(x + (v + 1) * 64);

@@ -8,7 +8,7 @@ inline constexpr int kPeakSums = kRowGroup * kPanelsAtOnce;
   constexpr int64_t kVectors = kPeakBytes / 64;
   Vec sum[kPeakSums];
 #pragma GCC unroll 24
-  for (int s = 0; s < kPeakSums; ++s) sum[s] = zero();
+  for (int s = 0; s < kPeakSums; ++s) sum[s] = set1(static_cast<float>(s));  // equal sums would be computed once
   for (int64_t round = 0; round < rounds; ++round) {
     for (int64_t v = 0; v + 1 < kVectors; v += 2) {
       const Vec a = load(x + v * 16), b = load(x + (v + 1) * 16);
