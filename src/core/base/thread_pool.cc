@@ -33,6 +33,7 @@ ThreadPool::ThreadPool(int num_threads)
     : num_threads_(num_threads), errors_(static_cast<size_t>(std::max(1, num_threads))) {
   if (num_threads < 1 || num_threads > 1024)
     fail(ErrorCode::kInvalidArgument, "threads: {} is not between 1 and 1024", num_threads);
+  claims_ = std::make_unique<Claim[]>(static_cast<size_t>(num_threads));
   for (int t = 1; t < num_threads_; ++t) workers_.emplace_back([this, t] { work(t); });
 }
 
@@ -43,11 +44,18 @@ ThreadPool::~ThreadPool() {
   for (std::thread& worker : workers_) worker.join();
 }
 
-void ThreadPool::run_share(int thread) {
+// True for one thread alone. Whoever takes a share of a region may read the job: the region lasts until all shares are
+// done. A worker that comes too late finds its share taken and touches nothing.
+bool ThreadPool::claim(int share, uint32_t region) {
+  uint32_t before = region - 1;
+  return claims_[static_cast<size_t>(share)].region.compare_exchange_strong(before, region, std::memory_order_acq_rel);
+}
+
+void ThreadPool::run_share(int share, int thread) {
   try {
-    for (int64_t task = thread; task < num_tasks_; task += num_threads_) job_.call(job_.context, task, thread);
+    for (int64_t task = share; task < num_tasks_; task += num_threads_) job_.call(job_.context, task, thread);
   } catch (...) {
-    errors_[static_cast<size_t>(thread)] = std::current_exception();
+    errors_[static_cast<size_t>(share)] = std::current_exception();
   }
 }
 
@@ -58,9 +66,14 @@ void ThreadPool::run(Job job, int64_t num_tasks) {
   const bool alone = num_threads_ == 1 || num_tasks == 1;
   if (!alone) {
     unfinished_.store(num_threads_ - 1, std::memory_order_relaxed);
-    generation_.fetch_add(1, std::memory_order_seq_cst);
+    const uint32_t region = generation_.fetch_add(1, std::memory_order_seq_cst) + 1;
     if (sleeping_.load(std::memory_order_seq_cst) > 0) generation_.notify_all();
-    run_share(0);
+    run_share(0, 0);
+    for (int share = 1; share < num_threads_; ++share) {
+      if (!claim(share, region)) continue;
+      run_share(share, 0);
+      unfinished_.fetch_sub(1, std::memory_order_relaxed);
+    }
     for (int spins = 0; unfinished_.load(std::memory_order_acquire) != 0; ++spins) {
       if (spins < kSpins) {
         pause();
@@ -88,9 +101,10 @@ void ThreadPool::work(int thread) {
       generation_.wait(seen, std::memory_order_seq_cst);
       sleeping_.fetch_sub(1, std::memory_order_seq_cst);
     }
-    ++seen;
+    seen = generation_.load(std::memory_order_acquire);  // regions may have passed without this worker
     if (stop_.load(std::memory_order_relaxed)) return;
-    run_share(thread);
+    if (!claim(thread, seen)) continue;
+    run_share(thread, thread);
     unfinished_.fetch_sub(1, std::memory_order_release);
   }
 }
