@@ -1,0 +1,195 @@
+// The same tokens give the same bits: in one piece, in chunks of any size, alone or beside others, with any number of
+// threads. Every kind of model on every backend.
+#include <algorithm>
+#include <cstring>
+
+#include "conformance/op_test.h"
+#include "engine/cpu/cpu_ops.h"
+#include "engine/model/sequence_runner.h"
+#include "engine/model/test_variants.h"
+#include "engine/model/visual_sequence.h"
+
+namespace vl2::conformance {
+namespace {
+
+using Logits = SequenceRunner::Logits;
+
+// What a sequence gave: the logits of every row, in order, and the tokens chosen after the prompt.
+struct Outcome {
+  std::vector<float> logits;
+  std::vector<int32_t> tokens;
+};
+
+int32_t argmax(const float* row, int64_t n) { return static_cast<int32_t>(std::max_element(row, row + n) - row); }
+
+// Prompts of this many tokens; the first holds a picture of 2 x 1 tiles, the last is long enough for every kernel to
+// work in several pieces.
+std::vector<SequenceInput> prompts(const ModelConfig& config, uint64_t seed, const std::vector<int64_t>& text_lengths) {
+  Random random(seed);
+  std::vector<SequenceInput> result;
+  for (size_t i = 0; i < text_lengths.size(); ++i) {
+    const int64_t visual = i == 0 ? num_visual_tokens(2, 1, config.tokens_per_side()) : 0;
+    SequenceInput s;
+    for (int64_t t = 0; t < text_lengths[i] + visual; ++t) {
+      s.ids.push_back(static_cast<int32_t>(random.below(config.language.vocab_size)));
+      s.is_image.push_back(t >= 2 && t < 2 + visual);
+    }
+    if (visual > 0) {
+      s.images = {{2, 1}};
+      for (int64_t p = 0; p < 3 * 3 * config.vision.image_size * config.vision.image_size; ++p)
+        s.pixels.push_back(random.symmetric());
+    }
+    result.push_back(std::move(s));
+  }
+  return result;
+}
+
+// Runs all sequences together: each step takes the next `chunks[s]` tokens of a prompt (0: all of it) or one token of
+// an answer, until every sequence has answered with `answer` tokens. starts[s]: the step a sequence joins at.
+std::vector<Outcome> play(const DeepseekVl2& model, const std::vector<SequenceInput>& inputs,
+                          const std::vector<int64_t>& chunks, const std::vector<int64_t>& starts, int64_t answer) {
+  const int64_t vocab = model.config().language.vocab_size;
+  SequenceRunner runner(model, inputs, answer);
+  std::vector<Outcome> outcomes(inputs.size());
+  for (int64_t step = 0;; ++step) {
+    std::vector<SequenceRunner::Part> parts;
+    bool waiting = false;
+    for (size_t s = 0; s < inputs.size(); ++s) {
+      const auto index = static_cast<int64_t>(s);
+      const int64_t left = static_cast<int64_t>(runner.ids(index).size()) - runner.past(index);
+      if (left == 0) continue;
+      if (step < starts[s]) {
+        waiting = true;
+        continue;
+      }
+      parts.push_back({index, chunks[s] == 0 ? left : std::min(chunks[s], left)});
+    }
+    if (parts.empty() && !waiting) return outcomes;
+    if (parts.empty()) continue;
+    const std::vector<float> logits = runner.step(parts, Logits::kAll);
+    int64_t row = 0;
+    for (const SequenceRunner::Part& part : parts) {
+      Outcome& o = outcomes[static_cast<size_t>(part.sequence)];
+      o.logits.insert(o.logits.end(), logits.begin() + row * vocab, logits.begin() + (row + part.count) * vocab);
+      row += part.count;
+      const bool complete = runner.past(part.sequence) == static_cast<int64_t>(runner.ids(part.sequence).size());
+      if (!complete || static_cast<int64_t>(o.tokens.size()) == answer) continue;
+      o.tokens.push_back(argmax(logits.data() + (row - 1) * vocab, vocab));
+      runner.append(part.sequence, o.tokens.back());
+    }
+  }
+}
+
+std::vector<Outcome> alone(const DeepseekVl2& model, const std::vector<SequenceInput>& inputs, int64_t chunk,
+                           int64_t answer) {
+  std::vector<Outcome> outcomes;
+  for (const SequenceInput& input : inputs) outcomes.push_back(play(model, {input}, {chunk}, {0}, answer)[0]);
+  return outcomes;
+}
+
+void expect_same(const std::vector<Outcome>& actual, const std::vector<Outcome>& expected, int64_t vocab) {
+  ASSERT_EQ(actual.size(), expected.size());
+  for (size_t s = 0; s < actual.size(); ++s) {
+    EXPECT_EQ(actual[s].tokens, expected[s].tokens) << "sequence " << s;
+    ASSERT_EQ(actual[s].logits.size(), expected[s].logits.size()) << "sequence " << s;
+    const auto [a, e] = std::mismatch(actual[s].logits.begin(), actual[s].logits.end(), expected[s].logits.begin(),
+                                      [](float x, float y) { return std::memcmp(&x, &y, sizeof x) == 0; });
+    if (a == actual[s].logits.end()) continue;
+    const int64_t at = a - actual[s].logits.begin();
+    ADD_FAILURE() << "sequence " << s << " row " << at / vocab << " of " << expected[s].logits.size() / vocab
+                  << " column " << at % vocab << ": " << *a << " instead of " << *e;
+  }
+}
+
+struct ChunkCase {
+  std::string backend, variant;
+};
+std::string test_name(const testing::TestParamInfo<ChunkCase>& info) {
+  return info.param.backend + "_" + info.param.variant;
+}
+void PrintTo(const ChunkCase& c, std::ostream* out) { *out << c.backend << " " << c.variant; }
+
+std::vector<ChunkCase> all_cases() {
+  std::vector<ChunkCase> cases;
+  std::vector<std::string> names = tested_backends();
+  names.insert(names.begin(), "reference");
+  for (const std::string& backend : names)
+    for (const std::string& variant : variant_names()) cases.push_back({backend, variant});
+  return cases;
+}
+
+class Chunks : public testing::TestWithParam<ChunkCase> {
+ protected:
+  Chunks()
+      : ops_(parity::backend(GetParam().backend).make()),
+        source_(11),
+        model_(variant_config(GetParam().variant), *ops_, source_),
+        vocab_(model_.config().language.vocab_size) {}
+
+  std::unique_ptr<Ops> ops_;
+  RandomSource source_;
+  DeepseekVl2 model_;
+  int64_t vocab_;
+};
+
+TEST_P(Chunks, APromptGivesTheSameBitsInChunksOfAnySize) {
+  const std::vector<SequenceInput> inputs = prompts(model_.config(), 1, {40, 97});
+  const std::vector<Outcome> whole = alone(model_, inputs, 0, 4);
+  for (const int64_t chunk : {1, 3, 16, 48, 50, 96}) {
+    SCOPED_TRACE(fmt::format("chunks of {}", chunk));
+    expect_same(alone(model_, inputs, chunk, 4), whole, vocab_);
+  }
+}
+
+TEST_P(Chunks, ALongSequenceGivesTheSameBitsInChunks) {
+  const std::vector<SequenceInput> inputs = {prompts(model_.config(), 2, {3, 301})[1]};
+  const std::vector<Outcome> whole = alone(model_, inputs, 0, 3);
+  expect_same(alone(model_, inputs, 64, 3), whole, vocab_);
+  expect_same(alone(model_, inputs, 255, 3), whole, vocab_);
+}
+
+TEST_P(Chunks, NeighboursChangeNothing) {
+  const std::vector<SequenceInput> inputs = prompts(model_.config(), 3, {30, 7, 61, 1});
+  const std::vector<Outcome> lone = alone(model_, inputs, 0, 6);
+  // All prompts at once; then answers beside chunks of prompts that join later.
+  expect_same(play(model_, inputs, {0, 0, 0, 0}, {0, 0, 0, 0}, 6), lone, vocab_);
+  expect_same(play(model_, inputs, {13, 0, 17, 0}, {2, 0, 1, 3}, 6), lone, vocab_);
+  expect_same(play(model_, inputs, {1, 2, 5, 1}, {0, 4, 0, 9}, 6), lone, vocab_);
+}
+
+INSTANTIATE_TEST_SUITE_P(Backends, Chunks, testing::ValuesIn(all_cases()), test_name);
+
+class Threads : public testing::TestWithParam<ChunkCase> {};
+
+TEST_P(Threads, TheirNumberChangesNothing) {
+  const std::string& name = GetParam().backend;
+  const bool rounds = name.ends_with("_bf16compute");
+  const std::string isa = name.substr(4, rounds ? name.size() - 4 - std::string("_bf16compute").size() : name.npos);
+  const ModelConfig config = variant_config(GetParam().variant);
+  const std::vector<SequenceInput> inputs = prompts(config, 4, {20, 130});
+  std::vector<Outcome> expected;
+  for (const int threads : {1, 2, 3, 7}) {
+    SCOPED_TRACE(fmt::format("{} threads", threads));
+    const auto ops =
+        make_cpu_ops({.threads = threads, .compute = rounds ? Compute::kBF16 : Compute::kF32, .isa = parse_isa(isa)});
+    RandomSource source(11);
+    const DeepseekVl2 model(config, *ops, source);
+    std::vector<Outcome> outcomes = play(model, inputs, {0, 60}, {0, 0}, 4);
+    if (expected.empty())
+      expected = std::move(outcomes);
+    else
+      expect_same(outcomes, expected, config.language.vocab_size);
+  }
+}
+
+std::vector<ChunkCase> cpu_cases() {
+  std::vector<ChunkCase> cases;
+  for (const std::string& backend : tested_backends())
+    for (const char* variant : {"tiny", "base"}) cases.push_back({backend, variant});
+  return cases;
+}
+
+INSTANTIATE_TEST_SUITE_P(Backends, Threads, testing::ValuesIn(cpu_cases()), test_name);
+
+}  // namespace
+}  // namespace vl2::conformance
