@@ -22,11 +22,12 @@ class Binder {
     w.vision = vision();
     w.projector = projector();
     const LanguageConfig& c = config_.language;
+    // The two largest tensors come while little else is in memory: each is there twice for a moment, mapped and packed.
     w.embed_tokens = pack("language.model.embed_tokens.weight", {c.vocab_size, c.hidden_size}, WeightUse::kLookup);
-    for (int64_t i = 0; i < c.num_hidden_layers; ++i) w.layers.push_back(layer(i));
-    w.norm = vector("language.model.norm.weight", c.hidden_size);
     const std::string head = c.tie_word_embeddings ? "language.model.embed_tokens.weight" : "language.lm_head.weight";
     w.lm_head.weight = pack(head, {c.vocab_size, c.hidden_size}, WeightUse::kLinear);
+    for (int64_t i = 0; i < c.num_hidden_layers; ++i) w.layers.push_back(layer(i));
+    w.norm = vector("language.model.norm.weight", c.hidden_size);
     return w;
   }
 

@@ -10,13 +10,6 @@
 #include "engine/model/visual_sequence.h"
 
 namespace vl2 {
-namespace {
-
-// Tiles that go through the encoder together: enough rows to keep every core busy, few enough that activations stay
-// small (a tile of the releases takes about 40 MB).
-constexpr int64_t kTilesAtOnce = 4;
-
-}  // namespace
 
 DeepseekVl2::DeepseekVl2(ModelConfig config, Ops& ops, WeightSource& source, const BindProgress& progress)
     : config_(std::move(config)),
@@ -30,7 +23,6 @@ std::unique_ptr<KvCache> DeepseekVl2::make_cache(int64_t num_blocks, int64_t blo
 
 void DeepseekVl2::encode_images(std::span<const float> pixels, std::span<const ImageGrid> grids, Tensor out_SD,
                                 StageTap* tap) const {
-  const ModelContext context{ops_, config_, tap};
   const int64_t tile_floats = 3 * config_.vision.image_size * config_.vision.image_size;
   const int64_t tile_tokens = config_.tokens_per_side() * config_.tokens_per_side();
   int64_t tiles = 0;
@@ -43,13 +35,25 @@ void DeepseekVl2::encode_images(std::span<const float> pixels, std::span<const I
   const int64_t at_once = tap != nullptr ? tiles : kTilesAtOnce;  // a trace shows all tiles as one tensor
   for (int64_t first = 0; first < tiles; first += at_once) {
     const int64_t count = std::min(at_once, tiles - first);
-    Workspace::Scope group(ops_.workspace());
-    Tensor features_PW = ops_.workspace().tensor(count * config_.vision.num_patches(), config_.vision.width);
-    vision_encoder(context, weights_.vision,
-                   pixels.subspan(static_cast<size_t>(first * tile_floats), static_cast<size_t>(count * tile_floats)),
-                   features_PW);
-    projector(context, weights_.projector, features_PW, tokens_VD.row_range(first * tile_tokens, count * tile_tokens));
+    encode_tiles(pixels.subspan(static_cast<size_t>(first * tile_floats), static_cast<size_t>(count * tile_floats)),
+                 tokens_VD.row_range(first * tile_tokens, count * tile_tokens), tap);
   }
+  assemble_images(tokens_VD, grids, out_SD, tap);
+}
+
+void DeepseekVl2::encode_tiles(std::span<const float> pixels, Tensor out_VD, StageTap* tap) const {
+  const ModelContext context{ops_, config_, tap};
+  const int64_t tiles = out_VD.rows / (config_.tokens_per_side() * config_.tokens_per_side());
+  Workspace::Scope scope(ops_.workspace());
+  Tensor features_PW = ops_.workspace().tensor(tiles * config_.vision.num_patches(), config_.vision.width);
+  vision_encoder(context, weights_.vision, pixels, features_PW);
+  projector(context, weights_.projector, features_PW, out_VD);
+}
+
+void DeepseekVl2::assemble_images(Tensor tokens_VD, std::span<const ImageGrid> grids, Tensor out_SD,
+                                  StageTap* tap) const {
+  const ModelContext context{ops_, config_, tap};
+  const int64_t tile_tokens = config_.tokens_per_side() * config_.tokens_per_side();
   int64_t tile = 0, row = 0;
   for (const ImageGrid& grid : grids) {
     const int64_t length = num_visual_tokens(grid.tiles_wide, grid.tiles_high, config_.tokens_per_side());

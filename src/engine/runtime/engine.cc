@@ -1,0 +1,132 @@
+#include "engine/runtime/engine.h"
+
+#include <thread>
+#include <utility>
+
+#include "core/checkpoint/checkpoint.h"
+#include "engine/model/deepseek_vl2.h"
+#include "engine/runtime/available_memory.h"
+#include "engine/runtime/engine_loop.h"
+#include "engine/runtime/memory_plan.h"
+#include "engine/runtime/request_check.h"
+
+namespace vl2 {
+namespace {
+
+constexpr int64_t kBlockTokens = 16;
+constexpr int64_t kMostTokens = int64_t{1} << 30;  // of a context or a cache; sizes computed from it do not overflow
+
+void check_range(const char* name, int64_t value, int64_t low, int64_t high) {
+  if (value < low || value > high)
+    fail(ErrorCode::kInvalidArgument, "{} is {}, expected {} to {}", name, value, low, high);
+}
+
+// Zeros replaced by what they stand for.
+EngineOptions resolve(EngineOptions options, const ModelConfig& config) {
+  check_range("max_context", options.max_context, 0, kMostTokens);
+  check_range("max_cached_tokens", options.max_cached_tokens, 0, kMostTokens);
+  check_range("prefill_chunk", options.prefill_chunk, 0, kMostTokens);
+  check_range("max_sequences", options.max_sequences, 1, 65536);
+  check_range("memory_limit", options.memory_limit, 0, INT64_MAX);
+  if (options.max_context == 0) options.max_context = config.language.max_position_embeddings;
+  check_range("max_context", options.max_context, 2, kMostTokens);  // a token and its answer
+  if (options.max_cached_tokens == 0) options.max_cached_tokens = options.max_context;
+  options.max_cached_tokens = (options.max_cached_tokens + kBlockTokens - 1) / kBlockTokens * kBlockTokens;
+  // The last token of an answer is never cached, but one of room more is not worth explaining.
+  options.max_context = std::min(options.max_context, options.max_cached_tokens);
+  return options;
+}
+
+MemoryReport planned_memory(const ModelConfig& config, const EngineOptions& options, const std::string& model) {
+  MemoryPlanInput input;
+  input.footprint = backend_footprint(options.backend, options.compute);
+  input.cached_tokens = options.max_cached_tokens;
+  input.max_context = options.max_context;
+  input.prefill_chunk = options.prefill_chunk;
+  input.max_sequences = options.max_sequences;
+  MemoryReport report = plan_memory(config, input);
+  report.available = options.memory_limit > 0 ? options.memory_limit : available_memory().value_or(INT64_MAX);
+  check_memory(report, report.available, model);
+  return report;
+}
+
+}  // namespace
+
+class Engine::Impl {
+ public:
+  Impl(const ModelConfig& config, const EngineOptions& unresolved, const std::string& name, WeightSource& source,
+       std::shared_ptr<const Tokenizer> tokenizer)
+      : options_(resolve(unresolved, config)),
+        memory_(planned_memory(config, options_, name)),
+        tokenizer_(std::move(tokenizer)),
+        ops_(make_ops(options_.backend, options_.compute)),
+        model_(config, *ops_, source, load_progress()),
+        cache_(model_.make_cache(options_.max_cached_tokens / kBlockTokens, kBlockTokens)),
+        loop_({model_, *cache_, queue_, board_, options_.observer},
+              {tokenizer_.get(), config.language.vocab_size, options_.max_context,
+               static_cast<int32_t>(config.language.eos_token_id)},
+              {options_.prefill_chunk, options_.max_context, options_.max_sequences}) {
+    ops_->set_observer(options_.op_observer);
+    thread_ = std::thread([this] { loop_.run(); });
+  }
+
+  ~Impl() {
+    queue_.close();
+    thread_.join();
+  }
+
+  std::shared_ptr<TokenStream> submit(Request request) {
+    check_request(request, model_.config(), options_.max_context, tokenizer_ != nullptr);
+    auto channel = std::make_shared<TokenChannel>();
+    queue_.push({std::move(request), channel, Clock::now()});
+    return std::make_shared<TokenStream>(std::move(channel));
+  }
+
+  const EngineOptions& options() const { return options_; }
+  const MemoryReport& memory() const { return memory_; }
+  const Tokenizer* tokenizer() const { return tokenizer_.get(); }
+  const Ops& ops() const { return *ops_; }
+  const DeepseekVl2& model() const { return model_; }
+  EngineStats stats() const { return board_.read(); }
+
+ private:
+  BindProgress load_progress() const {
+    if (!options_.progress) return {};
+    return [this](int64_t done, int64_t total) { options_.progress(Stage::kLoad, done, total); };
+  }
+
+  const EngineOptions options_;
+  const MemoryReport memory_;
+  const std::shared_ptr<const Tokenizer> tokenizer_;
+  const std::unique_ptr<Ops> ops_;
+  const DeepseekVl2 model_;
+  const std::unique_ptr<KvCache> cache_;
+  RequestQueue queue_;
+  StatsBoard board_;
+  EngineLoop loop_;
+  std::thread thread_;
+};
+
+Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Engine::~Engine() = default;
+
+std::unique_ptr<Engine> Engine::create(const ModelConfig& config, WeightSource& source,
+                                       std::shared_ptr<const Tokenizer> tokenizer, EngineOptions options) {
+  validate_model_config(config, "the model");
+  return std::unique_ptr<Engine>(
+      new Engine(std::make_unique<Impl>(config, options, "the model", source, std::move(tokenizer))));
+}
+
+std::shared_ptr<TokenStream> Engine::submit(Request request) { return impl_->submit(std::move(request)); }
+const ModelConfig& Engine::config() const { return impl_->model().config(); }
+std::string Engine::backend() const { return std::string(impl_->ops().name()); }
+int64_t Engine::max_context() const { return impl_->options().max_context; }
+const MemoryReport& Engine::memory() const { return impl_->memory(); }
+EngineStats Engine::stats() const { return impl_->stats(); }
+
+const Tokenizer& Engine::tokenizer() const {
+  if (impl_->tokenizer() == nullptr) fail(ErrorCode::kNotFound, "this engine was made without a tokenizer");
+  return *impl_->tokenizer();
+}
+
+}  // namespace vl2

@@ -1,0 +1,215 @@
+#include "engine/runtime/engine_loop.h"
+
+#include <algorithm>
+
+#include "engine/runtime/current_error.h"
+
+namespace vl2 {
+namespace {
+
+double milliseconds_since(Clock::time_point begin) {
+  return std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
+}
+
+Sequence& sequence_of(const Scheduler::Slice& slice) { return static_cast<Sequence&>(*slice.sequence); }
+
+void report_progress(const Sequence& s, Stage stage, int64_t done, int64_t total) {
+  if (s.request().progress) s.request().progress(stage, done, total);
+}
+
+}  // namespace
+
+EngineLoop::EngineLoop(const EngineLoopParts& parts, const SequenceLimits& sequence_limits,
+                       const SchedulerLimits& limits)
+    : parts_(parts),
+      sequence_limits_(sequence_limits),
+      blocks_(parts.cache.num_blocks(), parts.cache.block_tokens()),
+      scheduler_(limits, blocks_),
+      vision_(parts.model) {
+  publish();
+}
+
+void EngineLoop::run() {
+  for (;;) {
+    for (Submission& submission : parts_.queue.take(sequences_.empty())) accept(std::move(submission));
+    if (parts_.queue.closed()) break;
+    try {
+      turn();
+    } catch (...) {
+      // Nothing a single request did: the next ones start from an empty cache.
+      finish_all(FinishReason::kError, current_error());
+    }
+    publish();
+  }
+  for (Submission& submission : parts_.queue.take(false)) accept(std::move(submission));
+  finish_all(FinishReason::kCancelled);
+  publish();
+}
+
+void EngineLoop::accept(Submission submission) {
+  const std::shared_ptr<TokenChannel> channel = submission.channel;
+  try {
+    auto sequence = std::make_unique<Sequence>(std::move(submission), sequence_limits_);
+    scheduler_.add(*sequence);
+    sequences_.push_back(std::move(sequence));
+  } catch (...) {
+    Answer answer;
+    answer.error = current_error();
+    answers_.emplace_back(channel, std::move(answer));
+  }
+}
+
+void EngineLoop::turn() {
+  retire_cancelled();
+  for (Schedulable* admitted : scheduler_.admit()) static_cast<Sequence*>(admitted)->admitted();
+  publish();
+  StepReport report;
+  encode_pictures(report);
+  step(report);
+  stats_.tiles += report.tiles;
+  stats_.vision_ms += report.vision_ms;
+  stats_.forward_ms += report.forward_ms;
+  stats_.sample_ms += report.sample_ms;
+  stats_.prompt_tokens += report.prefill_tokens;
+  stats_.generated_tokens += report.sampled_tokens;
+  const bool stepped = report.prefill_tokens + report.decode_tokens > 0;
+  if (stepped) ++stats_.steps;
+  if (parts_.observer != nullptr && (stepped || report.tiles > 0)) parts_.observer->on_step(report);
+}
+
+void EngineLoop::retire_cancelled() {
+  std::vector<Sequence*> cancelled;
+  for (const auto& s : sequences_)
+    if (s->channel().cancelled()) cancelled.push_back(s.get());
+  for (Sequence* s : cancelled) finish(*s, FinishReason::kCancelled);
+}
+
+void EngineLoop::encode_pictures(StepReport& report) {
+  std::vector<Sequence*> sequences;
+  for (Schedulable* s : scheduler_.to_encode()) sequences.push_back(static_cast<Sequence*>(s));
+  if (sequences.empty()) return;
+  const Clock::time_point begin = Clock::now();
+  const auto encode = [&](std::span<Sequence* const> some) {
+    report.tiles += vision_.encode(some);
+    for (Sequence* s : some)
+      if (s->vision.tiles_done > 0) report_progress(*s, Stage::kVision, s->vision.tiles_done, s->vision.num_tiles);
+  };
+  try {
+    encode(sequences);
+  } catch (...) {
+    // One of them did it: each on its own, and only those that fail again are lost.
+    for (Sequence* s : sequences) {
+      try {
+        encode({&s, 1});
+      } catch (...) {
+        finish(*s, FinishReason::kError, current_error());
+      }
+    }
+  }
+  report.vision_ms = milliseconds_since(begin);
+}
+
+void EngineLoop::step(StepReport& report) {
+  const std::vector<Scheduler::Slice> slices = scheduler_.next_step();
+  if (!slices.empty()) run_slices(slices, report);
+}
+
+void EngineLoop::run_slices(std::span<const Scheduler::Slice> slices, StepReport& report) {
+  Workspace::Scope scope(parts_.model.ops().workspace());
+  const Clock::time_point begin = Clock::now();
+  Tensor logits;
+  try {
+    logits = forward(slices);
+  } catch (...) {
+    report.forward_ms += milliseconds_since(begin);
+    if (slices.size() == 1) {
+      finish(sequence_of(slices.front()), FinishReason::kError, current_error());
+    } else {
+      // Nothing has moved on yet: each on its own, and only those that fail again are lost.
+      for (const Scheduler::Slice& slice : slices) run_slices({&slice, 1}, report);
+    }
+    return;
+  }
+  report.forward_ms += milliseconds_since(begin);
+  after_forward(slices, logits, report);
+}
+
+Tensor EngineLoop::forward(std::span<const Scheduler::Slice> slices) {
+  std::vector<int32_t> ids, logit_rows;
+  std::vector<SequenceSlice> sequences;
+  std::vector<std::vector<int32_t>> places;  // of each sequence's vision tokens in the batch
+  std::vector<VisionRows> vision;
+  places.reserve(slices.size());
+  for (const Scheduler::Slice& slice : slices) {
+    const Sequence& s = sequence_of(slice);
+    const auto begin = static_cast<int32_t>(ids.size());
+    sequences.push_back({begin, slice.count, s.past, s.blocks, s.decoding()});
+    ids.insert(ids.end(), s.ids().begin() + s.past, s.ids().begin() + s.past + slice.count);
+    std::vector<int32_t>& rows = places.emplace_back(s.vision_places(s.past, slice.count));
+    for (int32_t& row : rows) row += begin;
+    if (!rows.empty())
+      vision.push_back(
+          {s.vision.features_SD.row_range(s.vision.rows_prefilled, static_cast<int64_t>(rows.size())), rows});
+    if (slice.samples()) logit_rows.push_back(static_cast<int32_t>(ids.size()) - 1);
+  }
+  const DeepseekVl2& model = parts_.model;
+  Tensor logits = model.ops().workspace().tensor(static_cast<int64_t>(logit_rows.size()), sequence_limits_.vocab_size);
+  model.forward(ids, vision, {sequences, logit_rows}, parts_.cache, logits);
+  return logits;
+}
+
+void EngineLoop::after_forward(std::span<const Scheduler::Slice> slices, Tensor logits, StepReport& report) {
+  const Clock::time_point begin = Clock::now();
+  int64_t row = 0;
+  for (const Scheduler::Slice& slice : slices) {
+    Sequence& s = sequence_of(slice);
+    const bool samples = slice.samples(), decoding = s.decoding();
+    (decoding ? report.decode_tokens : report.prefill_tokens) += slice.count;
+    if (!decoding) {
+      s.vision.rows_prefilled += static_cast<int64_t>(s.vision_places(s.past, slice.count).size());
+      if (samples) s.vision.feature_memory.reset();
+    }
+    s.past += slice.count;
+    if (!decoding) report_progress(s, Stage::kPrefill, s.past, s.prompt_tokens);
+    if (!samples) continue;
+    ++report.sampled_tokens;
+    const std::span<const float> values(logits.row(row++), static_cast<size_t>(logits.cols));
+    sample(s, values);
+  }
+  report.sample_ms += milliseconds_since(begin);
+}
+
+void EngineLoop::sample(Sequence& sequence, std::span<const float> logits) {
+  try {
+    if (sequence.sample(logits)) finish(sequence, sequence.finish_reason());
+  } catch (...) {
+    finish(sequence, FinishReason::kError, current_error());
+  }
+}
+
+void EngineLoop::finish(Sequence& sequence, FinishReason reason, std::optional<Error> error) {
+  scheduler_.remove(sequence);
+  Answer answer = sequence.finish(reason, std::move(error));
+  if (parts_.observer != nullptr) parts_.observer->on_finish(answer);
+  ++stats_.finished;
+  const auto at = std::find_if(sequences_.begin(), sequences_.end(), [&](const auto& s) { return s.get() == &sequence; });
+  answers_.emplace_back((*at)->shared_channel(), std::move(answer));
+  sequences_.erase(at);
+}
+
+void EngineLoop::finish_all(FinishReason reason, const std::optional<Error>& error) {
+  while (!sequences_.empty()) finish(*sequences_.back(), reason, error);
+}
+
+// The numbers first, so that whoever has an answer finds it counted.
+void EngineLoop::publish() {
+  stats_.waiting = static_cast<int64_t>(scheduler_.waiting().size());
+  stats_.running = static_cast<int64_t>(scheduler_.running().size());
+  stats_.cache_blocks_used = blocks_.num_used();
+  stats_.cache_blocks_total = blocks_.num_blocks();
+  parts_.board.publish(stats_);
+  for (auto& [channel, answer] : answers_) channel->finish(std::move(answer));
+  answers_.clear();
+}
+
+}  // namespace vl2

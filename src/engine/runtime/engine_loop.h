@@ -1,0 +1,61 @@
+// The engine's thread: takes requests from the queue, runs one step after the other, hands out tokens.
+//
+// Everything here belongs to that one thread; it meets others in channels.h alone. A request that fails ends with its
+// error and takes nobody with it.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "engine/model/deepseek_vl2.h"
+#include "engine/runtime/channels.h"
+#include "engine/runtime/kv_blocks.h"
+#include "engine/runtime/scheduler.h"
+#include "engine/runtime/sequence.h"
+#include "engine/runtime/vision_stage.h"
+
+namespace vl2 {
+
+// What the loop borrows from the engine.
+struct EngineLoopParts {
+  const DeepseekVl2& model;
+  KvCache& cache;
+  RequestQueue& queue;
+  StatsBoard& board;
+  EngineObserver* observer;  // optional
+};
+
+class EngineLoop {
+ public:
+  EngineLoop(const EngineLoopParts& parts, const SequenceLimits& sequence_limits, const SchedulerLimits& limits);
+
+  // Until the queue is closed; what is unfinished then is cancelled.
+  void run();
+
+ private:
+  void accept(Submission submission);
+  void turn();
+  void retire_cancelled();
+  void encode_pictures(StepReport& report);
+  void step(StepReport& report);
+  void run_slices(std::span<const Scheduler::Slice> slices, StepReport& report);
+  Tensor forward(std::span<const Scheduler::Slice> slices);
+  void after_forward(std::span<const Scheduler::Slice> slices, Tensor logits, StepReport& report);
+  void sample(Sequence& sequence, std::span<const float> logits);
+  void finish(Sequence& sequence, FinishReason reason, std::optional<Error> error = std::nullopt);
+  void finish_all(FinishReason reason, const std::optional<Error>& error = std::nullopt);
+  void publish();
+
+  const EngineLoopParts parts_;
+  const SequenceLimits sequence_limits_;
+  KvBlocks blocks_;
+  Scheduler scheduler_;
+  VisionStage vision_;
+  std::vector<std::unique_ptr<Sequence>> sequences_;
+  std::vector<std::pair<std::shared_ptr<TokenChannel>, Answer>> answers_;  // complete, not handed out yet
+  EngineStats stats_;
+};
+
+}  // namespace vl2

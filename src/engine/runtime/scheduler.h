@@ -1,0 +1,68 @@
+// Who takes part in the next step: first come, first served, new requests joining between any two steps.
+//
+// A request is admitted with every cache block it can ever need, so that nothing that runs has to be thrown out again;
+// the first one that does not fit holds back those behind it, so that nobody starves. A step holds one token of every
+// decoding sequence and up to prefill_chunk prompt tokens of the others, in order of arrival.
+//
+// Knows neither model nor text. Borrows what it schedules; the engine's thread only.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <vector>
+
+#include "engine/runtime/kv_blocks.h"
+
+namespace vl2 {
+
+// What the scheduler sees of a sequence.
+struct Schedulable {
+  int64_t prompt_tokens = 0;
+  int64_t max_cached = 0;       // tokens it will have in the cache at most
+  int64_t past = 0;             // tokens in the cache
+  bool encoded = true;          // its pictures have been through the vision encoder
+  std::vector<int32_t> blocks;  // of the cache; the scheduler's to fill and to free
+
+  bool decoding() const { return past >= prompt_tokens; }
+};
+
+struct SchedulerLimits {
+  int64_t prefill_chunk = 512;  // 0: prompts are not cut
+  int64_t max_context = 4096;   // longest prompt there can be
+  int64_t max_sequences = 64;
+};
+
+class Scheduler {
+ public:
+  // The next `count` tokens of a sequence.
+  struct Slice {
+    Schedulable* sequence = nullptr;
+    int64_t count = 0;
+
+    bool samples() const { return sequence->past + count >= sequence->prompt_tokens; }
+  };
+
+  Scheduler(const SchedulerLimits& limits, KvBlocks& blocks);
+
+  void add(Schedulable& sequence);     // waits until admitted
+  std::vector<Schedulable*> admit();   // those that run from now on
+  void remove(Schedulable& sequence);  // waiting or running; its blocks are free
+  std::vector<Slice> next_step() const;
+
+  // Running sequences whose pictures shall be encoded now, in order. None while what is encoded already fills the next
+  // step: features take memory until they have been prefilled.
+  std::vector<Schedulable*> to_encode() const;
+
+  const std::deque<Schedulable*>& waiting() const { return waiting_; }
+  const std::vector<Schedulable*>& running() const { return running_; }  // in order of arrival
+
+ private:
+  int64_t prefill_budget() const { return limits_.prefill_chunk > 0 ? limits_.prefill_chunk : limits_.max_context; }
+
+  SchedulerLimits limits_;
+  KvBlocks& blocks_;
+  std::deque<Schedulable*> waiting_;
+  std::vector<Schedulable*> running_;
+};
+
+}  // namespace vl2

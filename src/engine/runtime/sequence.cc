@@ -1,0 +1,122 @@
+#include "engine/runtime/sequence.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace vl2 {
+namespace {
+
+double milliseconds(Clock::duration time) { return std::chrono::duration<double, std::milli>(time).count(); }
+
+// Vocabularies are padded: rows beyond the tokenizer's last id mean nothing.
+int64_t num_ids(const SequenceLimits& limits) {
+  if (limits.tokenizer == nullptr) return limits.vocab_size;
+  return std::clamp<int64_t>(int64_t{limits.tokenizer->highest_id()} + 1, 1, limits.vocab_size);
+}
+
+}  // namespace
+
+Sequence::Sequence(Submission submission, const SequenceLimits& limits)
+    : request_(std::move(submission.request)),
+      channel_(std::move(submission.channel)),
+      limits_(limits),
+      ids_(request_.prompt.input_ids),
+      sampler_(request_.sampling, limits.vocab_size, num_ids(limits), ids_),
+      stops_(request_.stop),
+      phase_began_(submission.submitted) {
+  prompt_tokens = static_cast<int64_t>(ids_.size());
+  max_new_tokens_ = std::min(request_.max_new_tokens, limits.max_context - prompt_tokens);
+  max_cached = prompt_tokens + max_new_tokens_ - 1;  // the last token is never run
+  if (limits.tokenizer != nullptr) decoder_.emplace(*limits.tokenizer);
+  for (const TiledImage& image : request_.prompt.images) vision.num_tiles += image.num_tiles();
+  encoded = vision.num_tiles == 0;
+  const auto& mask = request_.prompt.images_seq_mask;
+  answer_.usage.prompt_tokens = prompt_tokens;
+  answer_.usage.vision_tokens = std::count_if(mask.begin(), mask.end(), [](uint8_t m) { return m != 0; });
+  answer_.usage.tiles = vision.num_tiles;
+}
+
+std::vector<int32_t> Sequence::vision_places(int64_t begin, int64_t count) const {
+  std::vector<int32_t> places;
+  const auto& mask = request_.prompt.images_seq_mask;
+  const int64_t end = std::min(begin + count, static_cast<int64_t>(mask.size()));
+  for (int64_t i = begin; i < end; ++i)
+    if (mask[static_cast<size_t>(i)] != 0) places.push_back(static_cast<int32_t>(i - begin));
+  return places;
+}
+
+void Sequence::drop_pixels() {
+  for (TiledImage& image : request_.prompt.images) image.pixels = {};
+}
+
+double& Sequence::stage_ms() {
+  switch (phase_) {
+    case Phase::kQueue:
+      return answer_.timings.queue_ms;
+    case Phase::kVision:
+      return answer_.timings.vision_ms;
+    case Phase::kPrefill:
+      return answer_.timings.prefill_ms;
+    case Phase::kDecode:
+      break;
+  }
+  return answer_.timings.decode_ms;
+}
+
+void Sequence::begin_phase(Phase next) {
+  const Clock::time_point now = Clock::now();
+  stage_ms() += milliseconds(now - phase_began_);
+  phase_ = next;
+  phase_began_ = now;
+}
+
+void Sequence::admitted() { begin_phase(encoded ? Phase::kPrefill : Phase::kVision); }
+void Sequence::pictures_encoded() { begin_phase(Phase::kPrefill); }
+
+std::string Sequence::text_of(int32_t id) {
+  if (!decoder_ || id == limits_.eos) return {};
+  return stops_.push(decoder_->push(id));
+}
+
+// What was held back: an unfinished character, the beginning of a stop string.
+std::string Sequence::rest_of_text() {
+  if (!decoder_ || stops_.matched()) return {};
+  std::string text = stops_.push(decoder_->finish());
+  return text + stops_.finish();
+}
+
+bool Sequence::sample(std::span<const float> logits) {
+  TokenEvent event;
+  event.id = sampler_.sample(logits);
+  const double log_sum = log_sum_exp(logits);
+  const auto logprob = [&](int32_t id) { return static_cast<float>(logits[static_cast<size_t>(id)] - log_sum); };
+  event.logprob = logprob(event.id);
+  if (request_.top_logprobs > 0)
+    for (const int32_t id : largest_ids(logits, request_.top_logprobs)) event.top.push_back({id, logprob(id)});
+
+  if (answer_.ids.empty()) begin_phase(Phase::kDecode);
+  ids_.push_back(event.id);
+  answer_.ids.push_back(event.id);
+  event.text = text_of(event.id);
+  if (event.id == limits_.eos && !request_.ignore_eos) {
+    reason_ = FinishReason::kStop;
+  } else if (static_cast<int64_t>(answer_.ids.size()) >= max_new_tokens_) {
+    reason_ = FinishReason::kLength;
+  }
+  if (reason_) event.text += rest_of_text();
+  if (stops_.matched()) reason_ = FinishReason::kStopString;
+  answer_.text += event.text;
+  channel_->push(std::move(event));
+  return reason_.has_value();
+}
+
+Answer Sequence::finish(FinishReason reason, std::optional<Error> error) {
+  begin_phase(phase_);
+  answer_.finish = reason;
+  answer_.error = std::move(error);
+  answer_.stop_string = stops_.matched();
+  answer_.usage.completion_tokens = static_cast<int64_t>(answer_.ids.size());
+  return std::move(answer_);
+}
+
+}  // namespace vl2

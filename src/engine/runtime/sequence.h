@@ -1,0 +1,86 @@
+// One request while the engine works on it: its tokens, its pictures' features, its sampler and its text.
+//
+// Created when it is submitted, in the engine's hands until it is finished; the engine's thread only.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/text/incremental_decoder.h"
+#include "engine/ops/tensor.h"
+#include "engine/runtime/channels.h"
+#include "engine/runtime/scheduler.h"
+#include "engine/runtime/stop_strings.h"
+
+namespace vl2 {
+
+// What all sequences of an engine share.
+struct SequenceLimits {
+  const Tokenizer* tokenizer = nullptr;  // optional
+  int64_t vocab_size = 0;
+  int64_t max_context = 0;
+  int32_t eos = 0;
+};
+
+// Pictures on their way through the vision encoder. Each stage frees what the one before it needed.
+struct SequenceVision {
+  int64_t num_tiles = 0;
+  int64_t tiles_done = 0;
+  std::unique_ptr<Workspace> token_memory, feature_memory;
+  Tensor tokens_VD;          // the projector's output of the tiles so far, [tiles * side * side, D]
+  Tensor features_SD;        // the rows of all pictures as they stand in the prompt
+  int64_t rows_prefilled = 0;  // of features_SD
+};
+
+class Sequence : public Schedulable {
+ public:
+  // The request has passed check_request().
+  Sequence(Submission submission, const SequenceLimits& limits);
+
+  const Request& request() const { return request_; }
+  TokenChannel& channel() const { return *channel_; }
+  const std::shared_ptr<TokenChannel>& shared_channel() const { return channel_; }
+  // Prompt and answer.
+  const std::vector<int32_t>& ids() const { return ids_; }
+  // Places of vision tokens among tokens [begin, begin + count), relative to begin.
+  std::vector<int32_t> vision_places(int64_t begin, int64_t count) const;
+
+  SequenceVision vision;
+  void drop_pixels();  // once all are encoded
+
+  // --- the stages, for the timings; each is called once, in this order ---
+  void admitted();
+  void pictures_encoded();
+
+  // Chooses the next token and sends it. True: the answer is complete, finish() is due. Errors as Sampler::sample().
+  bool sample(std::span<const float> logits);
+
+  // The answer as it stands, ended for this reason; the caller hands it to the channel.
+  Answer finish(FinishReason reason, std::optional<Error> error = std::nullopt);
+  FinishReason finish_reason() const { return *reason_; }  // after sample() was true
+
+ private:
+  enum class Phase { kQueue, kVision, kPrefill, kDecode };
+  void begin_phase(Phase next);
+  double& stage_ms();
+  std::string text_of(int32_t id);
+  std::string rest_of_text();
+
+  Request request_;
+  std::shared_ptr<TokenChannel> channel_;
+  const SequenceLimits& limits_;
+  std::vector<int32_t> ids_;
+  Sampler sampler_;
+  std::optional<IncrementalDecoder> decoder_;
+  StopStrings stops_;
+  int64_t max_new_tokens_;
+  Answer answer_;
+  std::optional<FinishReason> reason_;
+  Phase phase_ = Phase::kQueue;
+  Clock::time_point phase_began_;
+};
+
+}  // namespace vl2
