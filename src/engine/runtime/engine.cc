@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/checkpoint/checkpoint.h"
+#include "core/text/tokenizer.h"
 #include "engine/model/deepseek_vl2.h"
 #include "engine/runtime/available_memory.h"
 #include "engine/runtime/engine_loop.h"
@@ -48,6 +49,13 @@ MemoryReport planned_memory(const ModelConfig& config, const EngineOptions& opti
   report.available = options.memory_limit > 0 ? options.memory_limit : available_memory().value_or(INT64_MAX);
   check_memory(report, report.available, model);
   return report;
+}
+
+// The type most of the weights are stored in: of the first matrix.
+DType stored_type(const Checkpoint& checkpoint, const ModelConfig& config) {
+  for (const WeightSpec& spec : weight_schema(config))
+    if (spec.role == WeightRole::kMatrix) return checkpoint.at(spec.name).dtype;
+  return DType::kF32;
 }
 
 }  // namespace
@@ -115,6 +123,17 @@ std::unique_ptr<Engine> Engine::create(const ModelConfig& config, WeightSource& 
   validate_model_config(config, "the model");
   return std::unique_ptr<Engine>(
       new Engine(std::make_unique<Impl>(config, options, "the model", source, std::move(tokenizer))));
+}
+
+std::unique_ptr<Engine> Engine::open(const std::filesystem::path& folder, EngineOptions options) {
+  const ModelConfig config = load_model_config(folder / "config.json");
+  auto tokenizer = std::make_shared<const Tokenizer>(Tokenizer::load(folder));
+  const Checkpoint checkpoint(folder);  // unmapped again when all weights are packed
+  checkpoint.check(config);
+  options.compute.weights = stored_type(checkpoint, config);
+  CheckpointSource source(checkpoint);
+  return std::unique_ptr<Engine>(
+      new Engine(std::make_unique<Impl>(config, options, folder.string(), source, std::move(tokenizer))));
 }
 
 std::shared_ptr<TokenStream> Engine::submit(Request request) { return impl_->submit(std::move(request)); }

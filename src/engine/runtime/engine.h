@@ -29,15 +29,15 @@ class WeightSource;
 
 struct EngineOptions {
   std::string backend = "auto";  // backend_names(), or the best of them
-  BackendOptions compute;
+  BackendOptions compute = {};
   // Longest prompt plus answer. 0: the model's max_position_embeddings; more is allowed, at your own risk.
   int64_t max_context = 0;
   // Tokens of all running requests together that the cache has room for. 0: max_context.
   int64_t max_cached_tokens = 0;
-  int64_t prefill_chunk = 512;  // prompt tokens per step; 0: a prompt is taken whole
-  int64_t max_sequences = 64;   // requests running at a time; the others wait
-  int64_t memory_limit = 0;     // bytes; 0: what the machine and its control group have free
-  ProgressCallback progress;    // optional: kLoad of the engine
+  int64_t prefill_chunk = 512;     // prompt tokens per step; 0: a prompt is taken whole
+  int64_t max_sequences = 64;      // requests running at a time; the others wait
+  int64_t memory_limit = 0;        // bytes; 0: what the machine and its control group have free
+  ProgressCallback progress = {};  // optional: kLoad of the engine
   EngineObserver* observer = nullptr;
   OpObserver* op_observer = nullptr;  // called for every operation, on the engine's thread; must outlive the engine
 };

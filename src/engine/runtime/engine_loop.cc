@@ -192,7 +192,8 @@ void EngineLoop::finish(Sequence& sequence, FinishReason reason, std::optional<E
   Answer answer = sequence.finish(reason, std::move(error));
   if (parts_.observer != nullptr) parts_.observer->on_finish(answer);
   ++stats_.finished;
-  const auto at = std::find_if(sequences_.begin(), sequences_.end(), [&](const auto& s) { return s.get() == &sequence; });
+  const auto at =
+      std::find_if(sequences_.begin(), sequences_.end(), [&](const auto& s) { return s.get() == &sequence; });
   answers_.emplace_back((*at)->shared_channel(), std::move(answer));
   sequences_.erase(at);
 }

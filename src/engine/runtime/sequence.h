@@ -30,8 +30,8 @@ struct SequenceVision {
   int64_t num_tiles = 0;
   int64_t tiles_done = 0;
   std::unique_ptr<Workspace> token_memory, feature_memory;
-  Tensor tokens_VD;          // the projector's output of the tiles so far, [tiles * side * side, D]
-  Tensor features_SD;        // the rows of all pictures as they stand in the prompt
+  Tensor tokens_VD;            // the projector's output of the tiles so far, [tiles * side * side, D]
+  Tensor features_SD;          // the rows of all pictures as they stand in the prompt
   int64_t rows_prefilled = 0;  // of features_SD
 };
 
