@@ -12,8 +12,7 @@
 #include "core/base/json.h"
 #include "core/base/test_data.h"
 #include "core/image/decode.h"
-#include "core/image/tiling.h"
-#include "core/text/tokenizer.h"
+#include "core/processor/processor.h"
 #include "engine/runtime/engine.h"
 
 namespace vl2 {
@@ -21,7 +20,6 @@ namespace vl2 {
 struct NanoGolden {
   std::filesystem::path image;
   std::string question, answer;
-  TileGrid grid;
   std::vector<int32_t> prompt_ids, answer_ids;
   double margin_min = 0;
 };
@@ -40,7 +38,6 @@ inline std::vector<NanoGolden> nano_goldens() {
     g.image = folder / item.at("image").get<std::string>();
     g.question = item.at("question");
     g.answer = item.at("answer");
-    g.grid = {item.at("grid").at(0), item.at("grid").at(1)};
     g.prompt_ids = item.at("prompt_ids").get<std::vector<int32_t>>();
     g.answer_ids = item.at("answer_ids").get<std::vector<int32_t>>();
     g.margin_min = item.at("margin_min");
@@ -49,21 +46,11 @@ inline std::vector<NanoGolden> nano_goldens() {
   return goldens;
 }
 
-// The golden's own ids; its picture cut as its grid says.
 inline Request nano_request(const NanoGolden& golden, const Engine& engine) {
-  const Image image = load_image(golden.image);
-  const int32_t placeholder = engine.tokenizer().token_id("<image>").value();
+  const std::vector<Message> messages = {{"user", "<image>\n" + golden.question}, {"assistant", ""}};
+  const std::vector<Image> images = {load_image(golden.image)};
   Request request;
-  request.prompt.input_ids = golden.prompt_ids;
-  for (const int32_t id : golden.prompt_ids) request.prompt.images_seq_mask.push_back(id == placeholder);
-  TiledImage tiled;
-  tiled.original_width = image.width;
-  tiled.original_height = image.height;
-  tiled.tiles_wide = golden.grid.wide;
-  tiled.tiles_high = golden.grid.high;
-  tiled.tile_size = engine.config().tile_size();
-  tiled.pixels = cut_tiles(image, golden.grid, tiled.tile_size);
-  request.prompt.images.push_back(std::move(tiled));
+  request.prompt = engine.processor().build(messages, images);
   return request;
 }
 

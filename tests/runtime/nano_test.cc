@@ -4,6 +4,12 @@
 namespace vl2 {
 namespace {
 
+TEST(Nano, PromptsAreTheOfficialOnes) {
+  const auto engine = Engine::open(nano_folder());
+  for (const NanoGolden& golden : nano_goldens())
+    EXPECT_EQ(nano_request(golden, *engine).prompt.input_ids, golden.prompt_ids) << golden.question;
+}
+
 TEST(Nano, AnswersAreTheOfficialOnes) {
   const auto engine = Engine::open(nano_folder(), {.backend = "cpu"});
   for (const NanoGolden& golden : nano_goldens())

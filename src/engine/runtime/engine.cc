@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "core/checkpoint/checkpoint.h"
-#include "core/text/tokenizer.h"
+#include "core/processor/processor.h"
 #include "engine/model/deepseek_vl2.h"
 #include "engine/runtime/available_memory.h"
 #include "engine/runtime/engine_loop.h"
@@ -63,9 +63,10 @@ DType stored_type(const Checkpoint& checkpoint, const ModelConfig& config) {
 class Engine::Impl {
  public:
   Impl(const ModelConfig& config, const EngineOptions& unresolved, const std::string& name, WeightSource& source,
-       std::shared_ptr<const Tokenizer> tokenizer)
+       std::shared_ptr<const Tokenizer> tokenizer, std::unique_ptr<const Processor> processor)
       : options_(resolve(unresolved, config)),
         memory_(planned_memory(config, options_, name)),
+        processor_(std::move(processor)),
         tokenizer_(std::move(tokenizer)),
         ops_(make_ops(options_.backend, options_.compute)),
         model_(config, *ops_, source, load_progress()),
@@ -93,6 +94,7 @@ class Engine::Impl {
   const EngineOptions& options() const { return options_; }
   const MemoryReport& memory() const { return memory_; }
   const Tokenizer* tokenizer() const { return tokenizer_.get(); }
+  const Processor* processor() const { return processor_.get(); }
   const Ops& ops() const { return *ops_; }
   const DeepseekVl2& model() const { return model_; }
   EngineStats stats() const { return board_.read(); }
@@ -105,6 +107,7 @@ class Engine::Impl {
 
   const EngineOptions options_;
   const MemoryReport memory_;
+  const std::unique_ptr<const Processor> processor_;
   const std::shared_ptr<const Tokenizer> tokenizer_;
   const std::unique_ptr<Ops> ops_;
   const DeepseekVl2 model_;
@@ -122,18 +125,19 @@ std::unique_ptr<Engine> Engine::create(const ModelConfig& config, WeightSource& 
                                        std::shared_ptr<const Tokenizer> tokenizer, EngineOptions options) {
   validate_model_config(config, "the model");
   return std::unique_ptr<Engine>(
-      new Engine(std::make_unique<Impl>(config, options, "the model", source, std::move(tokenizer))));
+      new Engine(std::make_unique<Impl>(config, options, "the model", source, std::move(tokenizer), nullptr)));
 }
 
 std::unique_ptr<Engine> Engine::open(const std::filesystem::path& folder, EngineOptions options) {
   const ModelConfig config = load_model_config(folder / "config.json");
-  auto tokenizer = std::make_shared<const Tokenizer>(Tokenizer::load(folder));
+  auto processor = std::make_unique<const Processor>(Processor::open(folder));
   const Checkpoint checkpoint(folder);  // unmapped again when all weights are packed
   checkpoint.check(config);
   options.compute.weights = stored_type(checkpoint, config);
   CheckpointSource source(checkpoint);
-  return std::unique_ptr<Engine>(
-      new Engine(std::make_unique<Impl>(config, options, folder.string(), source, std::move(tokenizer))));
+  auto tokenizer = processor->shared_tokenizer();
+  return std::unique_ptr<Engine>(new Engine(
+      std::make_unique<Impl>(config, options, folder.string(), source, std::move(tokenizer), std::move(processor))));
 }
 
 std::shared_ptr<TokenStream> Engine::submit(Request request) { return impl_->submit(std::move(request)); }
@@ -146,6 +150,11 @@ EngineStats Engine::stats() const { return impl_->stats(); }
 const Tokenizer& Engine::tokenizer() const {
   if (impl_->tokenizer() == nullptr) fail(ErrorCode::kNotFound, "this engine was made without a tokenizer");
   return *impl_->tokenizer();
+}
+
+const Processor& Engine::processor() const {
+  if (impl_->processor() == nullptr) fail(ErrorCode::kNotFound, "this engine was made without a model folder");
+  return *impl_->processor();
 }
 
 }  // namespace vl2
