@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 
+#include "core/base/thread_pool.h"
+#include "engine/cpu/cpu_isa.h"
 #include "engine/cpu/cpu_limits.h"
 #include "engine/cpu/cpu_ops.h"
 #include "engine/reference/reference_ops.h"
@@ -81,6 +83,16 @@ BackendFootprint backend_footprint(std::string_view name, const BackendOptions& 
 
 std::unique_ptr<LimitMeter> make_limit_meter(std::string_view name, const BackendOptions& options) {
   return find(name).limits(options);
+}
+
+ProcessorReport processor_report() {
+  ProcessorReport report;
+  report.processor = processor_name();
+  report.threads = ThreadPool::default_num_threads();
+  for (const Isa isa : available_isas()) report.detected.emplace_back(isa_name(isa));
+  report.kernels = isa_name(choose_isa());
+  report.text = cpu_description();
+  return report;
 }
 
 }  // namespace vl2

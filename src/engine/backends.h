@@ -35,4 +35,15 @@ BackendFootprint backend_footprint(std::string_view name, const BackendOptions& 
 // kUnsupported for a backend whose speed nobody should measure (reference).
 std::unique_ptr<LimitMeter> make_limit_meter(std::string_view name, const BackendOptions& options);
 
+// What this machine has and what the CPU backend would run on it, VL2_CPU_ISA considered (kInvalidArgument,
+// kUnsupported: it names something else).
+struct ProcessorReport {
+  std::string processor;
+  int threads = 0;                    // of this process, when none are asked for
+  std::vector<std::string> detected;  // instruction sets there are kernels for, weakest first
+  std::string kernels;                // the one whose kernels run
+  std::string text;                   // all of it for people, a line each
+};
+ProcessorReport processor_report();
+
 }  // namespace vl2

@@ -36,5 +36,13 @@ TEST(Backends, ImpossibleOptionsAreRefused) {
   EXPECT_THROW(make_ops("reference", {.compute = Compute::kBF16}), Error);
 }
 
+TEST(Backends, TheProcessorReportNamesKernelsThisMachineHas) {
+  const ProcessorReport report = processor_report();
+  EXPECT_EQ(report.detected.front(), "scalar");
+  EXPECT_EQ(std::count(report.detected.begin(), report.detected.end(), report.kernels), 1) << report.kernels;
+  EXPECT_GE(report.threads, 1);
+  EXPECT_NE(report.text.find(report.processor), std::string::npos) << report.text;
+}
+
 }  // namespace
 }  // namespace vl2

@@ -66,13 +66,6 @@ Isa detect() { return Isa::kScalar; }
 
 #endif
 
-std::string processor_name() {
-  std::ifstream info("/proc/cpuinfo");
-  for (std::string line; std::getline(info, line);)
-    if (line.starts_with("model name")) return line.substr(std::min(line.size(), line.find(':') + 2));
-  return "unknown processor";
-}
-
 }  // namespace
 
 std::string_view isa_name(Isa isa) { return kNames[static_cast<size_t>(isa)]; }
@@ -104,6 +97,13 @@ Isa choose_isa() {
     fail(ErrorCode::kUnsupported, "VL2_CPU_ISA={}: this processor has no more than {}; unset it or ask for less",
          forced, isa_name(detect_isa()));
   return *isa;
+}
+
+std::string processor_name() {
+  std::ifstream info("/proc/cpuinfo");
+  for (std::string line; std::getline(info, line);)
+    if (line.starts_with("model name")) return line.substr(std::min(line.size(), line.find(':') + 2));
+  return "unknown processor";
 }
 
 std::string cpu_description() {

@@ -22,6 +22,8 @@ std::vector<Isa> available_isas();  // weakest first
 // lacks.
 Isa choose_isa();
 
+std::string processor_name();  // as the operating system calls it
+
 // Lines for `vl2 info --cpu`: processor, what was detected, what runs.
 std::string cpu_description();
 

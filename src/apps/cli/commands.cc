@@ -1,0 +1,19 @@
+#include "apps/cli/commands.h"
+
+#include <array>
+
+namespace vl2::cli {
+namespace {
+
+constexpr std::array kCommands = {
+    Command{"info", "What is inside a model, and the memory it needs; --cpu: what this machine runs", declare_info},
+    Command{"tokenize", "Text to token ids and back, a line at a time", declare_tokenize},
+    Command{"tiles", "How a picture is cut into tiles, and what it costs", declare_tiles},
+    Command{"trace", "Every stage's activations as one safetensors file", declare_trace},
+};
+
+}  // namespace
+
+std::span<const Command> commands() { return kCommands; }
+
+}  // namespace vl2::cli

@@ -1,0 +1,80 @@
+#include "apps/cli/options.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cctype>
+
+#include "apps/cli/terminal.h"
+#include "core/base/error.h"
+
+namespace vl2::cli {
+namespace {
+
+constexpr size_t kMostPictureBytes = size_t{1} << 30;
+constexpr int kMostThreads = 1024;
+
+std::string lower(std::string text) {
+  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return std::tolower(c); });
+  return text;
+}
+
+}  // namespace
+
+void add_model_option(CLI::App& app, std::string& model) {
+  app.add_option("-m,--model", model,
+                 "Model folder, or ORG/NAME from the Hugging Face cache (default: the small one shipped with vl2)")
+      ->type_name("MODEL");
+}
+
+BackendOptions ComputeOptions::backend_options(DType weights) const {
+  BackendOptions result;
+  result.compute = compute == "f32" ? Compute::kF32 : compute == "bf16" ? Compute::kBF16 : Compute::kAuto;
+  result.threads = threads;
+  result.weights = weights;
+  return result;
+}
+
+void add_compute_options(CLI::App& app, ComputeOptions& options) {
+  std::vector<std::string> backends = {"auto"};
+  for (const std::string_view name : backend_names()) backends.emplace_back(name);
+  app.add_option("--backend", options.backend,
+                 fmt::format("What computes: {} (default: auto)", fmt::join(backends, ", ")))
+      ->type_name("NAME")
+      ->check(CLI::IsMember(backends).description(""));
+  app.add_option("--compute", options.compute,
+                 "Arithmetic: f32, bf16, or auto (default): bf16 where the weights are and the processor has AMX")
+      ->type_name("TYPE")
+      ->check(CLI::IsMember({"auto", "f32", "bf16"}).description(""));
+  app.add_option("--threads", options.threads, "Threads (default: every core this process may use)")
+      ->type_name("N")
+      ->check(CLI::Range(1, kMostThreads).description(""));
+}
+
+DecodeOptions PictureOptions::decode_options() const {
+  DecodeOptions result;
+  result.auto_orient = auto_orient;
+  if (background.empty()) return result;
+  const std::string text = lower(background);
+  if (text.size() != 7 || text[0] != '#' || text.find_first_not_of("0123456789abcdef", 1) != std::string::npos)
+    fail(ErrorCode::kInvalidArgument, "--background is \"{}\", expected #RRGGBB such as #ffffff", background);
+  std::array<uint8_t, 3> colour{};
+  for (size_t i = 0; i < colour.size(); ++i)
+    colour[i] = static_cast<uint8_t>(std::stoul(text.substr(1 + 2 * i, 2), nullptr, 16));
+  result.background = colour;
+  return result;
+}
+
+void add_picture_options(CLI::App& app, PictureOptions& options) {
+  app.add_flag("--auto-orient", options.auto_orient, "Turn pictures as their EXIF data says (the releases do not)");
+  app.add_option("--background", options.background,
+                 "Put transparent pictures on this colour (the releases drop transparency)")
+      ->type_name("#RRGGBB");
+}
+
+Image read_picture(const std::string& path, const PictureOptions& options) {
+  if (path != "-") return load_image(path, options.decode_options());
+  const std::string bytes = read_stdin(kMostPictureBytes);
+  return decode_image(std::as_bytes(std::span(bytes)), "the picture on stdin", options.decode_options());
+}
+
+}  // namespace vl2::cli

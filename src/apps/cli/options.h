@@ -1,0 +1,42 @@
+// Options that several commands share, so that they are spelled and explained once.
+#pragma once
+
+#include <string>
+
+#include "core/image/decode.h"
+#include "core/image/image.h"
+#include "engine/backends.h"
+
+namespace CLI {
+class App;
+}
+
+namespace vl2::cli {
+
+// -m
+void add_model_option(CLI::App& app, std::string& model);
+
+// --backend, --compute, --threads
+struct ComputeOptions {
+  std::string backend = "auto";
+  std::string compute = "auto";
+  int threads = 0;
+
+  // `weights`: what the checkpoint's matrices are stored as.
+  BackendOptions backend_options(DType weights) const;
+};
+void add_compute_options(CLI::App& app, ComputeOptions& options);
+
+// --auto-orient, --background
+struct PictureOptions {
+  bool auto_orient = false;
+  std::string background;
+
+  DecodeOptions decode_options() const;  // kInvalidArgument: no colour
+};
+void add_picture_options(CLI::App& app, PictureOptions& options);
+
+// A picture from a file, or from stdin for "-".
+Image read_picture(const std::string& path, const PictureOptions& options);
+
+}  // namespace vl2::cli
