@@ -58,6 +58,16 @@ DType stored_type(const Checkpoint& checkpoint, const ModelConfig& config) {
   return DType::kF32;
 }
 
+// Both files say how pictures are cut; prompts that fit one and not the other would be refused one by one.
+void check_processor(const Processor& processor, const ModelConfig& config, const std::filesystem::path& folder) {
+  const ProcessorConfig& c = processor.config();
+  if (c.tile_size() == config.tile_size() && c.tokens_per_side() == config.tokens_per_side()) return;
+  fail(ErrorCode::kCorrupt,
+       "{}: processor_config.json cuts tiles of {} pixels into {} vision tokens a side, config.json tiles of {} into "
+       "{}; they are of different models",
+       folder.string(), c.tile_size(), c.tokens_per_side(), config.tile_size(), config.tokens_per_side());
+}
+
 }  // namespace
 
 class Engine::Impl {
@@ -131,6 +141,7 @@ std::unique_ptr<Engine> Engine::create(const ModelConfig& config, WeightSource& 
 std::unique_ptr<Engine> Engine::open(const std::filesystem::path& folder, EngineOptions options) {
   const ModelConfig config = load_model_config(folder / "config.json");
   auto processor = std::make_unique<const Processor>(Processor::open(folder));
+  check_processor(*processor, config, folder);
   const Checkpoint checkpoint(folder);  // unmapped again when all weights are packed
   checkpoint.check(config);
   options.compute.weights = stored_type(checkpoint, config);

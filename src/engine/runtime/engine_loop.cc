@@ -13,10 +13,6 @@ double milliseconds_since(Clock::time_point begin) {
 
 Sequence& sequence_of(const Scheduler::Slice& slice) { return static_cast<Sequence&>(*slice.sequence); }
 
-void report_progress(const Sequence& s, Stage stage, int64_t done, int64_t total) {
-  if (s.request().progress) s.request().progress(stage, done, total);
-}
-
 }  // namespace
 
 EngineLoop::EngineLoop(const EngineLoopParts& parts, const SequenceLimits& sequence_limits,
@@ -89,24 +85,34 @@ void EngineLoop::encode_pictures(StepReport& report) {
   for (Schedulable* s : scheduler_.to_encode()) sequences.push_back(static_cast<Sequence*>(s));
   if (sequences.empty()) return;
   const Clock::time_point begin = Clock::now();
-  const auto encode = [&](std::span<Sequence* const> some) {
-    report.tiles += vision_.encode(some);
-    for (Sequence* s : some)
-      if (s->vision.tiles_done > 0) report_progress(*s, Stage::kVision, s->vision.tiles_done, s->vision.num_tiles);
-  };
   try {
-    encode(sequences);
+    report.tiles = vision_.encode(sequences);
   } catch (...) {
     // One of them did it: each on its own, and only those that fail again are lost.
-    for (Sequence* s : sequences) {
+    for (Sequence*& s : sequences) {
       try {
-        encode({&s, 1});
+        report.tiles += vision_.encode({&s, 1});
       } catch (...) {
         finish(*s, FinishReason::kError, current_error());
+        s = nullptr;
       }
     }
   }
   report.vision_ms = milliseconds_since(begin);
+  for (Sequence* s : sequences)
+    if (s != nullptr && s->vision.tiles_done > 0)
+      report_progress(*s, Stage::kVision, s->vision.tiles_done, s->vision.num_tiles);
+}
+
+// False where the callback threw, which ends its request.
+bool EngineLoop::report_progress(Sequence& sequence, Stage stage, int64_t done, int64_t total) {
+  try {
+    if (sequence.request().progress) sequence.request().progress(stage, done, total);
+    return true;
+  } catch (...) {
+    finish(sequence, FinishReason::kError, current_error());
+    return false;
+  }
 }
 
 void EngineLoop::step(StepReport& report) {
@@ -170,11 +176,11 @@ void EngineLoop::after_forward(std::span<const Scheduler::Slice> slices, Tensor 
       if (samples) s.vision.feature_memory.reset();
     }
     s.past += slice.count;
-    if (!decoding) report_progress(s, Stage::kPrefill, s.past, s.prompt_tokens);
+    const int64_t logit_row = samples ? row++ : 0;
+    if (!decoding && !report_progress(s, Stage::kPrefill, s.past, s.prompt_tokens)) continue;
     if (!samples) continue;
     ++report.sampled_tokens;
-    const std::span<const float> values(logits.row(row++), static_cast<size_t>(logits.cols));
-    sample(s, values);
+    sample(s, {logits.row(logit_row), static_cast<size_t>(logits.cols)});
   }
   report.sample_ms += milliseconds_since(begin);
 }

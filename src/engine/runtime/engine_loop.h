@@ -39,6 +39,7 @@ class EngineLoop {
   void turn();
   void retire_cancelled();
   void encode_pictures(StepReport& report);
+  bool report_progress(Sequence& sequence, Stage stage, int64_t done, int64_t total);
   void step(StepReport& report);
   void run_slices(std::span<const Scheduler::Slice> slices, StepReport& report);
   Tensor forward(std::span<const Scheduler::Slice> slices);

@@ -1,0 +1,241 @@
+// Many requests at a time: cancelling, queueing, threads.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <limits>
+#include <mutex>
+#include <thread>
+
+#include "engine/runtime/engine_test.h"
+
+namespace vl2 {
+namespace {
+
+using Ids = std::vector<int32_t>;
+
+// Writes down what happened, in the engine's own order, and holds the engine after a step of the test's choice.
+class Witness : public EngineObserver {
+ public:
+  void on_step(const StepReport& report) override {
+    std::unique_lock lock(mutex_);
+    steps_.push_back(report);
+    changed_.notify_all();
+    changed_.wait(lock, [&] { return steps_.size() < stop_after_; });
+  }
+  void on_finish(const Answer& answer) override {
+    const std::lock_guard lock(mutex_);
+    lengths_.push_back(answer.usage.prompt_tokens);
+  }
+
+  void stop_after(size_t steps) {
+    const std::lock_guard lock(mutex_);
+    stop_after_ = steps;
+    changed_.notify_all();
+  }
+  void go_on() { stop_after(std::numeric_limits<size_t>::max()); }
+  void wait_for_stop() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return steps_.size() >= stop_after_; });
+  }
+  std::vector<StepReport> steps() const {
+    const std::lock_guard lock(mutex_);
+    return steps_;
+  }
+  std::vector<int64_t> prompt_lengths() const {
+    const std::lock_guard lock(mutex_);
+    return lengths_;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  size_t stop_after_ = std::numeric_limits<size_t>::max();
+  std::vector<StepReport> steps_;
+  std::vector<int64_t> lengths_;
+};
+
+class Watched : public testing::Test {
+ protected:
+  Engine& engine(EngineOptions options = {}) {
+    options.observer = &witness_;
+    engine_ = test_engine(options);
+    return *engine_;
+  }
+  Request text(int64_t prompt, int64_t answer, uint64_t seed = 1) const {
+    return test_request(test_prompt(engine_->config(), prompt, {}, seed), answer);
+  }
+
+  Witness witness_;
+  std::unique_ptr<Engine> engine_;
+};
+using Cancelling = Watched;
+using Queueing = Watched;
+
+TEST_F(Cancelling, AnAnswerStopsWithinAStepAndItsCacheIsFree) {
+  engine();
+  witness_.stop_after(5);
+  const auto stream = engine_->submit(text(10, 1000));
+  witness_.wait_for_stop();
+  stream->cancel();
+  witness_.go_on();
+  const Answer& answer = stream->answer();
+  EXPECT_EQ(answer.finish, FinishReason::kCancelled);
+  EXPECT_EQ(answer.ids.size(), 5u);
+  EXPECT_FALSE(answer.error);
+  size_t events = 0;
+  while (stream->next()) ++events;
+  EXPECT_EQ(events, 5u) << "tokens already there can still be read";
+  const EngineStats stats = engine_->stats();
+  EXPECT_EQ(stats.cache_blocks_used, 0);
+  EXPECT_EQ(stats.running, 0);
+  EXPECT_EQ(stats.finished, 1);
+}
+
+TEST_F(Cancelling, DroppingTheStreamIsEnough) {
+  engine();
+  witness_.stop_after(1);
+  const auto kept = engine_->submit(text(10, 40));
+  witness_.wait_for_stop();
+  {
+    const auto dropped = engine_->submit(text(10, 900, 2));
+    witness_.stop_after(5);
+    witness_.wait_for_stop();
+  }
+  witness_.go_on();
+  EXPECT_EQ(kept->answer().ids.size(), 40u);
+  EXPECT_EQ(engine_->stats().finished, 2);
+  EXPECT_EQ(engine_->stats().generated_tokens, 44);
+}
+
+TEST_F(Cancelling, AWaitingRequestGoesWithoutHavingRun) {
+  EngineOptions options;
+  options.max_sequences = 1;
+  engine(options);
+  witness_.stop_after(2);
+  const auto running = engine_->submit(text(10, 20));
+  const auto waiting = engine_->submit(text(10, 20, 2));
+  witness_.wait_for_stop();
+  waiting->cancel();
+  witness_.go_on();
+  EXPECT_EQ(waiting->answer().finish, FinishReason::kCancelled);
+  EXPECT_TRUE(waiting->answer().ids.empty());
+  EXPECT_EQ(waiting->answer().timings.prefill_ms, 0);
+  EXPECT_EQ(running->answer().ids.size(), 20u);
+}
+
+TEST_F(Cancelling, AnEngineThatGoesCancelsWhatItHas) {
+  EngineOptions options;
+  options.max_sequences = 2;
+  engine(options);
+  std::vector<std::shared_ptr<TokenStream>> streams;
+  witness_.stop_after(4);
+  for (uint64_t i = 0; i < 5; ++i)
+    streams.push_back(engine_->submit(
+        test_request(test_prompt(engine_->config(), 10, {test_image(engine_->config(), 2, 2, i)}, i), 900)));
+  ASSERT_TRUE(streams[0]->next());
+  witness_.go_on();
+  engine_.reset();
+  for (const auto& stream : streams) {
+    EXPECT_EQ(stream->answer().finish, FinishReason::kCancelled);
+    while (stream->next()) {
+    }
+  }
+}
+
+TEST_F(Queueing, AFullCacheMakesRequestsWaitInOrder) {
+  EngineOptions options;
+  options.max_cached_tokens = 64;
+  engine(options);
+  std::vector<std::shared_ptr<TokenStream>> streams;
+  std::vector<int64_t> lengths;
+  for (int64_t i = 0; i < 6; ++i) {
+    lengths.push_back(40 + i);
+    streams.push_back(engine_->submit(text(lengths.back(), 10)));
+  }
+  for (const auto& stream : streams) EXPECT_EQ(stream->answer().ids.size(), 10u);
+  EXPECT_EQ(witness_.prompt_lengths(), lengths);
+  for (const StepReport& step : witness_.steps()) EXPECT_LE(step.decode_tokens, 1) << "two do not fit the cache";
+  EXPECT_GT(streams.back()->answer().timings.queue_ms, streams.front()->answer().timings.queue_ms);
+}
+
+TEST_F(Queueing, RequestsShareSteps) {
+  EngineOptions options;
+  options.prefill_chunk = 8;
+  engine(options);
+  witness_.stop_after(1);
+  const auto first = engine_->submit(text(4, 200));
+  witness_.wait_for_stop();
+  const auto second = engine_->submit(text(30, 20, 2));
+  const auto third = engine_->submit(text(30, 20, 3));
+  witness_.go_on();
+  for (const auto& stream : {first, second, third}) stream->answer();
+  int64_t mixed = 0, most = 0;
+  for (const StepReport& step : witness_.steps()) {
+    EXPECT_LE(step.prefill_tokens, 8);
+    if (step.decode_tokens > 0 && step.prefill_tokens > 0) ++mixed;
+    most = std::max(most, step.decode_tokens);
+  }
+  EXPECT_EQ(mixed, 8) << "60 prompt tokens beside the first answer";
+  EXPECT_EQ(most, 3);
+}
+
+TEST_F(Queueing, PicturesDoNotHoldUpOthersAnswers) {
+  engine();
+  witness_.stop_after(1);
+  const auto talking = engine_->submit(text(4, 300));
+  witness_.wait_for_stop();
+  const auto picture =
+      engine_->submit(test_request(test_prompt(engine_->config(), 4, {test_image(engine_->config(), 3, 3, 1)}, 2), 2));
+  witness_.go_on();
+  EXPECT_EQ(picture->answer().usage.tiles, 10);
+  talking->cancel();
+  int64_t vision_steps = 0;
+  for (const StepReport& step : witness_.steps()) {
+    EXPECT_LE(step.tiles, 4);
+    if (step.tiles == 0) continue;
+    ++vision_steps;
+    EXPECT_EQ(step.decode_tokens, 1) << "the other answer goes on between the tiles";
+  }
+  EXPECT_EQ(vision_steps, 3);
+}
+
+TEST(Threads, ManySubmittersGetTheirOwnAnswers) {
+  EngineOptions options;
+  options.max_sequences = 5;
+  options.max_cached_tokens = 2048;
+  options.prefill_chunk = 20;
+  const auto engine = test_engine(options);
+  std::vector<Request> requests = mixed_requests(engine->config());
+  std::vector<Ids> expected;
+  for (const Request& r : requests) expected.push_back(engine->submit(r)->answer().ids);
+
+  std::atomic<int> wrong{0};
+  std::vector<std::thread> threads;
+  for (size_t t = 0; t < 6; ++t)
+    threads.emplace_back([&, t] {
+      for (size_t n = 0; n < requests.size(); ++n) {
+        const size_t i = (n + t) % requests.size();
+        const auto stream = engine->submit(requests[i]);
+        if ((n + t) % 4 == 3) {
+          stream->cancel();
+          if (stream->answer().error) ++wrong;
+          continue;
+        }
+        Ids ids;
+        while (const auto event = stream->next()) ids.push_back(event->id);
+        if (ids != expected[i]) ++wrong;
+      }
+    });
+  std::thread reader([&] {
+    while (engine->stats().finished < 30) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  });
+  for (std::thread& thread : threads) thread.join();
+  reader.join();
+  EXPECT_EQ(wrong, 0);
+  EXPECT_EQ(engine->stats().cache_blocks_used, 0);
+  EXPECT_EQ(engine->stats().finished, 6 + 36);
+}
+
+}  // namespace
+}  // namespace vl2
