@@ -337,6 +337,44 @@ CaseReport compare_case(const DeepseekVl2& model, const SafetensorsFile& golden,
   return Comparer(model, golden, tiles).run();
 }
 
+LogitsNoise logits_noise(const DeepseekVl2& model, const SafetensorsFile& golden, const SafetensorsFile* tiles) {
+  const TensorView* expected = golden.find("fp32compute.logits");
+  if (expected == nullptr) expected = &golden.at("logits");
+  TraceOptions options;
+  options.layer_details = false;
+  const std::vector<TraceTensor> results =
+      run_trace_case(model, read_trace_case(golden, tiles, model.config()), options);
+  const auto computed =
+      std::find_if(results.begin(), results.end(), [](const TraceTensor& t) { return t.name == "logits"; });
+  VL2_CHECK(computed != results.end() && computed->shape[0] == 1 && expected->shape[0] == 1);
+  std::vector<int64_t> rows;
+  if (expected->shape[1] == computed->shape[1]) {
+    for (int64_t r = 0; r < expected->shape[1]; ++r) rows.push_back(r);
+  } else {
+    rows = to_integers(golden.at(golden.find("logits_rows") != nullptr ? "logits_rows" : "rows"));
+  }
+  const std::vector<float> want = to_floats(*expected), have = to_floats(computed->view());
+  const int64_t vocab = expected->shape[2];
+  LogitsNoise noise;
+  noise.rows = static_cast<int64_t>(rows.size());
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const float* w = want.data() + static_cast<int64_t>(i) * vocab;
+    const float* h = have.data() + rows[i] * vocab;
+    for (int64_t v = 0; v < vocab; ++v) {
+      const double error = static_cast<double>(h[v]) - static_cast<double>(w[v]);
+      noise.rms += error * error;
+      noise.max = std::max(noise.max, std::abs(error));
+      noise.golden_rms += static_cast<double>(w[v]) * static_cast<double>(w[v]);
+    }
+    noise.agreement += std::max_element(w, w + vocab) - w == std::max_element(h, h + vocab) - h ? 1.0 : 0.0;
+  }
+  const auto n = static_cast<double>(rows.size());
+  noise.rms = std::sqrt(noise.rms / (n * static_cast<double>(vocab)));
+  noise.golden_rms = std::sqrt(noise.golden_rms / (n * static_cast<double>(vocab)));
+  noise.agreement /= n;
+  return noise;
+}
+
 std::string report_table(const std::string& model, const std::string& name, const CaseReport& report) {
   std::string text;
   for (const StageError& s : report.stages)

@@ -34,6 +34,14 @@ struct CaseReport {
 // tiles: the pool a case with pictures takes its tiles from; nullptr for text.
 CaseReport compare_case(const DeepseekVl2& model, const SafetensorsFile& golden, const SafetensorsFile* tiles);
 
+// How far a run that rounds (bf16 compute) ends from the golden logits: over all rows the golden kept.
+struct LogitsNoise {
+  double rms = 0, max = 0, golden_rms = 0;
+  double agreement = 0;  // share of rows whose largest logit is the same one
+  int64_t rows = 0;
+};
+LogitsNoise logits_noise(const DeepseekVl2& model, const SafetensorsFile& golden, const SafetensorsFile* tiles);
+
 // "model case stage max error tolerance", a line each.
 std::string report_table(const std::string& model, const std::string& name, const CaseReport& report);
 
