@@ -1,6 +1,7 @@
 #include "core/processor/processor.h"
 
-#include <algorithm>
+#include <array>
+#include <optional>
 #include <utility>
 
 #include "core/base/error.h"
@@ -11,27 +12,16 @@ namespace vl2 {
 namespace {
 
 constexpr int32_t kIgnored = -100;
-constexpr std::string_view kUserTag = "<|User|>", kAssistantTag = "<|Assistant|>";
+constexpr size_t kMaxDynamicImages = 2;  // with more in a conversation every one is cut 1 x 1 (spec/model.md 2.8)
 
-enum class Role { kSystem, kUser, kAssistant };
-
-Role parse_role(const Message& message, size_t index) {
-  const std::string& r = message.role;
-  if (r == "user" || r == kUserTag) return Role::kUser;
-  if (r == "assistant" || r == kAssistantTag) return Role::kAssistant;
-  if (r == "system" || r == "deepseekapi-sys") {
-    if (index > 0)
-      fail(ErrorCode::kInvalidArgument, "message {}: a system message is possible as the first one only", index + 1);
-    return Role::kSystem;
-  }
-  fail(ErrorCode::kInvalidArgument, "message {}: unknown role \"{}\", expected user, assistant or system", index + 1,
-       r.substr(0, 40));
-}
-
-int64_t count(std::string_view text, std::string_view what) {
-  int64_t n = 0;
-  for (size_t at = text.find(what); at != text.npos; at = text.find(what, at + what.size())) ++n;
-  return n;
+ChatRole role_of(const Message& message, size_t index) {
+  const std::optional<ChatRole> role = chat_role(message.role);
+  if (!role)
+    fail(ErrorCode::kInvalidArgument, "message {}: unknown role \"{}\", expected user, assistant or system", index + 1,
+         repair_utf8(std::string_view(message.role).substr(0, 40)));
+  if (role == ChatRole::kSystem && index > 0)
+    fail(ErrorCode::kInvalidArgument, "message {}: a system message is possible as the first one only", index + 1);
+  return *role;
 }
 
 // Collects one prompt.
@@ -39,56 +29,78 @@ class Builder {
  public:
   Builder(const Processor& processor, std::span<const ImageSize> sizes, std::span<const Image> images,
           const PromptOptions& options)
-      : processor_(processor), sizes_(sizes), images_(images), options_(options), dynamic_tiling_(sizes.size() <= 2) {}
+      : processor_(processor),
+        sizes_(sizes),
+        images_(images),
+        options_(options),
+        dynamic_tiling_(sizes.size() <= kMaxDynamicImages) {
+    const SpecialTokens& s = processor.special();
+    markup_ = {s.ref, s.ref_end, s.det, s.det_end, s.grounding};
+  }
 
   MultimodalPrompt build(std::span<const Message> messages) {
     check(messages);
     token(processor_.special().bos, true);
     for (size_t i = 0; i < messages.size(); ++i) {
-      const std::string content(python_strip(messages[i].content));
-      switch (parse_role(messages[i], i)) {
-        case Role::kSystem:
+      const std::string_view content = python_strip(messages[i].content);
+      switch (role_of(messages[i], i)) {
+        case ChatRole::kSystem:
           text(content, !options_.mask_prompt);
           break;
-        case Role::kUser:
-          text(content.empty() ? fmt::format("{}:{}:", kUserTag, kAssistantTag)
-                               : fmt::format("{}: {}\n\n{}:", kUserTag, content, kAssistantTag),
-               !options_.mask_prompt);
+        case ChatRole::kUser:
+          question(content);
           break;
-        case Role::kAssistant:
+        case ChatRole::kAssistant:
           text(content, true);
-          token(processor_.special().eos, true);
+          if (options_.training || i + 1 < messages.size()) token(processor_.special().eos, true);
           break;
       }
-    }
-    if (!options_.training) {  // where the answer goes on
-      prompt_.input_ids.pop_back();
-      prompt_.labels.pop_back();
-      prompt_.images_seq_mask.pop_back();
     }
     return std::move(prompt_);
   }
 
+  MultimodalPrompt build_raw(std::string_view content) {
+    check_count(placeholders(content));
+    token(processor_.special().bos, true);
+    text(content, true);
+    if (options_.training) token(processor_.special().eos, true);
+    return std::move(prompt_);
+  }
+
  private:
+  size_t placeholders(std::string_view content) const {
+    return count_placeholders(content, processor_.config().image_token);
+  }
+
   void check(std::span<const Message> messages) const {
     if (messages.empty()) fail(ErrorCode::kInvalidArgument, "the conversation is empty: give at least one message");
     const std::string& placeholder = processor_.config().image_token;
-    int64_t placeholders = 0;
-    Role last = Role::kSystem;
+    size_t total = 0;
+    ChatRole last = ChatRole::kSystem;
     for (size_t i = 0; i < messages.size(); ++i) {
-      last = parse_role(messages[i], i);
-      const int64_t here = count(messages[i].content, placeholder);
-      if (last == Role::kAssistant && here > 0)
-        fail(ErrorCode::kInvalidArgument, "message {}: an assistant's message cannot contain {}", i + 1, placeholder);
-      placeholders += here;
+      last = role_of(messages[i], i);
+      const size_t here = placeholders(messages[i].content);
+      if (last != ChatRole::kUser && here > 0)
+        fail(ErrorCode::kInvalidArgument, "message {}: {} message cannot contain {}: give pictures to a user's", i + 1,
+             last == ChatRole::kSystem ? "a system" : "an assistant's", placeholder);
+      total += here;
     }
-    if (!options_.training && last != Role::kAssistant)
+    if (!options_.training && last != ChatRole::kAssistant)
       fail(ErrorCode::kInvalidArgument,
            "the last message must be the assistant's: empty for a fresh answer, or the beginning of one");
-    const auto given = static_cast<int64_t>(sizes_.size());
+    check_count(total);
+  }
+
+  void check_count(size_t placeholders) const {
+    const size_t given = sizes_.size();
     if (placeholders > given || (placeholders < given && !options_.spare_images))
       fail(ErrorCode::kInvalidArgument, "the text has {} {} placeholder{}, but there {} {} picture{}", placeholders,
-           placeholder, placeholders == 1 ? "" : "s", given == 1 ? "is" : "are", given, given == 1 ? "" : "s");
+           processor_.config().image_token, placeholders == 1 ? "" : "s", given == 1 ? "is" : "are", given,
+           given == 1 ? "" : "s");
+    for (size_t i = 0; i < placeholders; ++i)
+      if (sizes_[i].width < 1 || sizes_[i].height < 1)
+        fail(ErrorCode::kInvalidArgument, "picture {} is {} x {}: it has no pixels", i + 1, sizes_[i].width,
+             sizes_[i].height);
   }
 
   void token(int32_t id, bool supervised) {
@@ -97,12 +109,28 @@ class Builder {
     prompt_.images_seq_mask.push_back(0);
   }
 
+  // Encoded as one string, because spaces and line breaks join what stands beside them.
+  void question(std::string_view content) {
+    const bool supervised = !options_.mask_prompt;
+    const std::string all = format_question(content);
+    if (!options_.untrusted) return text(all, supervised);
+    token(processor_.special().user, supervised);
+    const std::string_view inner = std::string_view(all).substr(kUserRole.size());
+    const size_t answer = inner.size() - 1 - kAssistantRole.size();  // "<|Assistant|>:"
+    text(inner.substr(0, answer), supervised);
+    token(processor_.special().assistant, supervised);
+    text(":", supervised);
+  }
+
   // The pieces between placeholders are encoded each by itself (golden quirk 24).
   void text(std::string_view content, bool supervised) {
     const std::string& placeholder = processor_.config().image_token;
     while (true) {
       const size_t at = content.find(placeholder);
-      for (int32_t id : processor_.tokenizer().encode(content.substr(0, at))) token(id, supervised);
+      const std::string_view piece = content.substr(0, at);
+      const Tokenizer& tokenizer = processor_.tokenizer();
+      for (int32_t id : options_.untrusted ? tokenizer.encode(piece, markup_) : tokenizer.encode(piece))
+        token(id, supervised);
       if (at == content.npos) return;
       image();
       content.remove_prefix(at + placeholder.size());
@@ -111,6 +139,9 @@ class Builder {
 
   void image() {
     const size_t index = next_image_++;
+    if (index >= sizes_.size())  // placeholders were counted in the messages
+      fail(ErrorCode::kCorrupt, "the image token \"{}\" is part of the chat template; processor_config.json is wrong",
+           processor_.config().image_token);
     const ImageSize size = sizes_[index];
     const ProcessorConfig& config = processor_.config();
     const TileGrid grid = choose_grid(size.width, size.height, config.candidate_resolutions, dynamic_tiling_);
@@ -136,9 +167,17 @@ class Builder {
   const std::span<const Image> images_;
   const PromptOptions options_;
   const bool dynamic_tiling_;
+  std::array<int32_t, 5> markup_{};  // what may be special in untrusted text
   size_t next_image_ = 0;
   MultimodalPrompt prompt_;
 };
+
+std::vector<ImageSize> sizes_of(std::span<const Image> images) {
+  std::vector<ImageSize> sizes;
+  sizes.reserve(images.size());
+  for (const Image& image : images) sizes.push_back({image.width, image.height});
+  return sizes;
+}
 
 int32_t required(const Tokenizer& tokenizer, const std::string& text, const char* what) {
   const std::optional<int32_t> id = tokenizer.token_id(text);
@@ -163,24 +202,31 @@ Processor::Processor(Tokenizer tokenizer, ProcessorConfig config) : config_(std:
   special_.det = tokenizer.add_special_token("<|det|>");
   special_.det_end = tokenizer.add_special_token("<|/det|>");
   special_.grounding = tokenizer.add_special_token("<|grounding|>");
-  special_.user = tokenizer.add_special_token(kUserTag);
-  special_.assistant = tokenizer.add_special_token(kAssistantTag);
+  special_.user = tokenizer.add_special_token(kUserRole);
+  special_.assistant = tokenizer.add_special_token(kAssistantRole);
   tokenizer_ = std::make_shared<const Tokenizer>(std::move(tokenizer));
 }
 
 MultimodalPrompt Processor::build(std::span<const Message> messages, std::span<const Image> images,
                                   const PromptOptions& options) const {
-  std::vector<ImageSize> sizes;
-  for (const Image& image : images) sizes.push_back({image.width, image.height});
+  const std::vector<ImageSize> sizes = sizes_of(images);
   return Builder(*this, sizes, images, options).build(messages);
 }
 
 MultimodalPrompt Processor::build_from_sizes(std::span<const Message> messages, std::span<const ImageSize> sizes,
                                              const PromptOptions& options) const {
-  for (const ImageSize& size : sizes)
-    if (size.width < 1 || size.height < 1)
-      fail(ErrorCode::kInvalidArgument, "a picture of {} x {} has no pixels", size.width, size.height);
   return Builder(*this, sizes, {}, options).build(messages);
+}
+
+MultimodalPrompt Processor::build_raw(std::string_view text, std::span<const Image> images,
+                                      const PromptOptions& options) const {
+  const std::vector<ImageSize> sizes = sizes_of(images);
+  return Builder(*this, sizes, images, options).build_raw(text);
+}
+
+MultimodalPrompt Processor::build_raw_from_sizes(std::string_view text, std::span<const ImageSize> sizes,
+                                                 const PromptOptions& options) const {
+  return Builder(*this, sizes, {}, options).build_raw(text);
 }
 
 }  // namespace vl2

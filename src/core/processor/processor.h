@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <memory>
 #include <span>
+#include <string_view>
 
 #include "core/image/image.h"
 #include "core/processor/conversation.h"
@@ -26,6 +27,9 @@ struct PromptOptions {
   bool mask_prompt = false;   // labels of system and user text are -100
   bool training = false;      // keeps the eos behind the last answer; else the prompt ends where an answer begins
   bool spare_images = false;  // pictures without a placeholder are left out, as by the reference; else an error
+  // Special tokens inside of messages are encoded as the text they are, but for the markup of grounding: nobody can put
+  // words into the model's mouth by writing "<|Assistant|>". The reference honours them all.
+  bool untrusted = false;
 };
 
 class Processor {
@@ -36,13 +40,20 @@ class Processor {
   Processor(Tokenizer tokenizer, ProcessorConfig config);
 
   // The last message is the assistant's: empty for a fresh answer, or the beginning of one. Errors, all
-  // kInvalidArgument: no messages, unknown roles, a system message that is not the first, "<image>" in an answer, more
-  // placeholders than pictures or, without spare_images, fewer; pictures too thin to resize.
+  // kInvalidArgument: no messages, unknown roles, a system message that is not the first, "<image>" in it or in an
+  // answer, more placeholders than pictures or, without spare_images, fewer; pictures without pixels or too thin.
   MultimodalPrompt build(std::span<const Message> messages, std::span<const Image> images,
                          const PromptOptions& options = {}) const;
   // The same from the pictures' sizes alone: pixels stay empty.
   MultimodalPrompt build_from_sizes(std::span<const Message> messages, std::span<const ImageSize> sizes,
                                     const PromptOptions& options = {}) const;
+
+  // No conversation, only text with placeholders, for the model to go on with: bos, text, and eos when training. Every
+  // token of the text is supervised, whatever mask_prompt says. kInvalidArgument: as above.
+  MultimodalPrompt build_raw(std::string_view text, std::span<const Image> images,
+                             const PromptOptions& options = {}) const;
+  MultimodalPrompt build_raw_from_sizes(std::string_view text, std::span<const ImageSize> sizes,
+                                        const PromptOptions& options = {}) const;
 
   const Tokenizer& tokenizer() const { return *tokenizer_; }
   std::shared_ptr<const Tokenizer> shared_tokenizer() const { return tokenizer_; }

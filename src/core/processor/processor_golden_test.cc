@@ -25,7 +25,8 @@ struct Case {
 };
 Case read_case(const nlohmann::json& c) {
   Case result;
-  for (const nlohmann::json& m : c["conversations"]) result.messages.push_back({m["role"], m["content"]});
+  if (c.contains("conversations"))
+    for (const nlohmann::json& m : c["conversations"]) result.messages.push_back({m["role"], m["content"]});
   for (const nlohmann::json& s : c["image_sizes"]) result.sizes.push_back({s[0], s[1]});
   result.options.mask_prompt = c.value("mask_prompt", true);
   result.options.training = !c.value("inference_mode", true);
@@ -33,12 +34,32 @@ Case read_case(const nlohmann::json& c) {
   return result;
 }
 
-TEST(ProcessorGolden, EveryConversationGivesTheOfficialPrompt) {
+void expect_equal(const MultimodalPrompt& prompt, const nlohmann::json& c) {
+  EXPECT_EQ(prompt.input_ids, expand<int32_t>(c["input_ids_rle"]));
+  EXPECT_EQ(prompt.labels, expand<int32_t>(c["target_ids_rle"]));
+  EXPECT_EQ(prompt.images_seq_mask, expand<uint8_t>(c["images_seq_mask_rle"]));
+  EXPECT_EQ(prompt.num_image_tokens, c["num_image_tokens"].get<std::vector<int64_t>>());
+  nlohmann::json crop = nlohmann::json::array();
+  for (const TiledImage& image : prompt.images) crop.push_back({image.tiles_wide, image.tiles_high});
+  if (crop.empty()) crop.push_back({0, 0});
+  EXPECT_EQ(crop, c["images_spatial_crop"]);
+}
+
+class ProcessorGolden : public testing::Test {
+ protected:
+  static std::vector<nlohmann::json> read_cases(const std::filesystem::path& shared) {
+    return nlohmann::json::parse(read_file(shared / "golden/prompts/prompt_cases.json"))["cases"];
+  }
+  static Processor large(const std::filesystem::path& shared) {
+    return Processor(Tokenizer::load(shared / "tokenizers/tokenizer_vl2_129k.json"), {});
+  }
+};
+
+TEST_F(ProcessorGolden, EveryConversationGivesTheOfficialPrompt) {
   VL2_NEED_SHARED(shared);
-  const Processor processor(Tokenizer::load(shared / "tokenizers/tokenizer_vl2_129k.json"), {});
-  const nlohmann::json golden = nlohmann::json::parse(read_file(shared / "golden/prompts/prompt_cases.json"));
+  const Processor processor = large(shared);
   int compared = 0, refused = 0;
-  for (const nlohmann::json& c : golden["cases"]) {
+  for (const nlohmann::json& c : read_cases(shared)) {
     if (c["kind"] != "conversation") continue;
     SCOPED_TRACE(c["name"].get<std::string>());
     const Case run = read_case(c);
@@ -47,22 +68,65 @@ TEST(ProcessorGolden, EveryConversationGivesTheOfficialPrompt) {
       ++refused;
       continue;
     }
-    const MultimodalPrompt prompt = processor.build_from_sizes(run.messages, run.sizes, run.options);
-    EXPECT_EQ(prompt.input_ids, expand<int32_t>(c["input_ids_rle"]));
-    EXPECT_EQ(prompt.labels, expand<int32_t>(c["target_ids_rle"]));
-    EXPECT_EQ(prompt.images_seq_mask, expand<uint8_t>(c["images_seq_mask_rle"]));
-    EXPECT_EQ(prompt.num_image_tokens, c["num_image_tokens"].get<std::vector<int64_t>>());
-    nlohmann::json crop = nlohmann::json::array();
-    for (const TiledImage& image : prompt.images) crop.push_back({image.tiles_wide, image.tiles_high});
-    if (crop.empty()) crop.push_back({0, 0});
-    EXPECT_EQ(crop, c["images_spatial_crop"]);
+    expect_equal(processor.build_from_sizes(run.messages, run.sizes, run.options), c);
     ++compared;
   }
   EXPECT_EQ(compared, 40);
   EXPECT_EQ(refused, 5);
 }
 
-TEST(ProcessorGolden, NanoGetsTheOfficialPromptsOfItsPictures) {
+TEST_F(ProcessorGolden, EveryConversationHasTheOfficialTranscript) {
+  VL2_NEED_SHARED(shared);
+  int compared = 0;
+  for (const nlohmann::json& c : read_cases(shared)) {
+    if (c["kind"] != "conversation" || !c.contains("sft_format")) continue;
+    SCOPED_TRACE(c["name"].get<std::string>());
+    EXPECT_EQ(format_conversation(read_case(c).messages, c.value("system_prompt", "")),
+              c["sft_format"].get<std::string>());
+    ++compared;
+  }
+  EXPECT_EQ(compared, 40);
+}
+
+TEST_F(ProcessorGolden, RawPromptsAreTheOfficialOnes) {
+  VL2_NEED_SHARED(shared);
+  const Processor processor = large(shared);
+  int compared = 0;
+  for (const nlohmann::json& c : read_cases(shared)) {
+    if (c["kind"] != "prompt") continue;
+    SCOPED_TRACE(c["name"].get<std::string>());
+    const Case run = read_case(c);
+    std::string text = c["prompt"];
+    if (c["apply_sft_format"].get<bool>())
+      text = format_conversation(std::vector<Message>{{"<|User|>", text}, {"<|Assistant|>", ""}},
+                                 c.value("system_prompt", ""));
+    EXPECT_EQ(text, c["sft_format"].get<std::string>());
+    expect_equal(processor.build_raw_from_sizes(text, run.sizes, run.options), c);
+    ++compared;
+  }
+  EXPECT_EQ(compared, 5);
+}
+
+TEST_F(ProcessorGolden, UntrustedTextGivesTheSamePromptsWhereItHoldsNoSpecialTokens) {
+  VL2_NEED_SHARED(shared);
+  const Processor processor = large(shared);
+  int compared = 0;
+  for (const nlohmann::json& c : read_cases(shared)) {
+    if (c["kind"] != "conversation" || c.contains("error")) continue;
+    SCOPED_TRACE(c["name"].get<std::string>());
+    Case run = read_case(c);
+    run.options.untrusted = true;
+    const MultimodalPrompt prompt = processor.build_from_sizes(run.messages, run.sizes, run.options);
+    if (c["name"] != "special_in_text")
+      expect_equal(prompt, c);
+    else
+      EXPECT_NE(prompt.input_ids, expand<int32_t>(c["input_ids_rle"]));
+    ++compared;
+  }
+  EXPECT_EQ(compared, 40);
+}
+
+TEST_F(ProcessorGolden, NanoGetsTheOfficialPromptsOfItsPictures) {
   const std::filesystem::path root = source_dir();
   const Processor processor = Processor::open(root / "models/nano");
   const nlohmann::json answers = nlohmann::json::parse(read_file(root / "tests/goldens/nano/answers.json"));
