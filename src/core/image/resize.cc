@@ -42,8 +42,11 @@ class Axis {
     std::vector<double> exact(static_cast<size_t>(max_taps_));
     for (int64_t x = 0; x < out; ++x) {
       const double centre = (static_cast<double>(x) + 0.5) * scale;
+      // Truncated, not rounded: a negative sum of -0.5 to -1 becomes 0 in Pillow, too.
+      // NOLINTBEGIN(bugprone-incorrect-roundings)
       const int64_t first = std::max<int64_t>(0, static_cast<int64_t>(centre - support + 0.5));
       const int64_t count = std::min(in, static_cast<int64_t>(centre + support + 0.5)) - first;
+      // NOLINTEND(bugprone-incorrect-roundings)
       const double per_sample = 1.0 / stretch;
       double sum = 0.0;
       for (int64_t i = 0; i < count; ++i) {
