@@ -19,8 +19,9 @@ void full_attention(const CpuContext& context, Tensor out, Tensor qkv, int64_t h
   context.pool.parallel_for(items * heads, [&](int64_t task, int thread) {
     const int64_t first = task / heads * tokens, column = task % heads * size;
     const HeadPanels& head = panels[static_cast<size_t>(thread)];
-    pack_panels(format, qkv.row(first) + width + column, qkv.row_stride, tokens, size, head.k);
-    pack_panels_transposed(format, qkv.row(first) + 2 * width + column, qkv.row_stride, size, tokens, head.v);
+    pack_panels(context.kernels, format, qkv.row(first) + width + column, qkv.row_stride, tokens, size, head.k);
+    pack_panels_transposed(context.kernels, format, qkv.row(first) + 2 * width + column, qkv.row_stride, size, tokens,
+                           head.v);
     for (int64_t r = 0; r < tokens; r += kQueryRows)
       attend(context, head,
              {qkv.row(first + r) + column, qkv.row_stride, std::min(kQueryRows, tokens - r), tokens, 0, scale,
@@ -65,9 +66,9 @@ void prompt_rows(const Problem& p, const SequenceSlice& s) {
     float* buffer = rows[static_cast<size_t>(thread)];
     const HeadPanels& head = panels[static_cast<size_t>(g)];
     p.cache.gather(p.layer, s.blocks, total, g * size, size, buffer);
-    pack_panels(format, buffer, size, total, size, head.k);
+    pack_panels(p.context.kernels, format, buffer, size, total, size, head.k);
     p.cache.gather(p.layer, s.blocks, total, (p.groups + g) * size, size, buffer);
-    pack_panels_transposed(format, buffer, size, size, total, head.v);
+    pack_panels_transposed(p.context.kernels, format, buffer, size, size, total, head.v);
   });
   const std::vector<AttendScratch> scratch = attend_scratch(p.context, total, size, size);
   const int64_t blocks = (s.count + kQueryRows - 1) / kQueryRows;

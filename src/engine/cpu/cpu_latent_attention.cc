@@ -60,9 +60,9 @@ void expanded(const Problem& p, const SequenceSlice& s) {
       multiply(kernel, a.data, total, p.weights.uk[h]->panel(0), nope, rank, buffer, size,
                sums[static_cast<size_t>(thread)]);
       for (int64_t t = 0; t < total; ++t) std::copy_n(k_pe.row(t), p.rope, buffer + t * size + nope);
-      pack_panels(format, buffer, size, total, size, head.k);
+      pack_panels(context.kernels, format, buffer, size, total, size, head.k);
       multiply(kernel, a.data, total, p.weights.uv[h]->panel(0), v, rank, buffer, v, sums[static_cast<size_t>(thread)]);
-      pack_panels_transposed(format, buffer, v, v, total, head.v);
+      pack_panels_transposed(context.kernels, format, buffer, v, v, total, head.v);
     });
     context.pool.parallel_for(blocks * heads, [&](int64_t task, int thread) {
       const int64_t i = task % heads, h = first + i, r = task / heads * kQueryRows, row = s.begin + r;

@@ -111,16 +111,34 @@ void pack_bf16(PackedMatrix& matrix, const BF16* rows, ThreadPool& pool) {
   });
 }
 
-void pack_panels(Format format, const float* x, int64_t stride, int64_t n, int64_t k, std::byte* out) {
-  for (int64_t panel = 0; panel < num_panels(n); ++panel)
-    pack_panel(format, std::min(kPanel, n - panel * kPanel), k, out + panel * panel_bytes(format, k),
-               [&](int64_t r, int64_t d) { return x[(panel * kPanel + r) * stride + d]; });
+void pack_panels(const KernelTable& kernels, Format format, const float* x, int64_t stride, int64_t n, int64_t k,
+                 std::byte* out) {
+  for (int64_t panel = 0; panel < num_panels(n); ++panel, out += panel_bytes(format, k)) {
+    const float* rows = x + panel * kPanel * stride;
+    const int64_t columns = std::min(kPanel, n - panel * kPanel);
+    if (format == Format::kBf16) {
+      kernels.panel_from_rows(rows, stride, columns, k, reinterpret_cast<BF16*>(out));
+    } else {
+      pack_panel(format, columns, k, out, [&](int64_t r, int64_t d) { return rows[r * stride + d]; });
+    }
+  }
 }
 
-void pack_panels_transposed(Format format, const float* x, int64_t stride, int64_t n, int64_t k, std::byte* out) {
-  for (int64_t panel = 0; panel < num_panels(n); ++panel)
-    pack_panel(format, std::min(kPanel, n - panel * kPanel), k, out + panel * panel_bytes(format, k),
-               [&](int64_t r, int64_t d) { return x[d * stride + panel * kPanel + r]; });
+void pack_panels_transposed(const KernelTable& kernels, Format format, const float* x, int64_t stride, int64_t n,
+                            int64_t k, std::byte* out) {
+  for (int64_t panel = 0; panel < num_panels(n); ++panel, out += panel_bytes(format, k)) {
+    const float* first = x + panel * kPanel;
+    const int64_t columns = std::min(kPanel, n - panel * kPanel);
+    if (format == Format::kBf16) {
+      kernels.panel_from_columns(first, stride, columns, k, reinterpret_cast<BF16*>(out));
+      continue;
+    }
+    auto* values = reinterpret_cast<float*>(out);
+    for (int64_t d = 0; d < k; ++d, values += kPanel) {
+      std::copy_n(first + d * stride, columns, values);
+      std::fill(values + columns, values + kPanel, 0.0f);
+    }
+  }
 }
 
 }  // namespace vl2::cpu

@@ -81,7 +81,9 @@ void pack_rows(PackedMatrix& matrix, const RowReader& rows, ThreadPool& pool);
 void pack_bf16(PackedMatrix& matrix, const BF16* rows, ThreadPool& pool);
 
 // Activations as panels, for attention: rows [n][k], or their transpose from [k][n]. One thread.
-void pack_panels(Format format, const float* x, int64_t stride, int64_t n, int64_t k, std::byte* out);
-void pack_panels_transposed(Format format, const float* x, int64_t stride, int64_t n, int64_t k, std::byte* out);
+void pack_panels(const KernelTable& kernels, Format format, const float* x, int64_t stride, int64_t n, int64_t k,
+                 std::byte* out);
+void pack_panels_transposed(const KernelTable& kernels, Format format, const float* x, int64_t stride, int64_t n,
+                            int64_t k, std::byte* out);
 
 }  // namespace vl2::cpu

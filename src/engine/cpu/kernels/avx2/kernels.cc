@@ -1,5 +1,6 @@
 // Kernels for AVX2 and FMA.
 #include <cmath>
+#include <cstring>
 
 #include "engine/cpu/kernels/kernel_table.h"
 
@@ -19,6 +20,7 @@ namespace avx2 {
 #include "engine/cpu/kernels/generic/finish-inl.h"
 #include "engine/cpu/kernels/generic/gemm-inl.h"
 #include "engine/cpu/kernels/generic/rows-inl.h"
+#include "engine/cpu/kernels/generic/panels-inl.h"
 #include "engine/cpu/kernels/generic/cache-inl.h"
 #include "engine/cpu/kernels/generic/peak-inl.h"
 #include "engine/cpu/kernels/generic/table-inl.h"

@@ -1,5 +1,6 @@
 // Kernels for AVX-512 (F, BW, DQ, VL).
 #include <cmath>
+#include <cstring>
 
 #include "engine/cpu/kernels/kernel_table.h"
 
@@ -22,6 +23,7 @@ namespace avx512 {
 #include "engine/cpu/kernels/generic/finish-inl.h"
 #include "engine/cpu/kernels/generic/gemm-inl.h"
 #include "engine/cpu/kernels/generic/rows-inl.h"
+#include "engine/cpu/kernels/generic/panels-inl.h"
 #include "engine/cpu/kernels/generic/cache-inl.h"
 #include "engine/cpu/kernels/generic/peak-inl.h"
 #include "engine/cpu/kernels/generic/table-inl.h"

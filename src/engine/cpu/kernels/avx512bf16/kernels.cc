@@ -3,6 +3,7 @@
 // Some processors run vdpbf16ps at half the rate of float32 FMAs, others at twice: this table serves --compute bf16 on
 // machines without AMX.
 #include <cmath>
+#include <cstring>
 
 #include "engine/cpu/kernels/kernel_table.h"
 
@@ -37,7 +38,14 @@ void pack(const float* a, int64_t stride, const int32_t* index, int64_t rows, in
     const int64_t group = rows - first < kRowGroup ? rows - first : kRowGroup;
     for (int64_t r = 0; r < group; ++r) {
       const float* row = a + (index != nullptr ? index[first + r] : first + r) * stride;
-      for (int64_t d = 0; d < depth; ++d) out[(d / 2 * group + r) * 2 + d % 2] = d < k ? to_bf16(row[d]) : BF16{0};
+      for (int64_t d = 0; d < depth; d += 32) {
+        const int64_t n = k - d;
+        alignas(64) BF16 values[32];
+        store_bf16(values, n >= 16 ? load(row + d) : load_n(row + d, n));
+        store_bf16(values + 16, n >= 32 ? load(row + d + 16) : n > 16 ? load_n(row + d + 16, n - 16) : zero());
+        for (int64_t i = 0; i < 32; i += 2)
+          std::memcpy(out + (d / 2 + i / 2) * 2 * group + 2 * r, values + i, 2 * sizeof(BF16));
+      }
     }
     out += group * depth;
   }

@@ -1,6 +1,7 @@
 // Baseline kernels: plain C++, any processor.
 #include <bit>
 #include <cmath>
+#include <cstring>
 
 #include "engine/cpu/kernels/kernel_table.h"
 
@@ -12,6 +13,7 @@ namespace scalar {
 #include "engine/cpu/kernels/generic/finish-inl.h"
 #include "engine/cpu/kernels/generic/gemm-inl.h"
 #include "engine/cpu/kernels/generic/rows-inl.h"
+#include "engine/cpu/kernels/generic/panels-inl.h"
 #include "engine/cpu/kernels/generic/cache-inl.h"
 #include "engine/cpu/kernels/generic/peak-inl.h"
 #include "engine/cpu/kernels/generic/table-inl.h"
