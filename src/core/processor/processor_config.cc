@@ -63,6 +63,7 @@ ProcessorConfig parse_processor_config(std::string_view json, const std::string&
   config.image_token = object.string("image_token", config.image_token);
   config.pad_token = object.string("pad_token", config.pad_token);
   if (config.image_token.empty()) object.reject("image_token", "a token's text");
+  if (config.pad_token.empty()) object.reject("pad_token", "a token's text");
   if (object.string("sft_format", "deepseek") != "deepseek")
     object.reject("sft_format", "\"deepseek\", the releases' chat template", ErrorCode::kUnsupported);
   if (!object.boolean("normalize", true)) object.reject("normalize", "true", ErrorCode::kUnsupported);
@@ -71,10 +72,21 @@ ProcessorConfig parse_processor_config(std::string_view json, const std::string&
   return config;
 }
 
+ProcessorConfig processor_config_of(const ModelConfig& model) {
+  ProcessorConfig config;
+  config.candidate_resolutions = model.candidate_resolutions;
+  config.patch_size = model.vision.patch_size;
+  config.downsample_ratio = model.projector.downsample_ratio;
+  return config;
+}
+
 ProcessorConfig load_processor_config(const std::filesystem::path& folder) {
   ProcessorConfig config;
   const std::filesystem::path file = folder / "processor_config.json", tokens = folder / "tokenizer_config.json";
-  if (std::filesystem::exists(file)) config = parse_processor_config(read_file(file), file.string());
+  if (std::filesystem::exists(file))
+    config = parse_processor_config(read_file(file), file.string());
+  else if (std::filesystem::exists(folder / "config.json"))
+    config = processor_config_of(load_model_config(folder / "config.json"));
   if (std::filesystem::exists(tokens)) {
     const nlohmann::json document = parse_json(read_file(tokens), tokens.string());
     const JsonObject object(document, tokens.string());

@@ -30,8 +30,11 @@ struct ProcessorConfig {
 // kCorrupt: not JSON, wrong types, impossible sizes. kUnsupported: another chat template, another normalisation.
 ProcessorConfig parse_processor_config(std::string_view json, const std::string& where);
 
-// processor_config.json and tokenizer_config.json (bos_token, eos_token) of a model folder; what is absent keeps its
-// default.
+// What the model's own config.json says about pictures; the rest as in the releases.
+ProcessorConfig processor_config_of(const ModelConfig& model);
+
+// processor_config.json of a model folder, or without one config.json, or the releases' defaults; and bos_token and
+// eos_token from tokenizer_config.json where it is there.
 ProcessorConfig load_processor_config(const std::filesystem::path& folder);
 
 }  // namespace vl2
