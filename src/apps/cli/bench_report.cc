@@ -46,6 +46,9 @@ std::string bench_text(const BenchReport& report) {
                         fmt::format("({:.4f} - {:.4f})", r.min_s, r.max_s), r.per_s,
                         r.work == "vision" ? "tiles/s" : "tokens/s", r.floor_s, r.share, r.limit);
   }
+  for (const BenchResult& r : report.results)
+    if (r.share > 1)
+      text += fmt::format("\n{}: faster than memory, because these weights fit the processor's caches.\n", r.work);
   return text;
 }
 

@@ -51,7 +51,7 @@ ModelConfig subject_config(const BenchOptions& options) {
 
 class Bench {
  public:
-  Bench(const BenchOptions& options, const std::function<void(const std::string&)>& progress)
+  Bench(const BenchOptions& options, const BenchProgress& progress)
       : options_(options), progress_(progress), config_(subject_config(options)) {
     check_options();
     report_.subject = options.preset.empty() ? options.model.string() : options.preset;
@@ -111,15 +111,15 @@ class Bench {
   }
 
   void load() {
-    progress_(fmt::format("{}: {} of weights", report_.subject, format_bytes(report_.weight_bytes)));
     ops_ = make_ops(options_.backend, options_.compute);
+    const BindProgress loading = [this](int64_t done, int64_t total) { progress_("load", done, total); };
     if (options_.preset.empty()) {
       const Checkpoint checkpoint(options_.model);
       CheckpointSource source(checkpoint);
-      model_ = std::make_unique<DeepseekVl2>(config_, *ops_, source);
+      model_ = std::make_unique<DeepseekVl2>(config_, *ops_, source, loading);
     } else {
       RandomSource source(1);
-      model_ = std::make_unique<DeepseekVl2>(config_, *ops_, source);
+      model_ = std::make_unique<DeepseekVl2>(config_, *ops_, source, loading);
     }
     report_.description = ops_->description();
     meter_ = make_limit_meter(options_.backend, options_.compute);
@@ -139,7 +139,7 @@ class Bench {
         for (const auto& [unit, rate] : limits.tflops) rates_[unit].push_back(rate);
       }
       const double time = turn() / parts;
-      progress_(i == 0 ? fmt::format("{}: warm", work) : fmt::format("{}: {} of {}", work, i, options_.repeats));
+      progress_(work, i, options_.repeats);
       if (i > 0) times.push_back(time);
     }
     result.median_s = median(times);
@@ -211,7 +211,7 @@ class Bench {
   }
 
   const BenchOptions options_;
-  const std::function<void(const std::string&)> progress_;
+  const BenchProgress progress_;
   const ModelConfig config_;
   BenchReport report_;
   std::unique_ptr<Ops> ops_;
@@ -223,7 +223,7 @@ class Bench {
 
 }  // namespace
 
-BenchReport run_bench(const BenchOptions& options, const std::function<void(const std::string&)>& progress) {
+BenchReport run_bench(const BenchOptions& options, const BenchProgress& progress) {
   return Bench(options, progress).run();
 }
 

@@ -49,9 +49,10 @@ struct BenchReport {
   int64_t peak_rss_bytes = 0;  // of the process, the limits' 1 GiB buffer included
 };
 
-// `progress` is told what happens, a line at a time. Errors: kOutOfMemory before anything is allocated,
+// progress(what, done, total) is called as the work goes on. Errors: kOutOfMemory before anything is allocated,
 // kInvalidArgument for impossible options.
-BenchReport run_bench(const BenchOptions& options, const std::function<void(const std::string&)>& progress);
+using BenchProgress = std::function<void(const std::string& work, int64_t done, int64_t total)>;
+BenchReport run_bench(const BenchOptions& options, const BenchProgress& progress);
 
 std::string bench_json(const BenchReport& report);
 std::string bench_text(const BenchReport& report);

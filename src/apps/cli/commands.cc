@@ -10,6 +10,7 @@ constexpr std::array kCommands = {
     Command{"tokenize", "Text to token ids and back, a line at a time", declare_tokenize},
     Command{"tiles", "How a picture is cut into tiles, and what it costs", declare_tiles},
     Command{"trace", "Every stage's activations as one safetensors file", declare_trace},
+    Command{"bench", "Speed, next to what this machine could do at most", declare_bench},
 };
 
 }  // namespace

@@ -31,6 +31,7 @@ struct Command {
 
 std::span<const Command> commands();
 
+RunCommand declare_bench(CLI::App& app);
 RunCommand declare_info(CLI::App& app);
 RunCommand declare_tiles(CLI::App& app);
 RunCommand declare_tokenize(CLI::App& app);
