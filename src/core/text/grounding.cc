@@ -3,16 +3,18 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cmath>
+#include <utility>
 
 #include "core/text/utf8.h"
 
 namespace vl2 {
 namespace {
 
-constexpr std::string_view kRef = "<|ref|>", kRefEnd = "<|/ref|>", kDet = "<|det|>", kDetEnd = "<|/det|>",
-                           kGrounding = "<|grounding|>";
+enum Tag { kRef, kRefEnd, kDet, kDetEnd, kGrounding, kNoTag };
+constexpr std::array<std::string_view, 5> kTags = {"<|ref|>", "<|/ref|>", "<|det|>", "<|/det|>", "<|grounding|>"};
 constexpr double kScale = 999;
 
 std::string_view skip_space(std::string_view text) {
@@ -71,34 +73,59 @@ std::vector<std::string_view> bracketed(std::string_view text) {
 
 int to_grid(double value) { return static_cast<int>(std::lround(std::clamp(value, 0.0, kScale))); }
 
+// Every innermost "[...]" that holds four numbers; how the lists are nested does not matter.
 std::vector<Box> usable_boxes(std::string_view body) {
   std::vector<Box> boxes;
-  body = skip_space(body);
-  if (!body.starts_with('[')) return boxes;
-  body.remove_prefix(1);  // the outer bracket
-  for (std::string_view one : bracketed(body)) {
-    const auto numbers = parse_list(one);
-    if (!numbers || numbers->size() != 4) continue;
-    const std::vector<double>& n = *numbers;
-    boxes.push_back({to_grid(std::min(n[0], n[2])), to_grid(std::min(n[1], n[3])), to_grid(std::max(n[0], n[2])),
-                     to_grid(std::max(n[1], n[3]))});
+  for (size_t end = body.find(']'); end != body.npos; end = body.find(']')) {
+    const size_t begin = body.substr(0, end).rfind('[');
+    if (begin != body.npos) {
+      const auto numbers = parse_list(body.substr(begin, end + 1 - begin));
+      if (numbers && numbers->size() == 4) {
+        const std::vector<double>& n = *numbers;
+        boxes.push_back({to_grid(std::min(n[0], n[2])), to_grid(std::min(n[1], n[3])), to_grid(std::max(n[0], n[2])),
+                         to_grid(std::max(n[1], n[3]))});
+      }
+    }
+    body.remove_prefix(end + 1);
   }
   return boxes;
+}
+
+// The first tag of the text; the text in front of it, or all, is cut off and returned.
+std::string_view take_until_tag(std::string_view& text, Tag& tag) {
+  for (size_t at = text.find("<|"); at != text.npos; at = text.find("<|", at + 1))
+    for (size_t i = 0; i < kTags.size(); ++i)
+      if (text.substr(at).starts_with(kTags[i])) {
+        const std::string_view front = text.substr(0, at);
+        text.remove_prefix(at + kTags[i].size());
+        tag = static_cast<Tag>(i);
+        return front;
+      }
+  tag = kNoTag;
+  return std::exchange(text, {});
+}
+
+// The front of the text that can be a list of boxes, for one that was never closed.
+size_t list_length(std::string_view text) {
+  if (!skip_space(text).starts_with('[')) return 0;
+  const size_t length = text.find_first_not_of("[]0123456789+-.eE, \t\r\n");
+  if (length == text.npos) return text.size();
+  return text.substr(0, length).rfind(']') + 1;  // 0 without one
 }
 
 // The bodies of all "open ... close" on one line, shortest first.
 std::vector<std::string_view> tagged(std::string_view text, std::string_view open, std::string_view close) {
   std::vector<std::string_view> found;
-  size_t at = text.find(open);
-  while (at != text.npos) {
-    const size_t body = at + open.size(), end = text.find(close, body);
+  size_t end = 0,
+         line = 0;  // the first `close` and the first line break behind the body's beginning; only ever further
+  for (size_t at = text.find(open); at != text.npos;) {
+    const size_t body = at + open.size();
+    if (end < body) end = text.find(close, body);
+    if (line < body) line = text.find('\n', body);
     if (end == text.npos) break;
-    if (text.substr(body, end - body).find('\n') == std::string_view::npos) {
-      found.push_back(text.substr(body, end - body));
-      at = text.find(open, end + close.size());
-    } else {
-      at = text.find(open, at + 1);  // this one crosses a line; a later one may not
-    }
+    if (end < line) found.push_back(text.substr(body, end - body));
+    // One that crosses a line is none; a later one may be.
+    at = text.find(open, end < line ? end + close.size() : at + 1);
   }
   return found;
 }
@@ -113,6 +140,20 @@ std::string without(std::string_view text, std::string_view tag) {
   return result += text;
 }
 
+std::string without_tags(std::string_view text) {
+  std::string result(text);
+  for (bool changed = true; changed;) {  // what stood around a tag may join to another one
+    const std::string before = std::exchange(result, {});
+    std::string_view rest = before;
+    Tag tag = kNoTag;
+    do {
+      result += take_until_tag(rest, tag);
+    } while (tag != kNoTag);
+    changed = result.size() < before.size();
+  }
+  return result;
+}
+
 bool to_pixel(double value, int64_t size, int64_t& pixel) {
   const double scaled = std::trunc(value / kScale * static_cast<double>(size));
   if (std::abs(scaled) > 9e15) return false;
@@ -124,48 +165,45 @@ bool to_pixel(double value, int64_t size, int64_t& pixel) {
 
 GroundedAnswer parse_grounding(std::string_view answer) {
   GroundedAnswer result;
-  while (!answer.empty()) {
-    const size_t tag = answer.find("<|");
-    result.text += answer.substr(0, tag);
-    if (tag == answer.npos) break;
-    answer.remove_prefix(tag);
-    if (answer.starts_with(kRef)) {
-      answer.remove_prefix(kRef.size());
-      // A label ends at its own tag; if another tag comes first, this one was never closed and is dropped.
-      const size_t end = answer.find("<|");
-      if (end == answer.npos || !answer.substr(end).starts_with(kRefEnd)) continue;
-      GroundedObject object;
-      object.label = std::string(answer.substr(0, end));
-      object.begin = result.text.size();
-      result.text += object.label;
-      object.end = result.text.size();
-      answer.remove_prefix(end + kRefEnd.size());
-      const std::string_view behind = skip_space(answer);
-      if (!behind.starts_with(kDet)) continue;
-      const size_t close = behind.find(kDetEnd);
-      if (close == behind.npos) continue;
-      object.boxes = usable_boxes(behind.substr(kDet.size(), close - kDet.size()));
-      answer = behind.substr(close + kDetEnd.size());
-      if (!object.boxes.empty()) result.objects.push_back(std::move(object));
-    } else if (answer.starts_with(kDet)) {
-      const size_t close = answer.find(kDetEnd);  // boxes of nothing
-      answer.remove_prefix(close == answer.npos ? answer.size() : close + kDetEnd.size());
-    } else {
-      size_t length = 0;
-      for (std::string_view known : {kRefEnd, kDetEnd, kGrounding})
-        if (answer.starts_with(known)) length = known.size();
-      if (length == 0) result.text += answer.substr(0, length = 2);  // somebody else's tag is text
-      answer.remove_prefix(length);
+  std::vector<GroundedObject>& objects = result.objects;  // labels without boxes too, until the end
+  const auto add_object = [&](std::string_view label) {
+    GroundedObject& object = objects.emplace_back();
+    object.label = std::string(label);
+    object.begin = result.text.size();
+    object.end = object.begin + label.size();
+    result.text += label;
+  };
+  const auto add_boxes = [&](std::string_view body) {
+    if (objects.empty()) add_object("");
+    const std::vector<Box> boxes = usable_boxes(body);
+    objects.back().boxes.insert(objects.back().boxes.end(), boxes.begin(), boxes.end());
+  };
+  Tag before = kNoTag, tag = kNoTag;  // around a piece of text
+  do {
+    const std::string_view piece = take_until_tag(answer, tag);
+    if (before == kRef && (tag == kRefEnd || tag == kDet)) {
+      add_object(piece);
+    } else if (before == kDet && tag == kDetEnd) {
+      add_boxes(piece);
+    } else if (before == kDet) {  // never closed: the answer was cut off here, or it is nonsense
+      const size_t list = list_length(piece);
+      add_boxes(piece.substr(0, list));
+      result.text += piece.substr(list);
+    } else if (before != kRefEnd || tag != kDet || !skip_space(piece).empty()) {  // not the space from label to boxes
+      result.text += piece;
     }
-  }
+    before = tag;
+  } while (tag != kNoTag);
+  std::erase_if(objects, [](const GroundedObject& object) { return object.boxes.empty(); });
   return result;
 }
 
 std::string format_grounding(std::string_view label, std::span<const Box> boxes) {
+  const std::string name = without_tags(label);
   std::string list;
   for (const Box& b : boxes)
     list += fmt::format("{}[{}, {}, {}, {}]", list.empty() ? "" : ", ", b.x1, b.y1, b.x2, b.y2);
-  return fmt::format("{}{}{}{}[{}]{}", kRef, label, kRefEnd, kDet, list, kDetEnd);
+  return fmt::format("{}{}{}{}[{}]{}", kTags[kRef], name, kTags[kRefEnd], kTags[kDet], list, kTags[kDetEnd]);
 }
 
 Box encode_box(const PixelBox& p, int64_t width, int64_t height) {
@@ -181,12 +219,13 @@ PixelBox decode_box(const Box& b, int64_t width, int64_t height) {
 }
 
 std::optional<std::vector<DemoBox>> parse_boxes_as_demo(std::string_view answer, int64_t width, int64_t height) {
-  const std::vector<std::string_view> refs = tagged(answer, kRef, kRefEnd), dets = tagged(answer, kDet, kDetEnd);
+  const std::vector<std::string_view> refs = tagged(answer, kTags[kRef], kTags[kRefEnd]),
+                                      dets = tagged(answer, kTags[kDet], kTags[kDetEnd]);
   if (refs.empty() || refs.size() != dets.size()) return std::nullopt;
   std::vector<DemoBox> boxes;
   for (size_t i = 0; i < refs.size(); ++i) {
-    const std::string label = without(refs[i], kRef), body = without(dets[i], kDet);
-    // Its outer characters are cut blindly, bytes of a character included in ours as a character in its.
+    const std::string label = without(refs[i], kTags[kRef]), body = without(dets[i], kTags[kDet]);
+    // The demo cuts off the first and the last character, whatever they are.
     std::string_view inner = body;
     if (inner.empty()) continue;
     inner.remove_prefix(std::min(utf8_length(inner, 0), inner.size()));

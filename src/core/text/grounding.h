@@ -25,21 +25,22 @@ struct PixelBox {
 };
 
 struct GroundedObject {
-  std::string label;
+  std::string label;  // empty: boxes of nothing in particular
   std::vector<Box> boxes;
   size_t begin = 0, end = 0;  // where the label stands in GroundedAnswer::text, in bytes
 };
 
 struct GroundedAnswer {
-  std::string text;  // the answer without markup, labels kept
-  std::vector<GroundedObject> objects;
+  std::string text;                     // the answer without markup, labels kept
+  std::vector<GroundedObject> objects;  // each with a box at least, in the order of the text
 };
 
-// Takes what is well-formed and drops the rest of the markup: numbers beyond 0..999 are clamped, corners put in order,
-// lists that are not four numbers left out, and an object without one usable box is only text.
+// Takes what can be understood and drops the rest of the markup: a list belongs to the last label before it, numbers
+// beyond 0..999 are clamped, corners put in order, lists that are not four numbers left out. An answer cut off within
+// a list keeps the boxes that are whole. A label without a box is only text. Linear in the answer's length.
 GroundedAnswer parse_grounding(std::string_view answer);
 
-// "<|ref|>label<|/ref|><|det|>[[1, 2, 3, 4]]<|/det|>"
+// "<|ref|>label<|/ref|><|det|>[[1, 2, 3, 4]]<|/det|>"; tags inside of the label are left out.
 std::string format_grounding(std::string_view label, std::span<const Box> boxes);
 
 // Pixels of a width x height picture to 0..999 and back: clamp(round(x / width * 999)), n / 999 * width.

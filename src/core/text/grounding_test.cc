@@ -42,17 +42,49 @@ TEST(Grounding, AnAnswerIsTextAndObjects) {
 
 TEST(Grounding, WhatIsMalformedIsOnlyText) {
   const auto objects = [](std::string_view text) { return parse_grounding(text).objects; };
+  EXPECT_TRUE(objects("").empty());
   EXPECT_TRUE(objects("<|ref|>a<|/ref|>").empty());
-  EXPECT_TRUE(objects("<|det|>[[1, 2, 3, 4]]<|/det|>").empty());
   EXPECT_TRUE(objects("<|ref|>a<|/ref|><|det|>[[1, 2, 3]]<|/det|>").empty());
+  EXPECT_TRUE(objects("<|ref|>a<|/ref|><|det|>[[1, 2, 3, 4, 5]]<|/det|>").empty());
   EXPECT_TRUE(objects("<|ref|>a<|/ref|><|det|>[[x, 2, 3, 4]]<|/det|>").empty());
-  EXPECT_TRUE(objects("<|ref|>a<|/ref|><|det|>[[1, 2, 3, 4]]").empty());
   EXPECT_TRUE(objects("<|ref|>a<|/ref|><|det|>[[nan, inf, 3, 4]]<|/det|>").empty());
-  EXPECT_EQ(parse_grounding("<|ref|>a<|det|>[[1, 2, 3, 4]]<|/det|> b").text, "a b");
+  EXPECT_TRUE(objects("<|ref|>a<|/ref|><|det|>[[__import__('os'), 2, 3, 4]]<|/det|>").empty());
+  EXPECT_TRUE(objects("<|ref|>a<|/ref|><|det|><|/det|>").empty());
+  EXPECT_EQ(parse_grounding("<|ref|>a<|det|>[[x]]<|/det|> b").text, "a b");
   EXPECT_EQ(parse_grounding("a <|User|> <|grounding|>b<|").text, "a <|User|> b<|");
+  EXPECT_EQ(parse_grounding("<|ref|>the end of an ans").text, "the end of an ans");
+  EXPECT_EQ(parse_grounding("<|/det|>a<|/ref|>b<|ref|>").text, "ab");
   // One bad box does not take the good ones along.
   EXPECT_EQ(objects("<|ref|>a<|/ref|><|det|>[[1, 2], [1, 2, 3, 4]]<|/det|>")[0].boxes,
             (std::vector<Box>{{1, 2, 3, 4}}));
+}
+
+TEST(Grounding, BoxesAreFoundInUnusualMarkupToo) {
+  const auto only = [](std::string_view text) {
+    const GroundedAnswer answer = parse_grounding(text);
+    EXPECT_EQ(answer.objects.size(), 1u) << text;
+    return answer.objects.empty() ? GroundedObject{} : answer.objects[0];
+  };
+  const std::vector<Box> one = {{1, 2, 3, 4}};
+  EXPECT_EQ(only("<|ref|>a<|/ref|><|det|>[1,2,3,4]<|/det|>").boxes, one);
+  EXPECT_EQ(only("<|ref|>a<|/ref|>\n <|det|> [ [1, 2, 3, 4] , ] <|/det|>").boxes, one);
+  EXPECT_EQ(only("<|ref|>a<|/ref|> is at <|det|>[[1, 2, 3, 4]]<|/det|>").label, "a");
+  EXPECT_EQ(only("<|ref|>a<|det|>[[1, 2, 3, 4]]<|/det|>").label, "a");
+  EXPECT_EQ(only("<|ref|>a\nb<|/ref|><|det|>[[1,\n2, 3, 4]]<|/det|>").label, "a\nb");
+  EXPECT_EQ(only("see <|det|>[[1, 2, 3, 4]]<|/det|>").label, "");
+  EXPECT_EQ(only("<|ref|>a<|/ref|><|det|>[[1, 2, 3, 4]]<|/det|><|det|>[[5, 6, 7, 8]]<|/det|>").boxes.size(), 2u);
+}
+
+TEST(Grounding, AnAnswerCutOffWithinAListKeepsTheWholeBoxes) {
+  const GroundedAnswer cut = parse_grounding("A <|ref|>dog<|/ref|><|det|>[[1, 2, 3, 4], [5, 6, 7");
+  EXPECT_EQ(cut.text, "A dog");
+  ASSERT_EQ(cut.objects.size(), 1u);
+  EXPECT_EQ(cut.objects[0].boxes, (std::vector<Box>{{1, 2, 3, 4}}));
+  // A list that somebody forgot to close does not swallow what follows.
+  const GroundedAnswer open = parse_grounding("<|ref|>a<|/ref|><|det|>[[1, 2, 3, 4]] even so<|ref|>b<|/ref|>");
+  EXPECT_EQ(open.text, "a even sob");
+  EXPECT_EQ(open.objects.size(), 1u);
+  EXPECT_EQ(parse_grounding("<|det|> even so").text, " even so");
 }
 
 TEST(Grounding, BoxesAreClampedAndTheirCornersPutInOrder) {
@@ -78,6 +110,17 @@ TEST(Grounding, FormattingAndParsingAreInverse) {
   }
   EXPECT_EQ(format_grounding("The giraffe at the back.", std::vector<Box>{{580, 270, 999, 900}}),
             "<|ref|>The giraffe at the back.<|/ref|><|det|>[[580, 270, 999, 900]]<|/det|>");
+}
+
+TEST(Grounding, TagsInALabelDoNotBreakTheMarkup) {
+  const std::vector<Box> boxes = {{1, 2, 3, 4}};
+  for (const char* label : {"a<|/ref|>b", "<|det|>ab", "a<|r<|det|>ef|>b", "<|<|ref|>ref|>ab<|grounding|>"}) {
+    const GroundedAnswer answer = parse_grounding(format_grounding(label, boxes));
+    EXPECT_EQ(answer.text, "ab") << label;
+    ASSERT_EQ(answer.objects.size(), 1u);
+    EXPECT_EQ(answer.objects[0].boxes, boxes);
+  }
+  EXPECT_EQ(parse_grounding(format_grounding("x < y <| z", boxes)).objects[0].label, "x < y <| z");
 }
 
 TEST(Grounding, PixelsSurviveTheRoundTripWithinHalfAStep) {
@@ -107,6 +150,19 @@ TEST(Grounding, NoTextBreaksTheParsers) {
       }
     }
     parse_boxes_as_demo(text, 640, 480);
+  }
+}
+
+// Seconds even under a sanitizer; a parser that looks back from every tag takes hours.
+TEST(Grounding, LongHostileAnswersTakeLinearTime) {
+  for (const char* unit : {"<|ref|>", "<|ref|>\n", "<|ref|>a<|/ref|><|det|>", "<|det|>[[", "[", "]", "[1, 2, 3, 4]",
+                           "<|", "<|det|>[1,", "<|/ref|>", "\n<|/ref|>"}) {
+    std::string text = "<|ref|>a<|/ref|><|det|>[";
+    while (text.size() < 1000000) text += unit;
+    for (const char* last : {"", "\n<|/ref|>", "\n<|/ref|><|/det|>", "]]<|/det|>"}) {
+      parse_grounding(text + last);
+      parse_boxes_as_demo(text + last, 640, 480);
+    }
   }
 }
 
