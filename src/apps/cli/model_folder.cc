@@ -28,7 +28,7 @@ bool is_model(const fs::path& folder) {
 fs::path shipped_model() {
   std::error_code ignored;
   const fs::path program = fs::read_symlink("/proc/self/exe", ignored);
-  const fs::path installed = program.parent_path().parent_path() / "share/vl2/models/nano";
+  fs::path installed = program.parent_path().parent_path() / "share/vl2/models/nano";
   if (is_model(installed)) return installed;
   for (fs::path folder = program.parent_path(); folder.has_relative_path(); folder = folder.parent_path())
     if (is_model(folder / "models/nano")) return folder / "models/nano";

@@ -132,7 +132,7 @@ Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Engine::~Engine() = default;
 
 std::unique_ptr<Engine> Engine::create(const ModelConfig& config, WeightSource& source,
-                                       std::shared_ptr<const Tokenizer> tokenizer, EngineOptions options) {
+                                       std::shared_ptr<const Tokenizer> tokenizer, const EngineOptions& options) {
   validate_model_config(config, "the model");
   return std::unique_ptr<Engine>(
       new Engine(std::make_unique<Impl>(config, options, "the model", source, std::move(tokenizer), nullptr)));

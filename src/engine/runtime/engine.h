@@ -49,7 +49,7 @@ class Engine {
   static std::unique_ptr<Engine> open(const std::filesystem::path& folder, EngineOptions options = {});
   // A model without a folder, e.g. of random weights for benchmarks. Without a tokenizer events carry no text.
   static std::unique_ptr<Engine> create(const ModelConfig& config, WeightSource& source,
-                                        std::shared_ptr<const Tokenizer> tokenizer, EngineOptions options = {});
+                                        std::shared_ptr<const Tokenizer> tokenizer, const EngineOptions& options = {});
   ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;

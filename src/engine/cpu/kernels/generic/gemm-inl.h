@@ -114,7 +114,7 @@ inline void any_group(const GemmTask& task, int64_t rows, const float* a, const 
   switch (rows) {
 #define VL2_ROWS(m)                                                                                         \
   case m:                                                                                                   \
-    if constexpr (m <= kRowGroup)                                                                           \
+    if constexpr ((m) <= kRowGroup)                                                                         \
       group_block<Panel, m, P>(task, a, b, panel_stride, first_row, first_panel, depth, first, last, sums); \
     break;
     VL2_ROWS(1)
