@@ -167,6 +167,15 @@ TEST(Draw, LabelStandsOnAPlateAboveTheBoxWithDarkInkOnABrightColour) {
   EXPECT_GT(dark, 40);
 }
 
+TEST(Draw, InkIsLightOnADarkPlate) {
+  NEED_FONT();
+  const Image out = draw_boxes(grey(400, 300), std::vector<LabelledBox>{{100, 100, 299, 199, "mouse"}});
+  int64_t light = 0;
+  for (int64_t y = 70; y < 100; ++y)
+    for (int64_t x = 100; x < 200; ++x) light += pixel(out, x, y) == Colour{255, 255, 255} ? 1 : 0;
+  EXPECT_GT(light, 40);
+}
+
 TEST(Draw, LabelStaysWhollyInsideThePictureAtEveryEdge) {
   NEED_FONT();
   const Image before = grey(400, 300);
