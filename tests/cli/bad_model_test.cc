@@ -126,6 +126,14 @@ class BadModel : public testing::TestWithParam<Damage> {
 
 TEST_P(BadModel, InfoSaysWhatIsWrong) { expect_failure(run_vl2({"info", folder()}), "info", {GetParam().word}); }
 
+TEST_P(BadModel, AskSaysWhatIsWrongAndLeavesNothing) {
+  const TempFolder out;
+  expect_failure(run_vl2({"ask", "-m", folder(), "-i", std::string(source_dir()) + "/examples/5-wide.png", "--boxes",
+                          (out / "boxes.png").string(), "q"}),
+                 "ask", {GetParam().word});
+  EXPECT_EQ(names_in(out.path()), std::vector<std::string>{});
+}
+
 TEST_P(BadModel, TraceSaysWhatIsWrongAndLeavesNothing) {
   const TempFolder out;
   const std::vector<int64_t> numbers = {0, 3, 4, 0, 0, -1};
@@ -142,6 +150,23 @@ TEST_P(BadModel, TraceSaysWhatIsWrongAndLeavesNothing) {
                           (out / "out.safetensors").string()}),
                  "trace", {GetParam().word});
   EXPECT_EQ(names_in(out.path()), std::vector<std::string>{"case.safetensors"});
+}
+
+TEST(BadTokenizer, AskAndPromptSayWhatIsWrong) {
+  const TempFolder folder;
+  const std::filesystem::path nano = std::string(source_dir()) + "/models/nano";
+  for (const auto& entry : std::filesystem::directory_iterator(nano))
+    std::filesystem::copy(entry.path(), folder / entry.path().filename().string());
+  for (const std::string text :
+       {"", "{", "{}", "[1]", R"({"model": {"type": "BPE", "vocab": {"a": 9999999999}, "merges": []}})",
+        R"({"model": {"type": "BPE", "vocab": {"a": 0}, "merges": ["a b"]}})"}) {
+    SCOPED_TRACE(text);
+    write_file_atomic(folder / "tokenizer.json", text);
+    expect_failure(run_vl2({"ask", "-m", folder.path().string(), "q"}), "ask", {"tokenizer.json"});
+    expect_failure(run_vl2({"prompt", "-m", folder.path().string(), "-"}), "prompt", {"tokenizer.json"});
+  }
+  std::filesystem::remove(folder / "tokenizer.json");
+  expect_failure(run_vl2({"ask", "-m", folder.path().string(), "q"}), "ask", {"tokenizer.json"});
 }
 
 INSTANTIATE_TEST_SUITE_P(Folders, BadModel, testing::ValuesIn(damages()),

@@ -11,7 +11,7 @@
 namespace vl2::cli_test {
 namespace {
 
-const std::vector<std::string> kCommands = {"info", "tokenize", "tiles", "trace"};
+const std::vector<std::string> kCommands = {"ask", "info", "tokenize", "prompt", "tiles", "trace"};
 
 // Runs a shell command with $VL2 set to the program.
 struct ShellOutcome {
@@ -47,9 +47,13 @@ TEST(Program, HelpListsEveryCommandAndEachExplainsItselfWithAnExample) {
 }
 
 TEST(Program, WrongUseIsExitCode2AndSaysWhereToFindHelp) {
-  const std::vector<std::vector<std::string>> wrong = {
-      {"nonsense"},      {"tiles"}, {"tiles", "-i"}, {"tokenize", "--nonsense"}, {"trace", "--backend", "abacus"},
-      {"info", "a", "b"}};
+  const std::vector<std::vector<std::string>> wrong = {{"nonsense"},
+                                                       {"tiles"},
+                                                       {"tiles", "-i"},
+                                                       {"tokenize", "--nonsense"},
+                                                       {"trace", "--backend", "abacus"},
+                                                       {"info", "a", "b"},
+                                                       {"trace", "-o", "x"}};
   for (const auto& arguments : wrong) {
     const Outcome outcome = run_vl2(arguments);
     EXPECT_EQ(outcome.exit_code, 2) << arguments[0] << ": " << outcome.err;

@@ -1,8 +1,10 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "cli/process.h"
+#include "core/base/file.h"
 #include "core/base/temp_folder.h"
 #include "core/base/test_data.h"
 #include "core/checkpoint/safetensors.h"
@@ -116,6 +118,30 @@ TEST(Trace, TextAndAPictureRunOnTheShippedModel) {
                                  "--no-layer-details"});
   ASSERT_EQ(brief.exit_code, 0) << brief.err;
   EXPECT_EQ(SafetensorsFile(temp / "brief.safetensors").find("layer.0.attn_out"), nullptr);
+}
+
+TEST(Trace, AnOrdinaryQuestionGivesTheTokensOfItsAnswer) {
+  const TempFolder temp;
+  const nlohmann::json answers =
+      nlohmann::json::parse(read_file(std::string(source_dir()) + "/tests/goldens/nano/answers.json"));
+  const nlohmann::json& golden = answers[1];
+  const std::string picture = std::string(source_dir()) + "/tests/goldens/nano/" + golden["image"].get<std::string>();
+  const nlohmann::json request = {
+      {"messages",
+       {{{"role", "user"}, {"content", "<image>\n" + golden["question"].get<std::string>()}, {"images", {picture}}},
+        {{"role", "assistant"}, {"content", ""}}}}};
+  const auto answer = golden["answer_ids"].get<std::vector<int64_t>>();
+  RunOptions options;
+  options.input = request.dump();
+  const Outcome outcome = run_vl2({"trace", "--request", "-", "-o", (temp / "out.safetensors").string(), "--generate",
+                                   std::to_string(answer.size()), "--compute", "f32"},
+                                  options);
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  const SafetensorsFile got(temp / "out.safetensors");
+  const auto prompt = golden["prompt_ids"].get<std::vector<int64_t>>();
+  const TensorView &ids = got.at("input_ids"), &tokens = got.at("gen.tokens");
+  EXPECT_EQ(std::vector<int64_t>(ids.as<int64_t>(), ids.as<int64_t>() + ids.size()), prompt);
+  EXPECT_EQ(std::vector<int64_t>(tokens.as<int64_t>(), tokens.as<int64_t>() + tokens.size()), answer);
 }
 
 TEST(Trace, WhatCannotBeReadOrWrittenIsAnErrorAndLeavesNothing) {

@@ -13,7 +13,7 @@
 #include "core/base/file.h"
 #include "core/image/encode.h"
 #include "core/image/tiling.h"
-#include "core/model_spec/model_config.h"
+#include "core/processor/processor_config.h"
 
 namespace vl2::cli {
 namespace {
@@ -42,9 +42,9 @@ struct TiledPicture {
 };
 
 TiledPicture tile_picture(const TilesOptions& options) {
-  // Without a model: the sizes of the releases, which are also the defaults of a config.
-  const ModelConfig config =
-      options.model.empty() ? preset_config("tiny") : load_model_config(find_model(options.model) / "config.json");
+  // Without a model: the releases' settings, which are the defaults.
+  const ProcessorConfig config =
+      options.model.empty() ? ProcessorConfig{} : load_processor_config(find_model(options.model));
   const Image image = read_picture(options.picture, options.pictures);
   TiledPicture result;
   result.width = image.width;

@@ -8,7 +8,7 @@
 #include "apps/cli/options.h"
 #include "apps/cli/terminal.h"
 #include "core/base/json.h"
-#include "core/text/tokenizer.h"
+#include "core/processor/processor.h"
 
 namespace vl2::cli {
 namespace {

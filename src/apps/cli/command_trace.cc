@@ -5,28 +5,63 @@
 #include <optional>
 
 #include "apps/cli/commands.h"
+#include "apps/cli/conversation_file.h"
 #include "apps/cli/model_files.h"
 #include "apps/cli/model_folder.h"
 #include "apps/cli/options.h"
 #include "apps/cli/output_file.h"
 #include "apps/cli/progress_line.h"
+#include "core/image/normalize.h"
 #include "engine/backends.h"
 #include "engine/model/deepseek_vl2.h"
 #include "engine/model/trace_case.h"
 #include "engine/runtime/available_memory.h"
 #include "engine/runtime/memory_plan.h"
+#include "engine/runtime/request_check.h"
 
 namespace vl2::cli {
 namespace {
 
 struct TraceCommandOptions {
-  std::string model, trace_case, tiles, output;
+  std::string model, trace_case, tiles, request, output;
+  PictureOptions pictures;
   ComputeOptions compute;
   int64_t generate = 0;
   bool no_layer_details = false;
 };
 
-TraceCase read_case(const TraceCommandOptions& options, const ModelConfig& config) {
+// An ordinary question as a case of one sequence.
+TraceCase case_of_request(const TraceCommandOptions& options, const ModelFiles& model) {
+  const ConversationFile conversation = read_conversation(options.request);
+  if (conversation.sizes)
+    fail(ErrorCode::kInvalidArgument, "{}: has sizes of pictures; a trace needs the pictures", options.request);
+  const MultimodalPrompt prompt =
+      build_prompt(conversation, Processor::open(model.folder), PromptOptions{}, options.pictures);
+  Request request;
+  request.prompt = prompt;
+  check_request(request, model.config, model.config.language.max_position_embeddings, true);
+  TraceCase c;
+  c.length = static_cast<int64_t>(prompt.input_ids.size());
+  c.input_ids = prompt.input_ids;
+  c.image_mask = prompt.images_seq_mask;
+  c.attention_mask.assign(prompt.input_ids.size(), 1);
+  c.images.resize(1);
+  c.pixels.resize(1);
+  std::vector<float>& pixels = c.pixels.front();
+  for (const TiledImage& image : prompt.images) {
+    c.images.front().push_back({image.tiles_wide, image.tiles_high});
+    const auto values = static_cast<size_t>(image.tile_size * image.tile_size * 3);
+    for (size_t at = 0; at < image.pixels.size(); at += values) {
+      pixels.resize(pixels.size() + values);
+      normalize(std::span(image.pixels).subspan(at, values), image.tile_size, pixels.data() + pixels.size() - values);
+    }
+  }
+  return c;
+}
+
+TraceCase read_case(const TraceCommandOptions& options, const ModelFiles& model) {
+  if (!options.request.empty()) return case_of_request(options, model);
+  const ModelConfig& config = model.config;
   const SafetensorsFile file(options.trace_case);
   std::optional<SafetensorsFile> tiles;
   if (!options.tiles.empty()) tiles.emplace(options.tiles);
@@ -80,9 +115,10 @@ void write_trace(const std::filesystem::path& path, std::vector<TraceTensor> ten
 }
 
 int run(const TraceCommandOptions& options) {
+  if (options.trace_case.empty() == options.request.empty()) throw UsageError("give either --case or --request");
   check_writable(options.output);
   const ModelFiles model(find_model(options.model));
-  const TraceCase c = read_case(options, model.config);
+  const TraceCase c = read_case(options, model);
   check_fits(model, c, options);
   const auto ops = make_ops(options.compute.backend, options.compute.backend_options(model.matrix_type));
 
@@ -108,10 +144,12 @@ RunCommand declare_trace(CLI::App& app) {
   add_model_option(app, options->model);
   app.add_option("--case", options->trace_case,
                  "Inputs: input_ids, images_seq_mask, attention_mask, images_spatial_crop, tile_ids")
-      ->type_name("CASE.safetensors")
-      ->required();
+      ->type_name("CASE.safetensors");
   app.add_option("--tiles", options->tiles, "The pool tiles_u8 that the case's tile_ids count in")
       ->type_name("TILES.safetensors");
+  app.add_option("--request", options->request,
+                 "Instead of a case: a conversation with its pictures, as `vl2 prompt` takes it; - reads stdin")
+      ->type_name("REQ.json");
   app.add_option("-o,--output", options->output, "Where the stages go")->type_name("OUT.safetensors")->required();
   app.add_option("--generate", options->generate,
                  "Also N greedy tokens, not stopped at eos: gen.tokens, gen.margin, gen.logits")
@@ -120,6 +158,7 @@ RunCommand declare_trace(CLI::App& app) {
   app.add_flag("--no-layer-details", options->no_layer_details,
                "Leave out layer.*: parts of the decoder layers, caches, attention weights [B, H, T, T]");
   add_compute_options(app, options->compute);
+  add_picture_options(app, options->pictures);
   app.footer(
       "Stages: vision.*, projector.*, inputs_embeds, hidden.i, layer.i.*, gate.i.*, logits, and the inputs, all whole\n"
       "and in float32. A padded batch has zeros at the rows its attention mask leaves out.\n\n"

@@ -6,8 +6,10 @@ namespace vl2::cli {
 namespace {
 
 constexpr std::array kCommands = {
+    Command{"ask", "Answer a question about pictures", declare_ask},
     Command{"info", "What is inside a model, and the memory it needs; --cpu: what this machine runs", declare_info},
     Command{"tokenize", "Text to token ids and back, a line at a time", declare_tokenize},
+    Command{"prompt", "The token ids and masks a conversation becomes", declare_prompt},
     Command{"tiles", "How a picture is cut into tiles, and what it costs", declare_tiles},
     Command{"trace", "Every stage's activations as one safetensors file", declare_trace},
     Command{"bench", "Speed, next to what this machine could do at most", declare_bench},

@@ -36,10 +36,7 @@ void complain(const std::string& who, std::string_view what) {
   write_stderr(printable(fmt::format("{}: {}\n", who, what)));
 }
 
-int usage_error(const CLI::App& app, const CLI::ParseError& error) {
-  const std::string name = chosen_name(app);
-  std::string message = error.what();
-  if (error.get_name() == "ExtrasError") message += " (a question of several words needs quotes)";
+int usage_error(const std::string& name, const std::string& message) {
   complain(name, message);
   write_stderr(fmt::format("Try: {} --help\n", name));
   return kExitUsage;
@@ -48,6 +45,8 @@ int usage_error(const CLI::App& app, const CLI::ParseError& error) {
 int run_command(const std::string& name, const RunCommand& run) {
   try {
     return run();
+  } catch (const UsageError& e) {
+    return usage_error(name, e.what());
   } catch (const Error& e) {
     complain(name, e.what());
   } catch (const std::bad_alloc&) {
@@ -83,7 +82,8 @@ int run_program(int argc, char** argv) {
     write_stdout(app.help());
     return kExitOk;
   } catch (const CLI::ParseError& error) {
-    return usage_error(app, error);
+    const bool extra = error.get_name() == "ExtrasError";
+    return usage_error(chosen_name(app), error.what() + std::string(extra ? " (several words need quotes)" : ""));
   }
   for (const DeclaredCommand& command : declared)
     if (command.app->parsed()) return run_command(chosen_name(app), command.run);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cctype>
 
+#include "apps/cli/commands.h"
 #include "apps/cli/terminal.h"
 #include "core/base/error.h"
 
@@ -50,13 +51,40 @@ void add_compute_options(CLI::App& app, ComputeOptions& options) {
       ->check(CLI::Range(1, kMostThreads).description(""));
 }
 
+void add_answer_options(CLI::App& app, AnswerOptions& options) {
+  constexpr int64_t kMostTokens = int64_t{1} << 30;
+  SamplingParams& sampling = options.sampling;
+  const auto number = [&app](const char* name, auto& value, const std::string& help, auto low, auto high) {
+    return app.add_option(name, value, help)->type_name("N")->check(CLI::Range(low, high).description(""));
+  };
+  number("--max-new-tokens", options.max_new_tokens, "Longest answer (default: 512)", int64_t{1}, kMostTokens);
+  number("--temperature", sampling.temperature, "0 (default): always the likeliest token; higher: more variety", 0.0,
+         100.0);
+  number("--top-p", sampling.top_p, "Draw from the likeliest tokens that make up this probability (default: 1, all)",
+         0.0, 1.0);
+  number("--top-k", sampling.top_k, "Draw from this many likeliest tokens (default: 0, all)", int64_t{0}, kMostTokens);
+  number("--min-p", sampling.min_p, "Draw from tokens at least this likely beside the likeliest (default: 0, all)", 0.0,
+         1.0);
+  number("--repetition-penalty", sampling.repetition_penalty,
+         "Above 1: less of what prompt and answer already say (default: 1, off)", 0.01, 100.0);
+  number("--no-repeat-ngram", sampling.no_repeat_ngram_size, "Never the same N tokens in a row twice (default: 0, off)",
+         int64_t{0}, int64_t{1024});
+  number("--seed", sampling.seed, "Of the random draws (default: 0)", uint64_t{0}, UINT64_MAX);
+  app.add_option("--stop", options.stop, "End the answer before this text; may be given several times")
+      ->type_name("TEXT")
+      ->allow_extra_args(false);
+  number("--max-context", options.max_context, "Longest prompt and answer together (default: the model's)", int64_t{2},
+         kMostTokens);
+  app.add_flag("--timings", options.timings, "Say at the end, on stderr, what took how long");
+}
+
 DecodeOptions PictureOptions::decode_options() const {
   DecodeOptions result;
   result.auto_orient = auto_orient;
   if (background.empty()) return result;
   const std::string text = lower(background);
   if (text.size() != 7 || text[0] != '#' || text.find_first_not_of("0123456789abcdef", 1) != std::string::npos)
-    fail(ErrorCode::kInvalidArgument, "--background is \"{}\", expected #RRGGBB such as #ffffff", background);
+    throw UsageError(fmt::format("--background is \"{}\", expected #RRGGBB such as #ffffff", background));
   std::array<uint8_t, 3> colour{};
   for (size_t i = 0; i < colour.size(); ++i)
     colour[i] = static_cast<uint8_t>(std::stoul(text.substr(1 + 2 * i, 2), nullptr, 16));

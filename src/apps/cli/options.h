@@ -2,10 +2,12 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "core/image/decode.h"
 #include "core/image/image.h"
 #include "engine/backends.h"
+#include "engine/runtime/sampler.h"
 
 namespace CLI {
 class App;
@@ -27,12 +29,22 @@ struct ComputeOptions {
 };
 void add_compute_options(CLI::App& app, ComputeOptions& options);
 
+// --max-new-tokens, --temperature, ..., --stop, --max-context, --timings: how an answer is made
+struct AnswerOptions {
+  SamplingParams sampling;
+  int64_t max_new_tokens = 512;
+  std::vector<std::string> stop;
+  int64_t max_context = 0;
+  bool timings = false;
+};
+void add_answer_options(CLI::App& app, AnswerOptions& options);
+
 // --auto-orient, --background
 struct PictureOptions {
   bool auto_orient = false;
   std::string background;
 
-  DecodeOptions decode_options() const;  // kInvalidArgument: no colour
+  DecodeOptions decode_options() const;  // UsageError: no colour
 };
 void add_picture_options(CLI::App& app, PictureOptions& options);
 

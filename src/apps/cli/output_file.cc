@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <cctype>
 #include <cerrno>
 #include <cstring>
 #include <string>
@@ -27,6 +28,14 @@ void check_writable(const std::filesystem::path& file) {
          folder.string(), std::strerror(errno));
   ::close(fd);
   ::unlink(probe.c_str());
+}
+
+void check_writable_picture(const std::filesystem::path& file) {
+  std::string extension = file.extension().string();
+  for (char& c : extension) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  if (extension != ".png" && extension != ".jpg" && extension != ".jpeg")
+    fail(ErrorCode::kInvalidArgument, "{}: end the name in .png, .jpg or .jpeg", file.string());
+  check_writable(file);
 }
 
 }  // namespace vl2::cli

@@ -9,4 +9,7 @@ namespace vl2::cli {
 // Leaves nothing behind.
 void check_writable(const std::filesystem::path& file);
 
+// The same, and its name ends in an extension we can encode. kInvalidArgument.
+void check_writable_picture(const std::filesystem::path& file);
+
 }  // namespace vl2::cli

@@ -1,0 +1,112 @@
+#include "apps/cli/answering.h"
+
+#include <chrono>
+#include <utility>
+
+#include "apps/cli/terminal.h"
+#include "core/base/error.h"
+
+namespace vl2::cli {
+namespace {
+
+constexpr std::chrono::milliseconds kLookForInterrupt{30};
+constexpr std::string_view kPlaceholder = "<image>";
+
+double milliseconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+}
+
+ProgressCallback progress_callback(ProgressLine& progress) {
+  return [&progress](Stage stage, int64_t done, int64_t total) {
+    switch (stage) {
+      case Stage::kLoad:
+        return progress.show("load:", done, total, "tensors");
+      case Stage::kVision:
+        return progress.show("vision:", done, total, "tiles");
+      case Stage::kPrefill:
+        return progress.show("prefill:", done, total, "tokens");
+    }
+  };
+}
+
+std::string counted(int64_t n, std::string_view what) { return fmt::format("{} {}{}", n, what, n == 1 ? "" : "s"); }
+
+// " (123 tokens/s)", nothing where nothing was done
+std::string rate(int64_t n, double ms, std::string_view what) {
+  return n > 0 && ms > 0 ? fmt::format(" ({:.1f} {}/s)", 1000.0 * static_cast<double>(n) / ms, what) : "";
+}
+
+}  // namespace
+
+OpenedModel open_model(const std::filesystem::path& folder, const ComputeOptions& compute, int64_t max_context,
+                       ProgressLine& progress) {
+  const auto start = std::chrono::steady_clock::now();
+  EngineOptions options;
+  options.backend = compute.backend;
+  options.compute = compute.backend_options(DType::kBF16);  // the engine looks at what is stored
+  options.max_context = max_context;
+  options.max_sequences = 1;
+  options.progress = progress_callback(progress);
+  OpenedModel result;
+  result.engine = Engine::open(folder, std::move(options));
+  result.load_ms = milliseconds_since(start);
+  return result;
+}
+
+Request make_request(MultimodalPrompt prompt, const AnswerOptions& options) {
+  Request request;
+  request.prompt = std::move(prompt);
+  request.sampling = options.sampling;
+  request.max_new_tokens = options.max_new_tokens;
+  request.stop = options.stop;
+  return request;
+}
+
+Answer stream_answer(Engine& engine, Request request, ProgressLine& progress, const InterruptWatch& interrupt,
+                     const std::function<void(std::string_view)>& on_text) {
+  request.progress = progress_callback(progress);
+  const auto tokens = static_cast<int64_t>(request.prompt.input_ids.size());
+  int64_t tiles = 0;
+  for (const TiledImage& image : request.prompt.images) tiles += image.num_tiles();
+  request.progress(tiles > 0 ? Stage::kVision : Stage::kPrefill, 0, tiles > 0 ? tiles : tokens);
+  const std::shared_ptr<TokenStream> stream = engine.submit(std::move(request));
+  while (true) {
+    while (!stream->wait_for(kLookForInterrupt))
+      if (interrupt.requested()) stream->cancel();
+    if (interrupt.requested()) stream->cancel();
+    const std::optional<TokenEvent> event = stream->next();
+    progress.clear();
+    if (!event) return stream->answer();
+    if (!event->text.empty()) on_text(event->text);
+  }
+}
+
+std::string with_placeholders(const std::string& text, size_t num_pictures) {
+  size_t there = 0;
+  for (size_t at = text.find(kPlaceholder); at != text.npos; at = text.find(kPlaceholder, at + 1)) ++there;
+  if (there > num_pictures)
+    fail(ErrorCode::kInvalidArgument,
+         "the text has {} but there {} {}; give a picture for each <image>, or leave it out",
+         counted(static_cast<int64_t>(there), "<image> placeholder"), num_pictures == 1 ? "is" : "are",
+         counted(static_cast<int64_t>(num_pictures), "picture"));
+  std::string result;
+  for (size_t i = there; i < num_pictures; ++i) result += std::string(kPlaceholder) + "\n";
+  return result + text;
+}
+
+std::string timings_text(const Answer& answer, double load_ms) {
+  const Usage& usage = answer.usage;
+  const Timings& t = answer.timings;
+  std::string text = "prompt " + counted(usage.prompt_tokens, "token");
+  if (usage.tiles > 0) text += fmt::format(" ({} of pictures, {})", usage.vision_tokens, counted(usage.tiles, "tile"));
+  text += ", answer " + counted(usage.completion_tokens, "token") + "\n";
+  const auto seconds = [](double ms) { return fmt::format("{:.3f} s", ms / 1000); };
+  text += "load " + seconds(load_ms);
+  if (usage.tiles > 0) text += ", vision " + seconds(t.vision_ms) + rate(usage.tiles, t.vision_ms, "tiles");
+  text += ", prefill " + seconds(t.prefill_ms) + rate(usage.prompt_tokens, t.prefill_ms, "tokens");
+  // The first token comes out of the prefill.
+  text += ", decode " + seconds(t.decode_ms) + rate(usage.completion_tokens - 1, t.decode_ms, "tokens");
+  return text + ", total " + seconds(load_ms + t.total_ms()) + "\n";
+}
+
+}  // namespace vl2::cli
