@@ -32,7 +32,7 @@ int run(BenchCommandOptions options) {
   }
   options.bench.backend = options.compute.backend;
   options.bench.compute = options.compute.backend_options(weights);
-  ProgressLine progress("vl2 bench");
+  ProgressLine progress("bench");
   const BenchReport report = run_bench(options.bench, [&](const std::string& work, int64_t done, int64_t total) {
     progress.show(work, done, total, work == "load" ? "tensors" : "repeats");
   });
