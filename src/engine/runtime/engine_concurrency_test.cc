@@ -149,10 +149,12 @@ TEST_F(Queueing, AFullCacheMakesRequestsWaitInOrder) {
   engine(options);
   std::vector<std::shared_ptr<TokenStream>> streams;
   std::vector<int64_t> lengths;
+  witness_.stop_after(1);
   for (int64_t i = 0; i < 6; ++i) {
     lengths.push_back(40 + i);
     streams.push_back(engine_->submit(text(lengths.back(), 10)));
   }
+  witness_.go_on();
   for (const auto& stream : streams) EXPECT_EQ(stream->answer().ids.size(), 10u);
   EXPECT_EQ(witness_.prompt_lengths(), lengths);
   for (const StepReport& step : witness_.steps()) EXPECT_LE(step.decode_tokens, 1) << "two do not fit the cache";
