@@ -5,6 +5,7 @@
 #include "core/base/tensor_view.h"
 #include "core/model_spec/weight_schema.h"
 #include "engine/model/attention.h"
+#include "engine/model/deepseek_vl2.h"
 
 namespace vl2 {
 namespace {
@@ -50,10 +51,13 @@ double language_row_floats(const LanguageConfig& c) {
   return static_cast<double>(3 * c.hidden_size + std::max({attention, dense, routed}));
 }
 
+int64_t chunk_tokens(const MemoryPlanInput& input) {
+  return input.prefill_chunk > 0 ? std::min(input.prefill_chunk, input.max_context) : input.max_context;
+}
+
 double language_step_bytes(const ModelConfig& config, const MemoryPlanInput& input) {
   const LanguageConfig& c = config.language;
-  const int64_t chunk = input.prefill_chunk > 0 ? std::min(input.prefill_chunk, input.max_context) : input.max_context;
-  const auto rows = static_cast<double>(chunk + input.max_sequences);
+  const auto rows = static_cast<double>(chunk_tokens(input) + input.max_sequences);
   // Keys and values of one whole sequence, expanded from their latents.
   const int64_t expanded =
       c.use_mla ? input.max_context * c.num_attention_heads * (c.qk_nope_head_dim + c.v_head_dim) : 0;
@@ -63,16 +67,17 @@ double language_step_bytes(const ModelConfig& config, const MemoryPlanInput& inp
 
 double vision_step_bytes(const ModelConfig& config) {
   const VisionConfig& c = config.vision;
-  constexpr int64_t kTilesAtOnce = 4;
-  int64_t most_tiles = 1;
-  for (const auto& [width, height] : config.candidate_resolutions)
-    most_tiles = std::max(most_tiles, 1 + (width / config.tile_size()) * (height / config.tile_size()));
   const int64_t side = config.tokens_per_side();
-  const int64_t tile_pixels = 3 * c.image_size * c.image_size;
-  const int64_t encoder =
-      kTilesAtOnce * c.num_patches() * (7 * c.width + c.mlp_hidden() + 3 * c.patch_size * c.patch_size);
-  const int64_t tokens = 2 * most_tiles * side * side * config.projector.n_embed;
-  return kFloat * static_cast<double>(encoder + tokens + most_tiles * tile_pixels);
+  const int64_t encoder = c.num_patches() * (7 * c.width + c.mlp_hidden() + 3 * c.patch_size * c.patch_size);
+  const int64_t pixels = 3 * c.image_size * c.image_size;
+  return kFloat * static_cast<double>(DeepseekVl2::kTilesAtOnce *
+                                      (encoder + pixels + 2 * side * side * config.projector.n_embed));
+}
+
+// Vision tokens that wait for their prefill: at most one prompt more than what fills a step, and those of the prompt
+// that is being encoded.
+double waiting_features_bytes(const ModelConfig& config, const MemoryPlanInput& input) {
+  return kFloat * static_cast<double>((chunk_tokens(input) + 2 * input.max_context) * config.language.hidden_size);
 }
 
 }  // namespace
@@ -85,7 +90,8 @@ MemoryReport plan_memory(const ModelConfig& config, const MemoryPlanInput& input
   report.cache = static_cast<int64_t>(input.footprint.cache * static_cast<double>(input.cached_tokens) *
                                       static_cast<double>(cache_width(c) * c.num_hidden_layers));
   report.activations =
-      static_cast<int64_t>(kArenaSlack * std::max(language_step_bytes(config, input), vision_step_bytes(config)));
+      static_cast<int64_t>(kArenaSlack * std::max(language_step_bytes(config, input), vision_step_bytes(config)) +
+                           waiting_features_bytes(config, input));
   return report;
 }
 
