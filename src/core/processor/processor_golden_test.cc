@@ -5,6 +5,7 @@
 
 #include "core/base/error.h"
 #include "core/base/file.h"
+#include "core/base/random.h"
 #include "core/base/test_data.h"
 #include "core/processor/processor.h"
 
@@ -124,6 +125,35 @@ TEST_F(ProcessorGolden, UntrustedTextGivesTheSamePromptsWhereItHoldsNoSpecialTok
     ++compared;
   }
   EXPECT_EQ(compared, 40);
+}
+
+// Of any text, with both families: nothing is lost or added between what was said and what the model reads.
+TEST_F(ProcessorGolden, APromptDecodesToTheConversation) {
+  VL2_NEED_SHARED(shared);
+  const std::vector<std::string> words = {"word", " ",  "\n", "\t\t", "12345",  "猫が好き", "ünï",     "😀",  "()[]{}",
+                                          "://",  "\r", "’s", "Ж",    "\u2028", "१२",       "a\u0301", "<|", "<image"};
+  for (const char* name : {"tokenizer_vl2_129k.json", "tokenizer_dsllm_100k.json"}) {
+    const Processor processor(Tokenizer::load(shared / "tokenizers" / name), {});
+    Random random(3);
+    const auto text = [&] {
+      std::string result = "x";
+      for (int64_t n = random.below(12); n > 0; --n)
+        result += words[static_cast<size_t>(random.below(static_cast<int64_t>(words.size())))];
+      return result + ".";
+    };
+    for (int round = 0; round < 300; ++round) {
+      const std::vector<Message> messages = {
+          {"system", text()}, {"user", text()}, {"assistant", text()}, {"user", text()}, {"assistant", ""}};
+      const MultimodalPrompt prompt =
+          processor.build_from_sizes(messages, {}, {.mask_prompt = true, .untrusted = round % 2 == 0});
+      EXPECT_EQ(processor.tokenizer().decode(prompt.input_ids),
+                processor.config().bos_token + messages[0].content + format_question(messages[1].content) +
+                    messages[2].content + processor.config().eos_token + format_question(messages[3].content));
+      std::vector<int32_t> learned(prompt.labels.begin() + 1, prompt.labels.end());
+      std::erase(learned, -100);
+      EXPECT_EQ(processor.tokenizer().decode(learned), messages[2].content + processor.config().eos_token);
+    }
+  }
 }
 
 TEST_F(ProcessorGolden, NanoGetsTheOfficialPromptsOfItsPictures) {
