@@ -38,6 +38,12 @@ TEST_F(CpuIsa, TheForcedKernelsAreTheOnesThatRun) {
   }
 }
 
+TEST_F(CpuIsa, WhoNamesTheKernelsIsNotAskedForTheEnvironment) {
+  force("sse9");
+  EXPECT_NE(make_cpu_ops({.threads = 1, .compute = Compute::kF32, .isa = Isa::kScalar})->description().find("scalar"),
+            std::string::npos);
+}
+
 TEST_F(CpuIsa, TheBestIsChosenWhenNoneIsForced) {
   ::unsetenv("VL2_CPU_ISA");
   EXPECT_EQ(choose_isa(), detect_isa());

@@ -86,8 +86,7 @@ void bind_changed(const Change& change) {
   std::vector<TensorHeader> headers = tensor_headers(weight_schema(config), DType::kF32);
   change(headers);
   const TempFolder folder;
-  write_sharded(
-      folder.path(), headers, [](const TensorHeader&, std::span<std::byte>) {}, 64 << 10);
+  write_sharded(folder.path(), headers, [](const TensorHeader&, std::span<std::byte>) {});
   const Checkpoint checkpoint(folder.path());
   CheckpointSource source(checkpoint);
   const auto ops = make_reference_ops();
