@@ -1,5 +1,6 @@
 #include "apps/cli/answering.h"
 
+#include <atomic>
 #include <chrono>
 #include <utility>
 
@@ -10,6 +11,7 @@ namespace vl2::cli {
 namespace {
 
 constexpr std::chrono::milliseconds kLookForInterrupt{30};
+constexpr int kPatientLooks = 10;
 constexpr std::string_view kPlaceholder = "<image>";
 
 double milliseconds_since(std::chrono::steady_clock::time_point start) {
@@ -29,11 +31,22 @@ ProgressCallback progress_callback(ProgressLine& progress) {
   };
 }
 
+// Before the engine says anything itself.
+void show_first_stage(const Request& request) {
+  int64_t tiles = 0;
+  for (const TiledImage& image : request.prompt.images) tiles += image.num_tiles();
+  if (tiles > 0) {
+    request.progress(Stage::kVision, 0, tiles);
+  } else {
+    request.progress(Stage::kPrefill, 0, static_cast<int64_t>(request.prompt.input_ids.size()));
+  }
+}
+
 std::string counted(int64_t n, std::string_view what) { return fmt::format("{} {}{}", n, what, n == 1 ? "" : "s"); }
 
-// " (123 tokens/s)", nothing where nothing was done
+// "  123.4 tokens/s", nothing where nothing was done
 std::string rate(int64_t n, double ms, std::string_view what) {
-  return n > 0 && ms > 0 ? fmt::format(" ({:.1f} {}/s)", 1000.0 * static_cast<double>(n) / ms, what) : "";
+  return n > 0 && ms > 0 ? fmt::format("  {:.1f} {}/s", 1000.0 * static_cast<double>(n) / ms, what) : "";
 }
 
 }  // namespace
@@ -64,21 +77,43 @@ Request make_request(MultimodalPrompt prompt, const AnswerOptions& options) {
 
 Answer stream_answer(Engine& engine, Request request, ProgressLine& progress, const InterruptWatch& interrupt,
                      const std::function<void(std::string_view)>& on_text) {
-  request.progress = progress_callback(progress);
-  const auto tokens = static_cast<int64_t>(request.prompt.input_ids.size());
-  int64_t tiles = 0;
-  for (const TiledImage& image : request.prompt.images) tiles += image.num_tiles();
-  request.progress(tiles > 0 ? Stage::kVision : Stage::kPrefill, 0, tiles > 0 ? tiles : tokens);
+  const auto shown = std::make_shared<std::atomic<bool>>(true);
+  request.progress = [shown, show = progress_callback(progress)](Stage stage, int64_t done, int64_t total) {
+    if (*shown) show(stage, done, total);
+  };
+  show_first_stage(request);
+  Answer cut_short;
+  cut_short.finish = FinishReason::kCancelled;
   const std::shared_ptr<TokenStream> stream = engine.submit(std::move(request));
+  int looks_since_cancel = 0;
   while (true) {
-    while (!stream->wait_for(kLookForInterrupt))
-      if (interrupt.requested()) stream->cancel();
+    while (!stream->wait_for(kLookForInterrupt)) {
+      if (!interrupt.requested()) continue;
+      stream->cancel();
+      if (++looks_since_cancel < kPatientLooks) continue;
+      *shown = false;
+      progress.clear();
+      return cut_short;
+    }
     if (interrupt.requested()) stream->cancel();
     const std::optional<TokenEvent> event = stream->next();
     progress.clear();
     if (!event) return stream->answer();
+    cut_short.text += event->text;
+    cut_short.ids.push_back(event->id);
     if (!event->text.empty()) on_text(event->text);
   }
+}
+
+AnswerWriter::AnswerWriter() : terminal_(stdout_is_terminal()) {}
+
+void AnswerWriter::write(std::string_view text) {
+  write_stdout(terminal_ ? printable(text) : text);
+  at_line_start_ = text.ends_with('\n');
+}
+
+void AnswerWriter::finish() {
+  if (!at_line_start_) write_stdout("\n");
 }
 
 std::string with_placeholders(const std::string& text, size_t num_pictures) {
@@ -94,19 +129,21 @@ std::string with_placeholders(const std::string& text, size_t num_pictures) {
   return result + text;
 }
 
-std::string timings_text(const Answer& answer, double load_ms) {
+std::string timings_text(const Answer& answer, std::optional<double> load_ms) {
   const Usage& usage = answer.usage;
   const Timings& t = answer.timings;
-  std::string text = "prompt " + counted(usage.prompt_tokens, "token");
+  std::string text = "prompt   " + counted(usage.prompt_tokens, "token");
   if (usage.tiles > 0) text += fmt::format(" ({} of pictures, {})", usage.vision_tokens, counted(usage.tiles, "tile"));
   text += ", answer " + counted(usage.completion_tokens, "token") + "\n";
-  const auto seconds = [](double ms) { return fmt::format("{:.3f} s", ms / 1000); };
-  text += "load " + seconds(load_ms);
-  if (usage.tiles > 0) text += ", vision " + seconds(t.vision_ms) + rate(usage.tiles, t.vision_ms, "tiles");
-  text += ", prefill " + seconds(t.prefill_ms) + rate(usage.prompt_tokens, t.prefill_ms, "tokens");
-  // The first token comes out of the prefill.
-  text += ", decode " + seconds(t.decode_ms) + rate(usage.completion_tokens - 1, t.decode_ms, "tokens");
-  return text + ", total " + seconds(load_ms + t.total_ms()) + "\n";
+  const auto line = [&text](std::string_view stage, double ms, int64_t n, std::string_view what) {
+    text += fmt::format("{:<9}{:.3f} s{}\n", stage, ms / 1000, rate(n, ms, what));
+  };
+  if (load_ms) line("load", *load_ms, 0, "");
+  if (usage.tiles > 0) line("vision", t.vision_ms, usage.tiles, "tiles");
+  line("prefill", t.prefill_ms, usage.prompt_tokens, "tokens");
+  line("decode", t.decode_ms, usage.completion_tokens - 1, "tokens");  // the first one comes out of the prefill
+  line("total", load_ms.value_or(0) + t.total_ms(), 0, "");
+  return text;
 }
 
 }  // namespace vl2::cli

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -27,15 +28,28 @@ OpenedModel open_model(const std::filesystem::path& folder, const ComputeOptions
 Request make_request(MultimodalPrompt prompt, const AnswerOptions& options);
 
 // Hands every piece of text to on_text as it comes. Ctrl-C cancels the request: the answer ends as kCancelled with what
-// there is. Throws the Error of a request that fails.
+// there is. The engine looks between its steps only, which can be seconds apart; we wait a moment and then leave it to
+// finish its step alone. `progress` must outlive the engine. Throws the Error of a request that fails.
 Answer stream_answer(Engine& engine, Request request, ProgressLine& progress, const InterruptWatch& interrupt,
                      const std::function<void(std::string_view)>& on_text);
+
+// The answer on stdout as the model writes it, markup included; made harmless only where it could steer a terminal.
+class AnswerWriter {
+ public:
+  AnswerWriter();
+  void write(std::string_view text);
+  void finish();  // ends the line, if the answer did not
+
+ private:
+  const bool terminal_;
+  bool at_line_start_ = false;
+};
 
 // As the demo: placeholders that are missing stand on lines of their own before the text. kInvalidArgument: more
 // placeholders than pictures.
 std::string with_placeholders(const std::string& text, size_t num_pictures);
 
-// Two lines: what was read and written, and what took how long.
-std::string timings_text(const Answer& answer, double load_ms);
+// Lines for people: what was read and written, and what took how long.
+std::string timings_text(const Answer& answer, std::optional<double> load_ms);
 
 }  // namespace vl2::cli

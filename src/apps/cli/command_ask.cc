@@ -1,5 +1,6 @@
 // vl2 ask: one question about pictures, answered on stdout.
 #include <CLI/CLI.hpp>
+#include <cstdlib>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -123,22 +124,6 @@ ordered_json as_json(const Answer& answer, const std::vector<LocatedBox>& boxes,
   return out;
 }
 
-// Text as the model writes it, markup included; made harmless only where it could steer a terminal.
-class AnswerWriter {
- public:
-  void write(std::string_view text) {
-    write_stdout(terminal_ ? printable(text) : text);
-    at_line_start_ = text.ends_with('\n');
-  }
-  void finish() {
-    if (!at_line_start_) write_stdout("\n");
-  }
-
- private:
-  const bool terminal_ = stdout_is_terminal();
-  bool at_line_start_ = false;
-};
-
 void say_why_it_ended(const Answer& answer) {
   if (answer.finish == FinishReason::kLength && stderr_is_terminal())
     write_stderr(fmt::format("vl2 ask: note: stopped after {} tokens; --max-new-tokens or --max-context allow more\n",
@@ -170,11 +155,12 @@ int run(const AskOptions& options) {
     write_stdout(
         as_json(answer, boxes, model, folder.string()).dump(-1, ' ', false, ordered_json::error_handler_t::replace) +
         "\n");
-  } else {
+  } else if (answer.finish != FinishReason::kCancelled || !answer.text.empty()) {
     writer.finish();
   }
   if (options.answer.timings) write_stderr(timings_text(answer, model.load_ms));
-  if (answer.finish == FinishReason::kCancelled) return kExitInterrupted;
+  // At once: the engine may still be busy with a long step, and nothing is left to be cleaned up.
+  if (answer.finish == FinishReason::kCancelled) std::_Exit(kExitInterrupted);
   say_why_it_ended(answer);
   if (!options.boxes.empty()) draw(options.boxes, images.back(), boxes);
   return kExitOk;

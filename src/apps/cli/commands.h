@@ -39,6 +39,7 @@ std::span<const Command> commands();
 
 RunCommand declare_ask(CLI::App& app);
 RunCommand declare_bench(CLI::App& app);
+RunCommand declare_chat(CLI::App& app);
 RunCommand declare_info(CLI::App& app);
 RunCommand declare_prompt(CLI::App& app);
 RunCommand declare_tiles(CLI::App& app);

@@ -42,6 +42,7 @@ void ProgressLine::clear() {
   if (visible_) write_stderr("\r\x1b[K");
   visible_ = false;
   what_.clear();
+  if (!terminal_) next_ = Clock::now() + kPatience;
 }
 
 }  // namespace vl2::cli

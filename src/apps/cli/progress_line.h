@@ -21,6 +21,7 @@ class ProgressLine {
 
   // "vision 3 of 10 tiles". A new `what` begins a new stage.
   void show(std::string_view what, int64_t done, int64_t total, std::string_view unit);
+  // The work is done; what comes next starts anew.
   void clear();
 
  private:
