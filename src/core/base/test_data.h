@@ -34,4 +34,4 @@ inline bool in_ci() {
     if (::vl2::in_ci()) FAIL() << "the golden data is absent, and CI must have it (set VL2_SHARED)"; \
     GTEST_SKIP() << "no golden data here: set VL2_SHARED to its folder";                             \
   }                                                                                                  \
-  const std::filesystem::path shared = *shared##_found
+  const std::filesystem::path& shared = *shared##_found
