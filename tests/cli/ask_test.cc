@@ -36,7 +36,6 @@ TEST(AskGolden, TheShippedModelAnswersAsTheOfficialModulesDo) {
                                      golden["question"].get<std::string>()});
     EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
     EXPECT_EQ(outcome.out, golden["answer"].get<std::string>() + "\n");
-    EXPECT_EQ(outcome.err, "");
     ++compared;
   }
   EXPECT_EQ(compared, 37);

@@ -106,6 +106,13 @@ std::string processor_name() {
   return "unknown processor";
 }
 
+Isa require_isa(Isa isa) {
+  if (isa > detect_isa())
+    fail(ErrorCode::kUnsupported, "kernels for {} were asked for, but this processor has no more than {}",
+         isa_name(isa), isa_name(detect_isa()));
+  return isa;
+}
+
 std::string cpu_description() {
   std::string available;
   for (Isa isa : available_isas()) available += fmt::format("{}{}", available.empty() ? "" : " ", isa_name(isa));

@@ -21,6 +21,8 @@ std::vector<Isa> available_isas();  // weakest first
 // VL2_CPU_ISA if it is set, else the best. kInvalidArgument for an unknown name, kUnsupported for one this machine
 // lacks.
 Isa choose_isa();
+// The same for a level asked for by code: kUnsupported if this machine lacks it.
+Isa require_isa(Isa isa);
 
 std::string processor_name();  // as the operating system calls it
 

@@ -63,6 +63,8 @@ TEST_F(CpuIsa, UnknownNamesAndMissingHardwareAreRefused) {
     EXPECT_NE(std::string(e.what()).find("VL2_CPU_ISA=sse9"), std::string::npos) << e.what();
   }
   if (detect_isa() == Isa::kAmx) return;  // this machine lacks nothing
+  EXPECT_THROW(require_isa(Isa::kAmx), Error);
+  EXPECT_THROW(make_cpu_ops({.threads = 1, .compute = Compute::kF32, .isa = Isa::kAmx}), Error);
   force("amx");
   try {
     choose_isa();

@@ -24,7 +24,7 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 class CpuLimitMeter : public LimitMeter {
  public:
   explicit CpuLimitMeter(const CpuOptions& options)
-      : isa_(options.isa ? *options.isa : choose_isa()),
+      : isa_(options.isa ? require_isa(*options.isa) : choose_isa()),
         kernels_(cpu::select_kernels(isa_)),
         bf16_(options.compute == Compute::kBF16 || (options.compute == Compute::kAuto && isa_ == Isa::kAmx)),
         pool_(options.threads > 0 ? options.threads : ThreadPool::default_num_threads()),

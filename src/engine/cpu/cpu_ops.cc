@@ -23,7 +23,7 @@ using cpu::vector;
 class CpuOps : public Ops {
  public:
   explicit CpuOps(const CpuOptions& options)
-      : isa_(options.isa ? *options.isa : choose_isa()),
+      : isa_(options.isa ? require_isa(*options.isa) : choose_isa()),
         compute_(options.compute),
         pool_(options.threads > 0 ? options.threads : ThreadPool::default_num_threads()),
         context_{cpu::select_kernels(isa_), pool_, workspace(), options.compute == Compute::kBF16} {}
