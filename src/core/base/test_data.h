@@ -28,6 +28,7 @@ inline bool in_ci() {
 
 // Starts a test that needs the golden data: declares `shared`, skips with a reason where it is absent, fails under
 // CI=true.
+// NOLINTBEGIN(bugprone-macro-parentheses): it is the name of a variable
 #define VL2_NEED_SHARED(shared)                                                                      \
   const auto shared##_found = ::vl2::shared_folder(::vl2::source_dir());                             \
   if (!shared##_found) {                                                                             \
@@ -35,3 +36,4 @@ inline bool in_ci() {
     GTEST_SKIP() << "no golden data here: set VL2_SHARED to its folder";                             \
   }                                                                                                  \
   const std::filesystem::path& shared = *shared##_found
+// NOLINTEND(bugprone-macro-parentheses)
