@@ -85,12 +85,12 @@ if ! $quick; then
   # A bounded share: the latest changes first. Absent clang-tidy is a failure in CI only.
   # shellcheck disable=SC2016  # expanded by the inner shell
   step 'clang-tidy' bash -c 'tools/run_tidy --all --budget 240 || { status=$?; [ $status -eq 77 ]; }' || true
-  # `tools` looks at sources and the release program; `slow` marks what a sanitizer makes last for minutes.
+  # `tools` looks at sources and the release program; a sanitizer makes `slow` and `parity` last for many minutes.
   if ! too_late tsan && step 'tsan build' build tsan -- "${threaded[@]}"; then
-    step 'tsan tests' run_tests tsan -E '_NOT_BUILT$' -LE '^(tools|slow)$' || true
+    step 'tsan tests' run_tests tsan -E '_NOT_BUILT$' -LE '^(tools|slow|parity)$' || true
   fi
   if ! too_late asan && step 'asan build' build asan; then
-    step 'asan tests' run_tests asan -LE '^(tools|slow)$' || true
+    step 'asan tests' run_tests asan -LE '^(tools|slow|parity)$' || true
   fi
 fi
 

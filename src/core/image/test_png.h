@@ -11,7 +11,7 @@ namespace vl2 {
 
 inline std::string big_endian(uint64_t value, size_t bytes) {
   std::string out;
-  for (size_t i = bytes; i-- > 0;) out += static_cast<char>(value >> (8 * i) & 255);
+  for (size_t i = bytes; i-- > 0;) out += static_cast<char>(i < sizeof value ? value >> (8 * i) & 255 : 0);
   return out;
 }
 
