@@ -11,7 +11,7 @@
 namespace vl2::cli_test {
 namespace {
 
-const std::vector<std::string> kCommands = {"ask", "chat", "info", "tokenize", "prompt", "tiles", "trace"};
+const std::vector<std::string> kCommands = {"ask", "bench", "chat", "info", "tokenize", "prompt", "tiles", "trace"};
 
 // Runs a shell command with $VL2 set to the program.
 struct ShellOutcome {
