@@ -98,6 +98,14 @@ TEST_F(ChatTyped, AnswersStreamUnderThePromptAndCtrlDLeaves) {
   EXPECT_EQ(history(), "\"/image " + kWide + "\"\n\"" + kColour + "\"\n");
 }
 
+TEST_F(ChatTyped, KeysTypedAheadOfThePromptCount) {
+  TerminalProcess chat = start();
+  ASSERT_TRUE(chat.sees("> "));
+  chat.type(kColour + "\r/help\r" + kEndOfInput);
+  EXPECT_TRUE(chat.sees("/image PATH")) << chat.screen();
+  EXPECT_EQ(chat.exit_code(), 0) << chat.screen();
+}
+
 TEST_F(ChatTyped, EarlierMessagesComeBackWithTheArrowKeys) {
   std::filesystem::create_directories(state_ / "vl2");
   write_file_atomic(state_ / "vl2/chat_history", "\"/help\"\n");

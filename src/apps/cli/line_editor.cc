@@ -16,7 +16,7 @@
 namespace vl2::cli {
 namespace {
 
-constexpr wchar_t kEscape = L'\033', kReplacement = L'\uFFFD';
+constexpr wchar_t kEndOfInput = L'\004', kEscape = L'\033', kReplacement = L'\uFFFD';
 constexpr std::wstring_view kPasteEnd = L"\033[201~";
 constexpr size_t kLongestPaste = size_t{1} << 20;
 constexpr const char* kBracketedPasteOn = "\033[?2004h";
@@ -120,6 +120,8 @@ int read_character(EditLine* edit, wchar_t* out) {
     const size_t used = std::mbrtowc(out, &byte, 1, &state);
     if (used == static_cast<size_t>(-2)) continue;
     if (used == static_cast<size_t>(-1)) *out = kReplacement;
+    // A Ctrl-D typed ahead of the prompt, while the terminal was not raw yet, arrives as 0.
+    if (used == 0) *out = kEndOfInput;
     return 1;
   }
 }
