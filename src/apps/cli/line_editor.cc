@@ -1,12 +1,16 @@
 #include "apps/cli/line_editor.h"
 
+#include <fcntl.h>
 #include <histedit.h>
+#include <poll.h>
 #include <signal.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <cstring>
 #include <cwchar>
 
 #include "apps/cli/chat_history.h"
@@ -28,14 +32,23 @@ constexpr const wchar_t* kInterruptKeys = L"\005^C\n";
 // Signal handlers and libedit's callbacks reach nothing but globals.
 const wchar_t* instead_of_keys = L"";
 volatile std::sig_atomic_t resized = 0, continued = 0, stopped_typing = 0;
-void on_resize(int) { resized = 1; }
-void on_continue(int) { continued = 1; }
-void on_interrupt(int) { stopped_typing = 1; }
+// A byte in this pipe wakes whoever waits for a key, also when the signal came just before, or to another thread.
+int wake[2] = {-1, -1};
+void wake_up() {
+  const int saved = errno;
+  if (::write(wake[1], "", 1) < 0) errno = saved;  // full: a wake-up is on its way
+  errno = saved;
+}
+void on_resize(int) { resized = 1, wake_up(); }
+void on_continue(int) { continued = 1, wake_up(); }
+void on_interrupt(int) { stopped_typing = 1, wake_up(); }
 
-// Handlers for the time of one line. Without SA_RESTART: the read that waits comes back.
+// Handlers for the time of one line.
 class LineSignals {
  public:
   LineSignals() {
+    if (wake[0] < 0 && ::pipe2(wake, O_CLOEXEC | O_NONBLOCK) != 0)
+      fail(ErrorCode::kIo, "no pipe for signals: {}", std::strerror(errno));
     stopped_typing = 0;
     instead_of_keys = L"";
     set(SIGWINCH, on_resize, &window_);
@@ -97,10 +110,13 @@ int read_character(EditLine* edit, wchar_t* out) {
   }
   std::mbstate_t state{};
   while (true) {
+    pollfd ready[] = {{STDIN_FILENO, POLLIN, 0}, {wake[0], POLLIN, 0}};
+    if (::poll(ready, 2, -1) < 0 && errno != EINTR) return 0;
     char byte = 0;
-    const ssize_t n = ::read(STDIN_FILENO, &byte, 1);
-    if (n < 0 && errno == EINTR) {
+    if (ready[1].revents != 0) {
+      while (::read(wake[0], &byte, 1) > 0) continue;
       if (stopped_typing != 0) {
+        ::tcflush(STDIN_FILENO, TCIFLUSH);  // keys before the Ctrl-C belong to the line that is thrown away
         instead_of_keys = kInterruptKeys;
         return read_character(edit, out);
       }
@@ -116,6 +132,9 @@ int read_character(EditLine* edit, wchar_t* out) {
       }
       continue;
     }
+    if (ready[0].revents == 0) continue;
+    const ssize_t n = ::read(STDIN_FILENO, &byte, 1);
+    if (n < 0 && errno == EINTR) continue;
     if (n <= 0) return 0;
     const size_t used = std::mbrtowc(out, &byte, 1, &state);
     if (used == static_cast<size_t>(-2)) continue;
@@ -161,6 +180,9 @@ class LineEditor::Terminal {
     el_wset(edit_, EL_CLIENTDATA, &prompt_);
     el_wset(edit_, EL_PROMPT, prompt_of);
     el_wset(edit_, EL_EDITOR, L"emacs");
+    // Ctrl-C would have the kernel drop what we print at that moment, the next prompt included.
+    el_wset(edit_, EL_SETTY, L"-d", L"+noflsh", nullptr);
+    el_wset(edit_, EL_SETTY, L"-x", L"+noflsh", nullptr);
     el_wset(edit_, EL_HIST, history_w, history_);
     el_wset(edit_, EL_GETCFN, read_character);
     el_wset(edit_, EL_ADDFN, L"vl2-paste", L"insert pasted text", insert_paste);
@@ -183,6 +205,7 @@ class LineEditor::Terminal {
     while (true) {
       const LineSignals signals;
       write_stderr(kBracketedPasteOn);
+      el_set(edit_, EL_PREP_TERM, 1);  // before the prompt: keys pressed at its sight are not echoed twice
       int length = 0;
       const wchar_t* line = el_wgets(edit_, &length);
       write_stderr(kBracketedPasteOff);
