@@ -1,11 +1,14 @@
 // Where a model's tensors come from while it is being built: a checkpoint folder, or random numbers for benchmarks.
 #pragma once
 
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "core/base/tensor_view.h"
 #include "core/checkpoint/checkpoint.h"
+#include "engine/ops/weight.h"
 
 namespace vl2 {
 
@@ -15,6 +18,18 @@ class WeightSource {
   // The view is valid until the next call. kNotFound or kCorrupt when the checkpoint does not have this shape under
   // this name.
   virtual TensorView get(const std::string& name, const Shape& shape) = 0;
+  // The same matrix [rows, cols], where it is stored in panels; empty: get() has it. `name` is that of get().
+  virtual std::optional<PanelMatrix> panels(const std::string& name, int64_t rows, int64_t cols) {
+    (void)name, (void)rows, (void)cols;
+    return std::nullopt;
+  }
+  virtual std::optional<LatentPanels> latent_panels(const std::string& name, int64_t heads, int64_t qk_nope, int64_t v,
+                                                    int64_t rank) {
+    (void)name, (void)heads, (void)qk_nope, (void)v, (void)rank;
+    return std::nullopt;
+  }
+  // Keeps what was handed out alive for as long as somebody reads it; empty: views are valid until the next call.
+  virtual std::shared_ptr<const void> owner() const { return nullptr; }
   // The tensor has been packed: its stored bytes need not stay in memory.
   virtual void done(const TensorView& tensor) { (void)tensor; }
 };
