@@ -36,7 +36,7 @@ class Binder {
   Weight pack(const std::string& name, const Shape& stored, WeightUse use, const Shape& read_as = {}) {
     if (use == WeightUse::kLinear) {
       if (const auto panels = source_.panels(name, stored[0], num_elements(stored) / stored[0])) {
-        Weight weight = ops_.adopt(*panels, source_.owner());
+        Weight weight = ops_.adopt(panels->matrix, panels->owner);
         advance();
         return weight;
       }
@@ -156,8 +156,8 @@ class Binder {
   LatentWeights latent(const std::string& name, int64_t rows) {
     const LanguageConfig& c = config_.language;
     const int64_t heads = c.num_attention_heads, nope = c.qk_nope_head_dim, v = c.v_head_dim, rank = c.kv_lora_rank;
-    if (const auto panels = source_.latent_panels(name, heads, nope, v, rank)) {
-      LatentWeights w = ops_.adopt_latent(*panels, source_.owner());
+    if (const auto panels = source_.latent_panels(name, {heads, nope, v, rank})) {
+      LatentWeights w = ops_.adopt_latent(panels->parts, panels->owner);
       advance();
       return w;
     }
