@@ -21,13 +21,6 @@
 
 namespace vl2 {
 
-// kv_b of latent attention, one matrix a head.
-struct LatentPanels {
-  std::vector<PanelMatrix> uk;    // W_UK [qk_nope, rank]
-  std::vector<PanelMatrix> uv;    // W_UV [v, rank]
-  std::vector<PanelMatrix> uk_t;  // W_UK^T [rank, qk_nope]
-};
-
 // Owns the mappings of all shards; views die with it and with what owner() gave. Immutable: any thread may read.
 class Checkpoint {
  public:
@@ -44,7 +37,8 @@ class Checkpoint {
   // A matrix stored as panels; nullopt: it is not. Views into the mapped file, 64-byte aligned. What the scales and
   // codes say is not looked at. kCorrupt: another dtype or shape, misplaced in its file, or stored twice.
   std::optional<PanelMatrix> panels(const std::string& weight, int64_t rows, int64_t cols) const;
-  std::optional<LatentPanels> latent_panels(const std::string& weight, const LanguageConfig& config) const;
+  std::optional<LatentPanels> latent_panels(const std::string& weight, int64_t heads, int64_t qk_nope, int64_t v,
+                                            int64_t rank) const;
 
   // Keeps the views of a stored tensor, or of the panels of `weight`, alive without the Checkpoint. kNotFound.
   std::shared_ptr<const void> owner(const std::string& weight) const;
@@ -58,7 +52,7 @@ class Checkpoint {
 
  private:
   void open_shards(const std::filesystem::path& index);
-  std::vector<PanelMatrix> stack(const std::string& stem, int64_t count, int64_t rows, int64_t cols) const;
+  std::optional<PanelMatrix> stored(const std::string& stem, int64_t count, int64_t rows, int64_t cols) const;
   std::string problem_with(const WeightSpec& spec, const ModelConfig& config) const;
 
   std::filesystem::path folder_;

@@ -1,5 +1,4 @@
 // Matrices stored as panels, and the check of a whole checkpoint against its config.
-#include <algorithm>
 #include <array>
 #include <cstdint>
 
@@ -18,8 +17,9 @@ std::string stored_name(const std::string& stem, PanelFormat format) {
 
 }  // namespace
 
-// `count` matrices in one tensor; 0: one, whose panels are the tensor's rows. Empty: not stored as panels.
-std::vector<PanelMatrix> Checkpoint::stack(const std::string& stem, int64_t count, int64_t rows, int64_t cols) const {
+// The first of `count` matrices in one tensor; 0: one, whose panels are the tensor's rows.
+std::optional<PanelMatrix> Checkpoint::stored(const std::string& stem, int64_t count, int64_t rows,
+                                              int64_t cols) const {
   std::optional<PanelFormat> found;
   for (const PanelFormat format : kFormats) {
     if (find(stored_name(stem, format)) == nullptr) continue;
@@ -28,7 +28,7 @@ std::vector<PanelMatrix> Checkpoint::stack(const std::string& stem, int64_t coun
            stored_name(stem, *found), stored_name(stem, format));
     found = format;
   }
-  if (!found) return {};
+  if (!found) return std::nullopt;
   const std::string name = stored_name(stem, *found);
   const TensorView& tensor = at(name);
   const int64_t bytes = matrix_bytes(*found, rows, cols), panels = (rows + kPanelRows - 1) / kPanelRows;
@@ -41,31 +41,26 @@ std::vector<PanelMatrix> Checkpoint::stack(const std::string& stem, int64_t coun
          "{}: {} does not begin at a multiple of 64 bytes: the file was rewritten by another program; quantise the "
          "model again",
          folder_.string(), name);
-  std::vector<PanelMatrix> matrices;
-  for (int64_t i = 0; i < std::max<int64_t>(count, 1); ++i)
-    matrices.push_back({*found, rows, cols, tensor.data + i * bytes});
-  return matrices;
+  return PanelMatrix{*found, rows, cols, tensor.data};
 }
 
 std::optional<PanelMatrix> Checkpoint::panels(const std::string& weight, int64_t rows, int64_t cols) const {
-  const std::vector<PanelMatrix> found = stack(weight, 0, rows, cols);
-  if (found.empty()) return std::nullopt;
-  if (find(weight) != nullptr)
+  const std::optional<PanelMatrix> found = stored(weight, 0, rows, cols);
+  if (found && find(weight) != nullptr)
     fail(ErrorCode::kCorrupt, "{}: {} is there plainly and as {}, expected one of them", folder_.string(), weight,
-         panel_format_name(found.front().format));
-  return found.front();
+         panel_format_name(found->format));
+  return found;
 }
 
-std::optional<LatentPanels> Checkpoint::latent_panels(const std::string& weight, const LanguageConfig& config) const {
-  const int64_t heads = config.num_attention_heads, nope = config.qk_nope_head_dim, rank = config.kv_lora_rank;
-  LatentPanels found = {stack(weight + ".uk", heads, nope, rank), stack(weight + ".uv", heads, config.v_head_dim, rank),
-                        stack(weight + ".uk_t", heads, rank, nope)};
-  const size_t parts = found.uk.size() + found.uv.size() + found.uk_t.size(), all = 3 * static_cast<size_t>(heads);
-  if (parts == 0) return std::nullopt;
-  if (parts != all || find(weight) != nullptr)
+std::optional<LatentPanels> Checkpoint::latent_panels(const std::string& weight, int64_t heads, int64_t qk_nope,
+                                                      int64_t v, int64_t rank) const {
+  const auto uk = stored(weight + ".uk", heads, qk_nope, rank), uv = stored(weight + ".uv", heads, v, rank);
+  const auto uk_transposed = stored(weight + ".uk_t", heads, rank, qk_nope);
+  if (!uk && !uv && !uk_transposed) return std::nullopt;
+  if (!uk || !uv || !uk_transposed || find(weight) != nullptr)
     fail(ErrorCode::kCorrupt, "{}: {} {}, expected .uk, .uv and .uk_t and nothing else", folder_.string(), weight,
-         parts != all ? "lacks one of its three parts" : "is there plainly and as panels");
-  return found;
+         find(weight) != nullptr ? "is there plainly and as panels" : "lacks one of its three parts");
+  return LatentPanels{*uk, *uv, *uk_transposed, heads};
 }
 
 std::shared_ptr<const void> Checkpoint::owner(const std::string& weight) const {
@@ -81,8 +76,11 @@ std::string Checkpoint::problem_with(const WeightSpec& spec, const ModelConfig& 
   if (panel_format_of(ModelFormat::kBf16, spec, config)) {  // a matrix
     const bool latent = is_latent_kv_b(spec, config);
     const int64_t rows = spec.shape[0];
-    const bool found = latent ? latent_panels(spec.name, config.language).has_value()
-                              : panels(spec.name, rows, num_elements(spec.shape) / rows).has_value();
+    const LanguageConfig& c = config.language;
+    const bool found =
+        latent ? latent_panels(spec.name, c.num_attention_heads, c.qk_nope_head_dim, c.v_head_dim, c.kv_lora_rank)
+                     .has_value()
+               : panels(spec.name, rows, num_elements(spec.shape) / rows).has_value();
     if (found && !config.quantization)
       return spec.name + " is quantised, but config.json has no quantization_config; take it from the same folder";
     if (found) return "";

@@ -111,15 +111,18 @@ TEST(Quantize, EveryMatrixIsWhatItWasWithinItsFormatAndTheRestIsTheSame) {
         const double limit = limit_of(*panel_format);
         if (is_latent_kv_b(spec, original)) {
           const LanguageConfig& c = original.language;
-          const auto parts = after.latent_panels(spec.name, c);
+          const int64_t heads = c.num_attention_heads, nope = c.qk_nope_head_dim, v = c.v_head_dim;
+          const auto parts = after.latent_panels(spec.name, heads, nope, v, c.kv_lora_rank);
           ASSERT_TRUE(parts.has_value());
-          ASSERT_EQ(parts->uk_t.size(), static_cast<size_t>(c.num_attention_heads));
-          for (int64_t h = 0; h < c.num_attention_heads; ++h) {
-            const int64_t first = h * (c.qk_nope_head_dim + c.v_head_dim) * c.kv_lora_rank;
-            const auto i = static_cast<size_t>(h);
-            EXPECT_LT(relative_error(parts->uk[i], w, first), limit);
-            EXPECT_LT(relative_error(parts->uv[i], w, first + c.qk_nope_head_dim * c.kv_lora_rank), limit);
-            EXPECT_LT(relative_error(parts->uk_t[i], w, first, true), limit);
+          const auto head = [](PanelMatrix matrix, int64_t h) {
+            matrix.data += h * matrix.num_bytes();
+            return matrix;
+          };
+          for (int64_t h = 0; h < heads; ++h) {
+            const int64_t first = h * (nope + v) * c.kv_lora_rank;
+            EXPECT_LT(relative_error(head(parts->uk, h), w, first), limit);
+            EXPECT_LT(relative_error(head(parts->uv, h), w, first + nope * c.kv_lora_rank), limit);
+            EXPECT_LT(relative_error(head(parts->uk_transposed, h), w, first, true), limit);
           }
         } else {
           const int64_t rows = spec.shape[0];
