@@ -83,19 +83,39 @@ std::string router_string(const RouterParams& p) {
 
 }  // namespace
 
-Weight Ops::pack(const TensorView& tensor, WeightUse use) {
+Weight Ops::pack(const TensorView& tensor, WeightUse use, const std::shared_ptr<const void>& owner) {
   const Shape& shape = tensor.shape;
   VL2_CHECK(!shape.empty() && tensor.size() > 0, "[pack] empty tensor");
   if (use == WeightUse::kVector) {
-    Weight weight = do_pack(tensor, use);
+    Weight weight = do_pack(tensor, use, owner);
     weight.out = tensor.size();
     weight.in = 1;
     return weight;
   }
-  Weight weight = do_pack(tensor, use);
+  Weight weight = do_pack(tensor, use, owner);
   weight.out = shape[0];
   weight.in = tensor.size() / shape[0];
   return weight;
+}
+
+Weight Ops::adopt(const PanelMatrix& matrix, const std::shared_ptr<const void>& owner) {
+  VL2_CHECK(matrix.rows > 0 && matrix.cols > 0 && matrix.data != nullptr, "[adopt] empty matrix");
+  VL2_CHECK(reinterpret_cast<uintptr_t>(matrix.data) % 64 == 0, "[adopt] panels must start at multiples of 64 bytes");
+  Weight weight = do_adopt(matrix, owner);
+  weight.out = matrix.rows;
+  weight.in = matrix.cols;
+  return weight;
+}
+
+LatentWeights Ops::adopt_latent(const LatentPanels& kv_b, const std::shared_ptr<const void>& owner) {
+  const PanelMatrix &uk = kv_b.uk, &uv = kv_b.uv, &t = kv_b.uk_transposed;
+  VL2_CHECK(kv_b.num_heads > 0 && uk.cols == uv.cols && t.rows == uk.cols && t.cols == uk.rows,
+            "[adopt_latent] [{}, {}], [{}, {}] and [{}, {}] are not of one matrix", uk.rows, uk.cols, uv.rows, uv.cols,
+            t.rows, t.cols);
+  LatentWeights weights = {do_adopt_latent(kv_b, owner), kv_b.num_heads, uk.rows, uv.rows, uk.cols};
+  weights.weight.out = kv_b.num_heads * (uk.rows + uv.rows);
+  weights.weight.in = uk.cols;
+  return weights;
 }
 
 LatentWeights Ops::pack_latent(const TensorView& kv_b, int64_t heads, int64_t qk_nope, int64_t v) {

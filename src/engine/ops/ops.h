@@ -73,9 +73,13 @@ class Ops {
   void set_observer(OpObserver* observer) { observer_ = observer; }  // nullptr: none; must outlive its use
 
   // --- weights and caches; `tensor` is read during the call only ---
-  Weight pack(const TensorView& tensor, WeightUse use);
+  // With an `owner` that keeps its bytes alive, a backend may go on reading them instead of copying.
+  Weight pack(const TensorView& tensor, WeightUse use, const std::shared_ptr<const void>& owner = nullptr);
+  // A matrix to multiply with that is stored as kernels read it; `owner` keeps its bytes alive.
+  Weight adopt(const PanelMatrix& matrix, const std::shared_ptr<const void>& owner);
   // kv_b: [heads * (qk_nope + v), rank]
   LatentWeights pack_latent(const TensorView& kv_b, int64_t heads, int64_t qk_nope, int64_t v);
+  LatentWeights adopt_latent(const LatentPanels& kv_b, const std::shared_ptr<const void>& owner);
   virtual std::unique_ptr<KvCache> make_cache(int64_t layers, int64_t blocks, int64_t block_tokens, int64_t width) = 0;
 
   // --- rows ---
@@ -135,7 +139,9 @@ class Ops {
   virtual void do_swiglu(Tensor out, Tensor x, const GatedMlp& mlp);
 
  private:
-  virtual Weight do_pack(const TensorView& tensor, WeightUse use) = 0;
+  virtual Weight do_pack(const TensorView& tensor, WeightUse use, const std::shared_ptr<const void>& owner) = 0;
+  virtual Weight do_adopt(const PanelMatrix& matrix, const std::shared_ptr<const void>& owner) = 0;
+  virtual Weight do_adopt_latent(const LatentPanels& kv_b, const std::shared_ptr<const void>& owner) = 0;
   virtual Weight do_pack_latent(const TensorView& kv_b, int64_t heads, int64_t qk_nope, int64_t v) = 0;
   virtual void do_embed(Tensor out, const Weight& table, std::span<const int32_t> ids) = 0;
   virtual void do_gather_rows(Tensor out, Tensor x, std::span<const int32_t> rows) = 0;

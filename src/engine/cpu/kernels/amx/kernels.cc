@@ -67,7 +67,7 @@ namespace vl2::cpu {
 
 const KernelTable& amx_kernels() {
   static const KernelTable table = [] {
-    KernelTable t = avx512_kernels();
+    KernelTable t = avx512vnni_kernels();
     t.isa = "amx";
     t.bf16 = amx::kTileKernel;
     t.peak_bf16 = amx::peak;
