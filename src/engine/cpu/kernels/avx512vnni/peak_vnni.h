@@ -11,8 +11,8 @@
     for (int64_t v = 0; v + 1 < kVectors; v += 2) {
       const __m512i a = _mm512_loadu_si512(x + v * 64), b = _mm512_loadu_si512(x + (v + 1) * 64);
 #pragma GCC unroll 24
-      for (int s = 0; s < kPeakSums; ++s) sum[s] = _mm512_dpbusd_epi32(sum[s], a, b);
-      __asm__ volatile("" ::: "memory");  // the same product every round must not be hoisted
+      for (int s = 0; s < kPeakSums; ++s)  // as text: the compiler spills what it could keep
+        __asm__ volatile("vpdpbusd %2, %1, %0" : "+v"(sum[s]) : "v"(a), "v"(b));
     }
   }
 #pragma GCC unroll 24
