@@ -53,6 +53,7 @@ MemoryReport planned_memory(const ModelConfig& config, const EngineOptions& opti
 
 // The type most of the weights are stored in: of the first matrix.
 DType stored_type(const Checkpoint& checkpoint, const ModelConfig& config) {
+  if (config.quantization) return DType::kBF16;
   for (const WeightSpec& spec : weight_schema(config))
     if (spec.role == WeightRole::kMatrix) return checkpoint.at(spec.name).dtype;
   return DType::kF32;
