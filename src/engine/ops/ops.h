@@ -14,6 +14,7 @@
 
 #include "core/base/tensor_view.h"
 #include "core/model_spec/model_config.h"
+#include "engine/ops/op_work.h"
 #include "engine/ops/tensor.h"
 #include "engine/ops/weight.h"
 
@@ -50,10 +51,12 @@ struct ExpertWeights {
   std::vector<GatedMlp> experts;
 };
 
-// Called after every operation; for timing and op traces.
+// Called around every operation; for timing, benchmarks and op traces.
 class OpObserver {
  public:
   virtual ~OpObserver() = default;
+  // What the operation that comes next must do at least.
+  virtual void work(std::string_view op, const OpWork& work) { (void)op, (void)work; }
   virtual void before(std::string_view op) { (void)op; }
   // One line: the op and the shapes it worked on, e.g. "linear [421, 192] x [576, 192]".
   virtual void after(std::string_view op, const std::string& shapes) = 0;

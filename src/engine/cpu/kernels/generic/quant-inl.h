@@ -182,12 +182,64 @@ inline void quant_panels(const GemmTask& task, int64_t first_panel, int64_t pane
   }
 }
 
+// One row against panels that stream from memory, P at a time: all sums stay in registers.
+template <typename Kind, int P>
+[[gnu::noinline]] void stream_codes(const GemmTask& task, int64_t first_panel, int64_t panel_stride) {
+  const int64_t depth = round_up(task.k, kQuantDepth), groups = quant_groups(task.k);
+  const auto* a = static_cast<const int8_t*>(task.a);
+  const auto* a_scales = reinterpret_cast<const float*>(a + depth);
+  const auto* a_sums = reinterpret_cast<const int32_t*>(a_scales + groups);
+  const std::byte* panels = static_cast<const std::byte*>(task.b) + first_panel * panel_stride;
+  const auto* codes = reinterpret_cast<const uint8_t*>(panels) + quant_scale_bytes(task.k);
+  Vec total[P];
+#pragma GCC unroll 8
+  for (int p = 0; p < P; ++p) total[p] = zero();
+  for (int64_t g = 0; g < groups; ++g) {
+    const int64_t begin = g * kQuantGroup, end = begin + kQuantGroup < depth ? begin + kQuantGroup : depth;
+    // Near its end a stream fetches the panel it goes on with.
+    const uint8_t* ahead = codes + kQuantAhead;
+    if (ahead - reinterpret_cast<const uint8_t*>(panels) >= panel_stride) ahead += (P - 1) * panel_stride;
+    Sums even[P], odd[P];
+#pragma GCC unroll 8
+    for (int p = 0; p < P; ++p) {
+      even[p] = set_sums(-Kind::kOffset * a_sums[g]);
+      odd[p] = set_sums(0);
+    }
+    for (int64_t k = begin; k < end; k += 8) {
+#pragma GCC unroll 8
+      for (int p = 0; p < P; ++p) {
+        const uint8_t* from = codes + p * panel_stride;
+        if constexpr (kQuantAhead > 0) __builtin_prefetch(ahead + p * panel_stride);
+        if constexpr (Kind::kFormat == PanelFormat::kQ8) {
+          if constexpr (kQuantAhead > 0) __builtin_prefetch(ahead + p * panel_stride + 64);
+          even[p] = dot_bytes(even[p], load_codes(from), a + k);
+          odd[p] = dot_bytes(odd[p], load_codes(from + 64), a + k + 4);
+        } else {
+          const Codes both = load_codes(from);
+          even[p] = dot_nibbles(even[p], low_nibbles(both), a + k);
+          odd[p] = dot_nibbles(odd[p], high_nibbles(both), a + k + 4);
+        }
+      }
+      codes += 8 / Kind::kDepth * 64;
+      ahead += 8 / Kind::kDepth * 64;
+    }
+#pragma GCC unroll 8
+    for (int p = 0; p < P; ++p) {
+      const Vec scale = load_bf16(reinterpret_cast<const BF16*>(panels + p * panel_stride) + g * kPanelRows);
+      total[p] = fma(to_floats(add(even[p], odd[p])), mul(scale, set1(a_scales[g])), total[p]);
+    }
+  }
+  for (int p = 0; p < P; ++p) finish(task, task.c, (first_panel + p) * kPanel, total[p]);
+}
+
 template <typename Kind>
 void quant_gemm(const GemmTask& task) {
   const int64_t stride = vl2::panel_bytes(Kind::kFormat, task.k);
   int64_t panel = 0;
   if (task.rows == 1) {
-    for (; panel + 4 <= task.panels; panel += 4) quant_panels<Kind, 4>(task, panel, stride);
+    for (; panel + kStreams <= task.panels; panel += kStreams) stream_codes<Kind, kStreams>(task, panel, stride);
+    for (; panel < task.panels; ++panel) stream_codes<Kind, 1>(task, panel, stride);
+    return;
   }
   for (; panel + kQuantPanels <= task.panels; panel += kQuantPanels)
     quant_panels<Kind, kQuantPanels>(task, panel, stride);
