@@ -40,6 +40,7 @@ std::span<const Command> commands();
 RunCommand declare_ask(CLI::App& app);
 RunCommand declare_bench(CLI::App& app);
 RunCommand declare_chat(CLI::App& app);
+RunCommand declare_drift(CLI::App& app);
 RunCommand declare_info(CLI::App& app);
 RunCommand declare_prompt(CLI::App& app);
 RunCommand declare_quantize(CLI::App& app);
