@@ -5,6 +5,8 @@ inline constexpr KernelTable kTable = {
     .f32 = {pack_a<PanelF32, false>, packed_a_bytes<PanelF32>, kRowGroup, gemm<PanelF32>},
     .bf16_f32 = {pack_a<PanelBf16, false>, packed_a_bytes<PanelBf16>, kRowGroup, gemm<PanelBf16>},
     .bf16 = {pack_a<PanelBf16, true>, packed_a_bytes<PanelBf16>, kRowGroup, gemm<PanelBf16>},
+    .q8 = {quant_pack, quant_packed_bytes, kQuantRows, quant_gemm<Bytes>},
+    .q4 = {quant_pack, quant_packed_bytes, kQuantRows, quant_gemm<Nibbles>},
     .dot_rows_f32 = dot_rows<float>,
     .dot_rows_bf16 = dot_rows<BF16>,
     .mix_rows_f32 = mix_rows<float>,
@@ -22,5 +24,6 @@ inline constexpr KernelTable kTable = {
     .panel_from_columns = panel_from_columns,
     .peak_f32 = peak_f32,
     .peak_bf16 = nullptr,
+    .peak_int8 = nullptr,
     .read_memory = read_memory,
 };
