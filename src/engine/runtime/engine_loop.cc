@@ -117,7 +117,7 @@ bool EngineLoop::report_progress(Sequence& sequence, Stage stage, int64_t done, 
   }
 }
 
-// First come, first served: drafts of a step are few, so that those of one sequence do not slow down the others.
+// First come, first served. A step has few drafts, so that one sequence does not slow down the others.
 void EngineLoop::draft() {
   std::vector<Sequence*> decoding;
   for (Schedulable* s : scheduler_.running())
