@@ -23,4 +23,9 @@ inline constexpr KernelTable kTable = {
     .peak_f32 = peak_f32,
     .peak_bf16 = nullptr,
     .read_memory = read_memory,
+    .query_vectors = kQueryVectors,
+    .attend_scores = attend_scores,
+    .attend_softmax = attend_softmax,
+    .attend_mix = attend_mix,
+    .transpose = transpose,
 };
