@@ -3,8 +3,6 @@
 #include <sys/resource.h>
 
 #include <algorithm>
-#include <chrono>
-#include <map>
 #include <memory>
 
 #include "core/base/random.h"
@@ -13,16 +11,13 @@
 #include "engine/model/sequence_runner.h"
 #include "engine/model/visual_sequence.h"
 #include "engine/runtime/available_memory.h"
+#include "engine/runtime/engine.h"
 #include "engine/runtime/memory_plan.h"
 
 namespace vl2::cli {
 namespace {
 
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  const size_t n = values.size();
-  return n % 2 == 1 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
-}
+constexpr int64_t kFillChunk = 512;  // tokens of a step that fills a decode's context
 
 template <typename Work>
 double seconds(const Work& work) {
@@ -37,6 +32,8 @@ int64_t peak_rss() {
   return usage.ru_maxrss * 1024;
 }
 
+int64_t largest(const std::vector<int64_t>& values) { return *std::max_element(values.begin(), values.end()); }
+
 ModelConfig subject_config(const BenchOptions& options) {
   ModelConfig config =
       options.preset.empty() ? load_model_config(options.model / "config.json") : preset_config(options.preset);
@@ -49,56 +46,107 @@ ModelConfig subject_config(const BenchOptions& options) {
   return config;
 }
 
+std::unique_ptr<WeightSource> random_weights(const ModelConfig& config, ModelFormat format) {
+  if (format != ModelFormat::kBf16) return std::make_unique<RandomSource>(1, config, format);
+  return std::make_unique<RandomSource>(1);
+}
+
+void check_options(const BenchOptions& options) {
+  const auto at_least = [](const char* name, int64_t value, int64_t least) {
+    if (value < least) fail(ErrorCode::kInvalidArgument, "{} {}: must be at least {}", name, value, least);
+  };
+  at_least("--repeats", options.repeats, 1);
+  at_least("--generated", options.generated, 1);
+  for (const int64_t tokens : options.tokens) at_least("--tokens", tokens, 1);
+  for (const int64_t context : options.context) at_least("--context", context, 0);
+  for (const int64_t batch : options.batch) at_least("--batch", batch, 1);
+  if (options.tiles < 2)
+    fail(ErrorCode::kInvalidArgument, "--tiles {}: a picture has at least 2, the global view and a local tile",
+         options.tiles);
+}
+
+void describe(BenchReport& report, const BenchOptions& options, const ModelConfig& config) {
+  report.subject = options.preset.empty() ? options.model.string() : options.preset;
+  report.layers = config.language.num_hidden_layers;
+  report.repeats = options.repeats;
+  report.format = model_format_name(options.format);
+  const ProcessorReport processor = processor_report();
+  report.processor = processor.processor;
+  report.kernels = processor.kernels;
+  report.threads = options.compute.threads > 0 ? options.compute.threads : processor.threads;
+}
+
+// Nothing to put beside it: reading files, packing and mapping have no one limit.
+BenchReport run_load(const BenchOptions& options, const BenchProgress& progress) {
+  BenchReport report;
+  describe(report, options, load_model_config(options.model / "config.json"));
+  BenchResult result;
+  result.work = "load";
+  result.count = 1;
+  for (int i = 0; i <= options.repeats; ++i) {  // the first brings the files into memory
+    EngineOptions engine_options;
+    engine_options.backend = options.backend;
+    engine_options.compute = options.compute;
+    Request request;
+    request.prompt.input_ids = {0};
+    request.max_new_tokens = 1;
+    std::unique_ptr<Engine> engine;
+    const double time = seconds([&] {
+      engine = Engine::open(options.model, engine_options);
+      const auto stream = engine->submit(std::move(request));
+      stream->next();
+    });
+    if (i > 0) result.repeats.emplace_back().seconds = time;
+    report.weight_bytes = engine->memory().weights;
+    report.description = engine->backend();
+    progress("load", i, options.repeats);
+  }
+  report.results.push_back(std::move(result));
+  report.peak_rss_bytes = peak_rss();
+  finish_report(report);
+  return report;
+}
+
 class Bench {
  public:
   Bench(const BenchOptions& options, const BenchProgress& progress)
       : options_(options), progress_(progress), config_(subject_config(options)) {
-    check_options();
-    report_.subject = options.preset.empty() ? options.model.string() : options.preset;
-    report_.layers = config_.language.num_hidden_layers;
-    report_.repeats = options.repeats;
-    check_memory_first();
+    describe(report_, options, config_);
+    const BackendFootprint footprint = backend_footprint(options.backend, options.compute);
+    stored_ = {options.format, footprint.lookup, footprint.vector, footprint.cache};
+    check_memory_first(footprint);
     load();
   }
 
   BenchReport run() {
     for (const std::string& work : options_.work) {
-      if (work == "vision") report_.results.push_back(vision());
-      if (work == "prefill") report_.results.push_back(prefill());
-      if (work == "decode") report_.results.push_back(decode());
-    }
-    report_.limits.read_gbps = median(reads_);
-    for (const auto& [unit, rates] : rates_) report_.limits.tflops[unit] = median(rates);
-    for (BenchResult& r : report_.results) {
-      r.floor_s = r.limit == "read" ? r.bytes / (report_.limits.read_gbps * 1e9)
-                                    : r.flops / (report_.limits.tflops.at(r.limit) * 1e12);
-      r.share = r.floor_s / r.median_s;
+      if (work == "vision") vision();
+      if (work == "prefill")
+        for (const int64_t tokens : options_.tokens) prefill(tokens);
+      if (work == "decode")
+        for (const int64_t context : options_.context) decode(context);
     }
     report_.peak_rss_bytes = peak_rss();
+    finish_report(report_);
     return report_;
   }
 
  private:
-  void check_options() const {
-    const auto positive = [](const char* name, int64_t value) {
-      if (value < 1) fail(ErrorCode::kInvalidArgument, "{} {}: must be at least 1", name, value);
-    };
-    positive("--repeats", options_.repeats);
-    positive("--tokens", options_.tokens);
-    positive("--generated", options_.generated);
-    if (options_.tiles < 2)
-      fail(ErrorCode::kInvalidArgument, "--tiles {}: a picture has at least 2, the global view and a local tile",
-           options_.tiles);
-    if (options_.context < 0) fail(ErrorCode::kInvalidArgument, "--context {}: must not be negative", options_.context);
+  bool wants(std::string_view work) const {
+    return std::find(options_.work.begin(), options_.work.end(), work) != options_.work.end();
   }
 
-  int64_t longest() const { return std::max(options_.tokens, options_.context + 1) + options_.generated; }
-
-  void check_memory_first() {
+  void check_memory_first(const BackendFootprint& footprint) {
+    const int64_t prompt = wants("prefill") ? largest(options_.tokens) : 1;
+    const int64_t batch = wants("decode") ? largest(options_.batch) : 1;
+    const int64_t sequence = wants("decode") ? largest(options_.context) + options_.generated + 2 : 1;
     MemoryPlanInput input;
-    input.footprint = backend_footprint(options_.backend, options_.compute);
-    input.cached_tokens = input.max_context = longest();
-    input.prefill_chunk = 0;
+    input.footprint = footprint;
+    input.format = options_.format;
+    input.cached_tokens = std::max(prompt, batch * sequence);
+    input.max_context = std::max(prompt, sequence);
+    input.prefill_chunk = std::max(prompt, kFillChunk);
+    input.max_sequences = batch;
     MemoryReport plan = plan_memory(config_, input);
     report_.weight_bytes = plan.weights;
     plan.activations += int64_t{1} << 30;  // what reading speed is measured on
@@ -112,44 +160,65 @@ class Bench {
 
   void load() {
     ops_ = make_ops(options_.backend, options_.compute);
+    meter_ = make_limit_meter(options_.backend, options_.compute);
     const BindProgress loading = [this](int64_t done, int64_t total) { progress_("load", done, total); };
     if (options_.preset.empty()) {
       const Checkpoint checkpoint(options_.model);
       CheckpointSource source(checkpoint);
       model_ = std::make_unique<DeepseekVl2>(config_, *ops_, source, loading);
     } else {
-      RandomSource source(1);
-      model_ = std::make_unique<DeepseekVl2>(config_, *ops_, source, loading);
+      model_ = std::make_unique<DeepseekVl2>(config_, *ops_, *random_weights(config_, options_.format), loading);
     }
     report_.description = ops_->description();
-    meter_ = make_limit_meter(options_.backend, options_.compute);
   }
 
-  // One unmeasured turn, then the repeats, each beside a measurement of the limits.
+  // One unmeasured turn in which experts are counted, then the repeats, each between two measurements of the limits;
+  // with --ops one more turn. turn() gives seconds for result.rows tiles or tokens; step_tokens: of a step of the
+  // language model, 0 without one.
   template <typename Turn>
-  BenchResult repeat(const std::string& work, int64_t count, double parts, const Turn& turn) {
-    BenchResult result;
-    result.work = work;
-    result.count = count;
-    std::vector<double> times;
-    for (int i = 0; i <= options_.repeats; ++i) {
-      if (i > 0) {
-        const MachineLimits limits = meter_->measure();
-        reads_.push_back(limits.read_gbps);
-        for (const auto& [unit, rate] : limits.tflops) rates_[unit].push_back(rate);
-      }
-      const double time = turn() / parts;
-      progress_(work, i, options_.repeats);
-      if (i > 0) times.push_back(time);
+  void repeat(BenchResult result, PanelFormat format, int64_t step_tokens, const Turn& turn) {
+    result.unit = meter_->unit(format);
+    const std::string name = result.work;
+    OpTable warm;
+    observed_turn(warm, turn);
+    result.experts = warm.experts_per_layer();
+    if (step_tokens > 0) result.bytes += step_weight_bytes(config_, stored_, step_tokens, result.experts);
+    progress_(name, 0, options_.repeats);
+    MachineLimits limits = meter_->measure();
+    for (int i = 1; i <= options_.repeats; ++i) {
+      BenchRepeat& repeat = result.repeats.emplace_back();
+      repeat.before = limits;
+      repeat.seconds = turn();
+      repeat.after = limits = meter_->measure();
+      progress_(name, i, options_.repeats);
     }
-    result.median_s = median(times);
-    result.min_s = *std::min_element(times.begin(), times.end());
-    result.max_s = *std::max_element(times.begin(), times.end());
-    result.per_s = static_cast<double>(count) / parts / result.median_s;
-    return result;
+    if (options_.ops) {
+      OpTable table;
+      observed_turn(table, turn);
+      const MachineLimits after = meter_->measure();
+      result.ops = table.rows();
+      finish_ops(result.ops, better_of(limits, after), result.unit, meter_->unit(PanelFormat::kBf16));
+    }
+    report_.results.push_back(std::move(result));
   }
 
-  BenchResult vision() {
+  template <typename Turn>
+  void observed_turn(OpTable& table, const Turn& turn) {
+    ops_->set_observer(&table);
+    turn();
+    ops_->set_observer(nullptr);
+  }
+
+  // What multiplies most of the language model.
+  PanelFormat language_format() const {
+    return options_.format == ModelFormat::kBf16 ? PanelFormat::kBf16 : PanelFormat::kQ8;
+  }
+  PanelFormat vision_format() const {
+    const bool wide = options_.format == ModelFormat::kBf16 || options_.format == ModelFormat::kMixed;
+    return wide ? PanelFormat::kBf16 : PanelFormat::kQ8;
+  }
+
+  void vision() {
     const ImageGrid grid{options_.tiles - 1, 1};
     const int64_t rows = num_visual_tokens(grid.tiles_wide, grid.tiles_high, config_.tokens_per_side());
     const int64_t side = config_.vision.image_size;
@@ -158,72 +227,96 @@ class Bench {
     for (float& p : pixels) p = random.symmetric();
     Workspace::Scope scope(ops_->workspace());
     Tensor out = ops_->workspace().tensor(rows, config_.language.hidden_size);
-    BenchResult result = repeat("vision", options_.tiles, 1, [&] {
+    BenchResult result;
+    result.work = "vision";
+    result.count = options_.tiles;
+    result.rows = static_cast<double>(options_.tiles);
+    result.flops = vision_flops_per_tile(config_) * result.rows;
+    result.bytes = vision_weight_bytes(config_, stored_);
+    repeat(result, vision_format(), 0, [&] {
       return seconds([&] { model_->encode_images(pixels, {&grid, 1}, out); });
     });
-    result.flops = vision_flops_per_tile(config_) * static_cast<double>(options_.tiles);
-    result.limit = meter_->unit();
-    return result;
   }
 
-  SequenceRunner runner(int64_t tokens) {
+  SequenceInput random_text(int64_t tokens, uint64_t seed) const {
     SequenceInput input;
-    Random random(3);
+    Random random(seed);
     for (int64_t t = 0; t < tokens; ++t)
       input.ids.push_back(static_cast<int32_t>(random.below(config_.language.vocab_size)));
     input.is_image.assign(input.ids.size(), false);
-    return {*model_, {std::move(input)}, options_.generated + 1};
+    return input;
   }
 
-  BenchResult prefill() {
-    SequenceRunner sequence = runner(options_.tokens);
-    BenchResult result = repeat("prefill", options_.tokens, 1, [&] {
+  void prefill(int64_t tokens) {
+    SequenceRunner sequence(*model_, {random_text(tokens, 3)}, 0);
+    BenchResult result;
+    result.work = "prefill";
+    result.count = tokens;
+    result.rows = static_cast<double>(tokens);
+    result.flops = prefill_flops(config_, tokens);
+    repeat(result, language_format(), tokens, [&] {
       sequence.restart(0);
       return seconds([&] { sequence.step_all(SequenceRunner::Logits::kLast); });
     });
-    result.flops = prefill_flops(config_, options_.tokens);
-    result.limit = meter_->unit();
-    return result;
   }
 
-  BenchResult decode() {
-    const int64_t prompt = std::max<int64_t>(options_.context, 1);
-    SequenceRunner sequence = runner(prompt);
-    sequence.step_all(SequenceRunner::Logits::kLast);
-    Random random(4);
-    const auto generated = static_cast<double>(options_.generated);
-    BenchResult result = repeat("decode", options_.generated, generated, [&] {
-      sequence.rewind(0, prompt);
+  void decode(int64_t context) {
+    const int64_t prompt = std::max<int64_t>(context, 1), most = largest(options_.batch);
+    std::vector<SequenceInput> texts;
+    for (int64_t s = 0; s < most; ++s) texts.push_back(random_text(prompt, 10 + static_cast<uint64_t>(s)));
+    SequenceRunner sequences(*model_, std::move(texts), options_.generated + 1);
+    for (int64_t s = 0; s < most; ++s) {
+      for (int64_t done = 0; done < prompt; done += kFillChunk) {
+        const SequenceRunner::Part part{s, std::min(kFillChunk, prompt - done)};
+        sequences.step({&part, 1}, SequenceRunner::Logits::kNone);
+        progress_("fill", s * prompt + done, most * prompt);
+      }
+    }
+    for (const int64_t batch : options_.batch) decode(sequences, context, prompt, batch);
+  }
+
+  // The first `batch` sequences answer. Every turn draws the same tokens, so that the experts counted in one are those
+  // of all.
+  void decode(SequenceRunner& sequences, int64_t context, int64_t prompt, int64_t batch) {
+    std::vector<SequenceRunner::Part> parts;
+    for (int64_t s = 0; s < batch; ++s) parts.push_back({s, 1});
+    BenchResult result;
+    result.work = "decode";
+    result.count = options_.generated;
+    result.context = context;
+    result.batch = batch;
+    result.rows = static_cast<double>(batch);
+    const int64_t past = prompt + options_.generated / 2;
+    result.flops = result.rows * prefill_flops(config_, 1, past);
+    result.bytes = result.rows * cache_bytes_per_token(config_, stored_, past);
+    repeat(result, language_format(), batch, [&] {
+      Random random(4);
+      for (int64_t s = 0; s < batch; ++s) sequences.rewind(s, prompt);
       double time = 0;
       for (int64_t i = 0; i < options_.generated; ++i) {
-        sequence.append(0, static_cast<int32_t>(random.below(config_.language.vocab_size)));
-        time += seconds([&] { sequence.step_all(SequenceRunner::Logits::kLast); });
+        for (int64_t s = 0; s < batch; ++s)
+          sequences.append(s, static_cast<int32_t>(random.below(config_.language.vocab_size)));
+        time += seconds([&] { sequences.step(parts, SequenceRunner::Logits::kLast); });
       }
-      return time;
+      return time / static_cast<double>(options_.generated);
     });
-    const BackendFootprint footprint = backend_footprint(options_.backend, options_.compute);
-    const StoredBytes stored{footprint.matrix, footprint.vector, footprint.cache};
-    result.context = options_.context;
-    result.bytes = weight_bytes_per_token(config_, stored) +
-                   cache_bytes_per_token(config_, stored, prompt + options_.generated / 2);
-    result.limit = "read";
-    return result;
   }
 
   const BenchOptions options_;
   const BenchProgress progress_;
   const ModelConfig config_;
   BenchReport report_;
+  StoredBytes stored_;
   std::unique_ptr<Ops> ops_;
   std::unique_ptr<DeepseekVl2> model_;
   std::unique_ptr<LimitMeter> meter_;
-  std::vector<double> reads_;
-  std::map<std::string, std::vector<double>> rates_;
 };
 
 }  // namespace
 
 BenchReport run_bench(const BenchOptions& options, const BenchProgress& progress) {
+  check_options(options);
+  if (options.work == std::vector<std::string>{"load"}) return run_load(options, progress);
   return Bench(options, progress).run();
 }
 

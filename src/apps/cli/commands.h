@@ -42,6 +42,7 @@ RunCommand declare_bench(CLI::App& app);
 RunCommand declare_chat(CLI::App& app);
 RunCommand declare_info(CLI::App& app);
 RunCommand declare_prompt(CLI::App& app);
+RunCommand declare_quantize(CLI::App& app);
 RunCommand declare_tiles(CLI::App& app);
 RunCommand declare_tokenize(CLI::App& app);
 RunCommand declare_trace(CLI::App& app);

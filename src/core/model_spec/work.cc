@@ -1,5 +1,7 @@
 #include "core/model_spec/work.h"
 
+#include <cmath>
+
 #include "core/model_spec/weight_schema.h"
 
 namespace vl2 {
@@ -22,6 +24,18 @@ bool is_head(const WeightSpec& weight, const LanguageConfig& c) {
 double share_per_token(const WeightSpec& weight, const LanguageConfig& c) {
   if (weight.role != WeightRole::kExpert) return 1.0;
   return real(c.num_experts_per_tok) / real(c.n_routed_experts.value_or(1));
+}
+
+// Of a tensor that is read whole.
+double read_bytes(const WeightSpec& weight, const ModelConfig& config, const StoredBytes& stored) {
+  const LanguageConfig& c = config.language;
+  // A tied table is packed a second time, as a matrix.
+  const auto format =
+      is_head(weight, c) && c.tie_word_embeddings ? PanelFormat::kBf16 : panel_format_of(stored.format, weight, config);
+  if (!format) return real(num_elements(weight.shape)) * stored.vector;
+  if (!is_latent_kv_b(weight, config)) return real(panel_tensor_bytes(*format, weight, config));
+  return real(c.num_attention_heads * (matrix_bytes(*format, c.kv_lora_rank, c.qk_nope_head_dim) +
+                                       matrix_bytes(*format, c.v_head_dim, c.kv_lora_rank)));
 }
 
 }  // namespace
@@ -51,15 +65,33 @@ double prefill_flops(const ModelConfig& config, int64_t tokens, int64_t past) {
   return flops + real(c.num_hidden_layers * c.num_attention_heads) * 2 * real(c.qk_head_dim() + v_dim) * pairs;
 }
 
-double weight_bytes_per_token(const ModelConfig& config, const StoredBytes& stored) {
+double expected_experts(const LanguageConfig& c, int64_t tokens) {
+  if (!c.n_routed_experts) return 0;
+  const double experts = real(*c.n_routed_experts);
+  return experts * (1 - std::pow(1 - real(c.num_experts_per_tok) / experts, real(tokens)));
+}
+
+double step_weight_bytes(const ModelConfig& config, const StoredBytes& stored, int64_t tokens, double experts) {
   const LanguageConfig& c = config.language;
-  double bytes = real(c.hidden_size) * stored.matrix;  // the token's row of the embedding
+  double bytes = real(tokens) * real(c.hidden_size) * stored.lookup;
   for (const WeightSpec& weight : weight_schema(config)) {
     const bool head = is_head(weight, c);
     if (!has_prefix(weight, "language.") || (weight.role == WeightRole::kEmbedding && !head)) continue;
-    const bool matrix = weight.role == WeightRole::kMatrix || weight.role == WeightRole::kExpert || head;
-    bytes += real(num_elements(weight.shape)) * share_per_token(weight, c) * (matrix ? stored.matrix : stored.vector);
+    const bool expert = weight.role == WeightRole::kExpert;
+    bytes += read_bytes(weight, config, stored) * (expert ? experts / real(*c.n_routed_experts) : 1.0);
   }
+  return bytes;
+}
+
+double weight_bytes_per_token(const ModelConfig& config, const StoredBytes& stored) {
+  return step_weight_bytes(config, stored, 1, real(config.language.num_experts_per_tok));
+}
+
+double vision_weight_bytes(const ModelConfig& config, const StoredBytes& stored) {
+  double bytes = 0;
+  for (const WeightSpec& weight : weight_schema(config))
+    if (weight.role != WeightRole::kUnused && (has_prefix(weight, "vision.") || has_prefix(weight, "projector.")))
+      bytes += read_bytes(weight, config, stored);
   return bytes;
 }
 

@@ -38,11 +38,44 @@ TEST(Work, LogitsAreCountedOnceHoweverLongThePrompt) {
 
 TEST(Work, BytesOfATokenAreItsExpertsAndWhatIsCached) {
   const ModelConfig config = preset_config("small");
-  const StoredBytes stored{.matrix = 2, .vector = 4, .cache = 2};
+  const StoredBytes stored{.cache = 2};
   const auto activated = static_cast<double>(count_parameters(config).activated_language);
   EXPECT_NEAR(weight_bytes_per_token(config, stored), 2 * activated, 0.01 * 2 * activated);
   EXPECT_DOUBLE_EQ(cache_bytes_per_token(config, stored, 4096), 4096.0 * 576 * 27 * 2);
   EXPECT_DOUBLE_EQ(cache_bytes_per_token(preset_config("tiny"), stored, 10), 10.0 * 2 * 1280 * 12 * 2);
+}
+
+TEST(Work, QuantisedBytesAreThoseOfTheirMatrices) {
+  // All sizes of Small's language model are multiples of 64: no padding but the router's and norms' float32.
+  const ModelConfig config = preset_config("small");
+  const double bf16 = weight_bytes_per_token(config, {.format = ModelFormat::kBf16});
+  const double q8 = weight_bytes_per_token(config, {.format = ModelFormat::kQ8});
+  const double q4 = weight_bytes_per_token(config, {.format = ModelFormat::kQ4});
+  const double mixed = weight_bytes_per_token(config, {.format = ModelFormat::kMixed});
+  // 8 and 4 bits a value and a 16-bit scale for 128 of them.
+  EXPECT_NEAR(q8 / bf16, (8 + 0.125) / 16, 0.01);
+  EXPECT_NEAR(q4 / bf16, (4 + 0.125) / 16, 0.02);  // kv_b is q8
+  EXPECT_LT(q4, mixed);
+  EXPECT_LT(mixed, q8);
+  EXPECT_DOUBLE_EQ(vision_weight_bytes(config, {.format = ModelFormat::kMixed}),
+                   vision_weight_bytes(config, {.format = ModelFormat::kBf16}));
+  EXPECT_DOUBLE_EQ(vision_weight_bytes(config, {.format = ModelFormat::kQ4}),
+                   vision_weight_bytes(config, {.format = ModelFormat::kQ8}));
+}
+
+TEST(Work, ABatchReadsAnExpertOnceHoweverManyTokensChoseIt) {
+  const ModelConfig config = preset_config("tiny");
+  const LanguageConfig& c = config.language;
+  EXPECT_DOUBLE_EQ(expected_experts(c, 1), 6);
+  EXPECT_NEAR(expected_experts(c, 2), 6 + 6 * 58.0 / 64, 1e-9);  // the second misses what the first has
+  EXPECT_NEAR(expected_experts(c, 1000), 64, 1e-9);
+  EXPECT_DOUBLE_EQ(expected_experts(preset_config("tiny").language, 0), 0);
+  const StoredBytes stored;
+  const double expert = 3.0 * 896 * 1280 * 2, layers = 11;
+  EXPECT_NEAR(step_weight_bytes(config, stored, 1, 10) - step_weight_bytes(config, stored, 1, 6), 4 * expert * layers,
+              1.0);
+  EXPECT_NEAR(step_weight_bytes(config, stored, 5, 6) - step_weight_bytes(config, stored, 1, 6), 4 * 1280 * 2, 1e-3);
+  EXPECT_DOUBLE_EQ(step_weight_bytes(config, stored, 1, 6), weight_bytes_per_token(config, stored));
 }
 
 }  // namespace

@@ -18,7 +18,16 @@ struct CpuContext {
 
   // The kernel that multiplies panels of a format.
   const GemmKernel& gemm(Format format) const {
-    if (format == Format::kF32) return kernels.f32;
+    switch (format) {
+      case Format::kF32:
+        return kernels.f32;
+      case Format::kQ8:
+        return kernels.q8;
+      case Format::kQ4:
+        return kernels.q4;
+      case Format::kBf16:
+        break;
+    }
     return bf16_compute ? kernels.bf16 : kernels.bf16_f32;
   }
   // How activations become panels inside attention.

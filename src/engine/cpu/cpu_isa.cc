@@ -17,7 +17,7 @@
 namespace vl2 {
 namespace {
 
-constexpr std::array<std::string_view, 5> kNames = {"scalar", "avx2", "avx512", "avx512bf16", "amx"};
+constexpr std::array<std::string_view, 6> kNames = {"scalar", "avx2", "avx512", "avx512vnni", "avx512bf16", "amx"};
 
 #if defined(__x86_64__)
 
@@ -55,8 +55,10 @@ Isa detect() {
   const bool avx512 = bit(extended.ebx, 16) && bit(extended.ebx, 17) && bit(extended.ebx, 30) &&
                       bit(extended.ebx, 31) && (state & 0xe6) == 0xe6;
   if (!avx512) return Isa::kAvx2;  // F, DQ, BW, VL
-  if (!bit(extended1.eax, 5)) return Isa::kAvx512;
-  const bool amx = bit(extended.edx, 24) && bit(extended.edx, 22) && (state & 0x60000) == 0x60000;
+  if (!bit(extended.ecx, 11)) return Isa::kAvx512;
+  if (!bit(extended1.eax, 5)) return Isa::kAvx512Vnni;
+  const bool amx =
+      bit(extended.edx, 24) && bit(extended.edx, 25) && bit(extended.edx, 22) && (state & 0x60000) == 0x60000;
   return amx && allow_tiles() ? Isa::kAmx : Isa::kAvx512Bf16;
 }
 
@@ -92,7 +94,8 @@ Isa choose_isa() {
   if (forced == nullptr || *forced == '\0') return detect_isa();
   const std::optional<Isa> isa = parse_isa(forced);
   if (!isa)
-    fail(ErrorCode::kInvalidArgument, "VL2_CPU_ISA={}: unknown; use scalar, avx2, avx512, avx512bf16 or amx", forced);
+    fail(ErrorCode::kInvalidArgument,
+         "VL2_CPU_ISA={}: unknown; use scalar, avx2, avx512, avx512vnni, avx512bf16 or amx", forced);
   if (*isa > detect_isa())
     fail(ErrorCode::kUnsupported, "VL2_CPU_ISA={}: this processor has no more than {}; unset it or ask for less",
          forced, isa_name(detect_isa()));

@@ -9,9 +9,9 @@
 namespace vl2 {
 
 // Each level includes the ones before it.
-enum class Isa { kScalar, kAvx2, kAvx512, kAvx512Bf16, kAmx };
+enum class Isa { kScalar, kAvx2, kAvx512, kAvx512Vnni, kAvx512Bf16, kAmx };
 
-std::string_view isa_name(Isa isa);  // "scalar", "avx2", "avx512", "avx512bf16", "amx"
+std::string_view isa_name(Isa isa);  // "scalar", "avx2", "avx512", "avx512vnni", "avx512bf16", "amx"
 std::optional<Isa> parse_isa(std::string_view name);
 
 // The best level this processor and kernel support. Asks Linux for permission to use AMX tiles where they exist.

@@ -10,13 +10,16 @@ TEST(CpuLimits, EveryInstructionSetNamesAndMeasuresItsUnits) {
     const auto meter = make_cpu_limit_meter({.threads = 2, .compute = Compute::kF32, .isa = isa});
     const MachineLimits limits = meter->measure();
     EXPECT_GT(limits.read_gbps, 0.1);
-    ASSERT_TRUE(limits.tflops.contains(meter->unit())) << meter->unit();
+    for (const PanelFormat format : {PanelFormat::kBf16, PanelFormat::kQ8, PanelFormat::kQ4})
+      ASSERT_TRUE(limits.tflops.contains(meter->unit(format))) << meter->unit(format);
     for (const auto& [unit, tflops] : limits.tflops) {
       EXPECT_GT(tflops, 0.0001) << unit;
       EXPECT_LT(tflops, 1000) << unit;
     }
-    EXPECT_EQ(limits.tflops.size(), isa >= Isa::kAvx512Bf16 ? 2u : 1u);
-    EXPECT_TRUE(meter->unit().ends_with("_f32"));
+    const bool int8 = meter->unit(PanelFormat::kQ8).ends_with("_int8");
+    EXPECT_EQ(limits.tflops.size(), (isa >= Isa::kAvx512Bf16 ? 2u : 1u) + (int8 ? 1 : 0));
+    EXPECT_EQ(meter->unit(PanelFormat::kQ4), meter->unit(PanelFormat::kQ8));
+    EXPECT_TRUE(meter->unit(PanelFormat::kBf16).ends_with("_f32"));
   }
 }
 

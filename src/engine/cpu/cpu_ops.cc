@@ -38,19 +38,42 @@ class CpuOps : public Ops {
   }
 
  private:
-  Weight do_pack(const TensorView& tensor, WeightUse use) override {
+  Weight do_pack(const TensorView& tensor, WeightUse use, const std::shared_ptr<const void>& owner) override {
     if (use == WeightUse::kVector) return {std::make_shared<FloatVector>(tensor)};
+    if (use == WeightUse::kLookup && owner != nullptr) return {std::make_shared<LookupTable>(tensor, owner)};
     if (use == WeightUse::kLookup) return {std::make_shared<LookupTable>(tensor, slabs_, pool_)};
     const int64_t n = tensor.shape[0], k = tensor.size() / n;
-    // Auto: the first matrix decides for the model. A router is float32 whatever is stored.
-    if (use == WeightUse::kLinear && compute_ == Compute::kAuto) {
-      compute_ = tensor.dtype == DType::kBF16 && isa_ == Isa::kAmx ? Compute::kBF16 : Compute::kF32;
-      context_.bf16_compute = compute_ == Compute::kBF16;
-    }
+    // A router is float32 whatever is stored.
+    if (use == WeightUse::kLinear) decide_compute(tensor.dtype == DType::kBF16);
     const bool narrow = use == WeightUse::kLinear && (tensor.dtype == DType::kBF16 || context_.bf16_compute);
     auto matrix = std::make_shared<PackedMatrix>(narrow ? Format::kBf16 : Format::kF32, n, k, slabs_);
     pack_into(*matrix, tensor);
     return {matrix};
+  }
+
+  // Auto: the first matrix decides for the model.
+  void decide_compute(bool narrow_weights) {
+    if (compute_ != Compute::kAuto) return;
+    compute_ = narrow_weights && isa_ == Isa::kAmx ? Compute::kBF16 : Compute::kF32;
+    context_.bf16_compute = compute_ == Compute::kBF16;
+  }
+
+  Weight do_adopt(const PanelMatrix& matrix, const std::shared_ptr<const void>& owner) override {
+    decide_compute(true);
+    return {std::make_shared<PackedMatrix>(matrix, owner)};
+  }
+
+  Weight do_adopt_latent(const LatentPanels& kv_b, const std::shared_ptr<const void>& owner) override {
+    decide_compute(true);
+    auto storage = std::make_shared<cpu::LatentStorage>();
+    const auto heads = [&](PanelMatrix matrix, std::vector<std::unique_ptr<PackedMatrix>>& list) {
+      for (int64_t h = 0; h < kv_b.num_heads; ++h, matrix.data += matrix.num_bytes())
+        list.push_back(std::make_unique<PackedMatrix>(matrix, owner));
+    };
+    heads(kv_b.uk, storage->uk);
+    heads(kv_b.uv, storage->uv);
+    heads(kv_b.uk_transposed, storage->uk_transposed);
+    return {storage};
   }
 
   void pack_into(PackedMatrix& matrix, const TensorView& tensor) {

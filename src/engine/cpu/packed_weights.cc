@@ -30,6 +30,32 @@ void pack_panel(Format format, int64_t rows, int64_t k, std::byte* out, const Re
 
 }  // namespace
 
+Format format_of(PanelFormat stored) {
+  switch (stored) {
+    case PanelFormat::kBf16:
+      return Format::kBf16;
+    case PanelFormat::kQ8:
+      return Format::kQ8;
+    case PanelFormat::kQ4:
+      return Format::kQ4;
+  }
+  fail(ErrorCode::kInternal, "no such panel format");
+}
+
+int64_t panel_bytes(Format format, int64_t k) {
+  switch (format) {
+    case Format::kF32:
+      return kPanel * 4 * k;
+    case Format::kBf16:
+      return vl2::panel_bytes(PanelFormat::kBf16, k);
+    case Format::kQ8:
+      return vl2::panel_bytes(PanelFormat::kQ8, k);
+    case Format::kQ4:
+      return vl2::panel_bytes(PanelFormat::kQ4, k);
+  }
+  fail(ErrorCode::kInternal, "no such format");
+}
+
 std::shared_ptr<std::byte> map_lazily(int64_t bytes) {
   const auto size = static_cast<size_t>(round_up(bytes, kHugePage));
   void* memory = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -52,14 +78,15 @@ std::shared_ptr<std::byte> SlabAllocator::allocate(int64_t bytes) {
   return piece;
 }
 
-LookupTable::LookupTable(const TensorView& tensor, SlabAllocator& slabs, ThreadPool& pool)
-    : view(tensor), data_(slabs.allocate(static_cast<int64_t>(tensor.num_bytes()))) {
+LookupTable::LookupTable(const TensorView& tensor, SlabAllocator& slabs, ThreadPool& pool) : view(tensor) {
   const auto bytes = static_cast<int64_t>(tensor.num_bytes());
+  const std::shared_ptr<std::byte> copy = slabs.allocate(bytes);
   constexpr int64_t kPiece = int64_t{1} << 20;
   pool.parallel_for((bytes + kPiece - 1) / kPiece, [&](int64_t piece, int) {
     const int64_t begin = piece * kPiece;
-    std::memcpy(data_.get() + begin, tensor.data + begin, static_cast<size_t>(std::min(kPiece, bytes - begin)));
+    std::memcpy(copy.get() + begin, tensor.data + begin, static_cast<size_t>(std::min(kPiece, bytes - begin)));
   });
+  data_ = copy;
   view.data = data_.get();
 }
 
@@ -77,7 +104,7 @@ void pack_rows(PackedMatrix& matrix, const RowReader& rows, ThreadPool& pool) {
     buffer.resize(static_cast<size_t>(kPanel * matrix.k));
     const int64_t count = std::min(kPanel, matrix.n - panel * kPanel);
     for (int64_t r = 0; r < count; ++r) rows(panel * kPanel + r, buffer.data() + r * matrix.k);
-    pack_panel(matrix.format, count, matrix.k, matrix.data.get() + panel * panel_bytes(matrix.format, matrix.k),
+    pack_panel(matrix.format, count, matrix.k, matrix.writable() + panel * matrix.stride,
                [&](int64_t r, int64_t d) { return buffer[static_cast<size_t>(r * matrix.k + d)]; });
   });
 }
@@ -85,7 +112,7 @@ void pack_rows(PackedMatrix& matrix, const RowReader& rows, ThreadPool& pool) {
 void pack_bf16(PackedMatrix& matrix, const BF16* rows, ThreadPool& pool) {
   const int64_t k = matrix.k, pairs = k / 2, all_pairs = round_up(k, kTileDepth) / 2;
   pool.parallel_for(num_panels(matrix.n), [&](int64_t panel, int) {
-    auto* out = reinterpret_cast<uint32_t*>(matrix.data.get() + panel * panel_bytes(Format::kBf16, k));
+    auto* out = reinterpret_cast<uint32_t*>(matrix.writable() + panel * matrix.stride);
     const int64_t count = std::min(kPanel, matrix.n - panel * kPanel);
     // A pair of neighbours moves as one 32-bit word; a block of words at a time keeps both sides in the cache.
     constexpr int64_t kBlock = 64;

@@ -12,11 +12,11 @@
 
 namespace vl2::cpu {
 
-enum class Format { kF32, kBf16 };
+// float32, or one of core/quant's forms.
+enum class Format { kF32, kBf16, kQ8, kQ4 };
 
-inline int64_t panel_bytes(Format format, int64_t k) {
-  return kPanel * (format == Format::kF32 ? 4 * k : 2 * round_up(k, kTileDepth));
-}
+Format format_of(PanelFormat stored);
+int64_t panel_bytes(Format format, int64_t k);
 inline int64_t num_panels(int64_t n) { return (n + kPanel - 1) / kPanel; }
 
 // Zeroed memory that the system backs page by page, with huge pages where it has them; unmapped with the last owner.
@@ -38,25 +38,35 @@ class SlabAllocator {
 class PackedMatrix : public WeightStorage {
  public:
   PackedMatrix(Format stored, int64_t rows, int64_t cols, SlabAllocator& slabs)
-      : format(stored), n(rows), k(cols), data(slabs.allocate(num_bytes())) {}
-  int64_t num_bytes() const override { return num_panels(n) * panel_bytes(format, k); }
-  const std::byte* panel(int64_t index) const { return data.get() + index * panel_bytes(format, k); }
+      : format(stored), n(rows), k(cols), data_(slabs.allocate(num_bytes())) {}
+  // Stored as the kernels read it: stays where it is, kept alive by `owner`.
+  PackedMatrix(const PanelMatrix& stored, std::shared_ptr<const void> owner)
+      : format(format_of(stored.format)), n(stored.rows), k(stored.cols), data_(std::move(owner), stored.data) {}
+  int64_t num_bytes() const override { return num_panels(n) * stride; }
+  const std::byte* panel(int64_t index) const { return data_.get() + index * stride; }
+  std::byte* writable() { return const_cast<std::byte*>(data_.get()); }  // of what came from slabs
 
   const Format format;
   const int64_t n, k;
-  const std::shared_ptr<std::byte> data;
+  const int64_t stride = panel_bytes(format, k);  // bytes of a panel
+
+ private:
+  const std::shared_ptr<const std::byte> data_;
 };
 
 // Stored rows that are only ever copied out (embedding table), in their stored type.
 class LookupTable : public WeightStorage {
  public:
   LookupTable(const TensorView& tensor, SlabAllocator& slabs, ThreadPool& pool);
+  // Read where it is, kept alive by `owner`.
+  LookupTable(const TensorView& tensor, std::shared_ptr<const void> owner)
+      : view(tensor), data_(std::move(owner), tensor.data) {}
   int64_t num_bytes() const override { return static_cast<int64_t>(view.num_bytes()); }
 
   TensorView view;
 
  private:
-  std::shared_ptr<std::byte> data_;
+  std::shared_ptr<const std::byte> data_;
 };
 
 class FloatVector : public WeightStorage {

@@ -34,9 +34,16 @@ class Binder {
  private:
   // `stored` is the checkpoint's shape, `read_as` the one the backend sees.
   Weight pack(const std::string& name, const Shape& stored, WeightUse use, const Shape& read_as = {}) {
+    if (use == WeightUse::kLinear) {
+      if (const auto panels = source_.panels(name, stored[0], num_elements(stored) / stored[0])) {
+        Weight weight = ops_.adopt(panels->matrix, panels->owner);
+        advance();
+        return weight;
+      }
+    }
     TensorView tensor = source_.get(name, stored);
     if (!read_as.empty()) tensor.shape = read_as;
-    Weight weight = ops_.pack(tensor, use);
+    Weight weight = ops_.pack(tensor, use, source_.owner());
     finish(tensor);
     return weight;
   }
@@ -56,7 +63,11 @@ class Binder {
   }
   void finish(const TensorView& tensor) {
     source_.done(tensor);
-    if (progress_) progress_(++done_, total_);
+    advance();
+  }
+  void advance() {
+    ++done_;
+    if (progress_) progress_(done_, total_);
   }
 
   VisionWeights vision() {
@@ -137,10 +148,22 @@ class Binder {
     }
     w.kv_a = linear(name + "kv_a_proj_with_mqa", c.kv_lora_rank + c.qk_rope_head_dim, c.hidden_size, c.attention_bias);
     w.kv_a_norm = vector(name + "kv_a_layernorm.weight", c.kv_lora_rank);
-    const TensorView tensor = source_.get(name + "kv_b_proj.weight", {kv_b, c.kv_lora_rank});
-    w.kv_b = ops_.pack_latent(tensor, heads, c.qk_nope_head_dim, c.v_head_dim);
-    finish(tensor);
+    w.kv_b = latent(name + "kv_b_proj.weight", kv_b);
     w.o = linear(name + "o_proj", c.hidden_size, heads * c.v_head_dim, c.attention_bias);
+    return w;
+  }
+
+  LatentWeights latent(const std::string& name, int64_t rows) {
+    const LanguageConfig& c = config_.language;
+    const int64_t heads = c.num_attention_heads, nope = c.qk_nope_head_dim, v = c.v_head_dim, rank = c.kv_lora_rank;
+    if (const auto panels = source_.latent_panels(name, {heads, nope, v, rank})) {
+      LatentWeights w = ops_.adopt_latent(panels->parts, panels->owner);
+      advance();
+      return w;
+    }
+    const TensorView tensor = source_.get(name, {rows, rank});
+    LatentWeights w = ops_.pack_latent(tensor, heads, nope, v);
+    finish(tensor);
     return w;
   }
 

@@ -11,11 +11,14 @@ std::string shape_of(Tensor x) {
 std::string shape_of(const Weight& w) { return fmt::format("[{}, {}]", w.out, w.in); }
 std::string shape_of(const Linear& w) { return shape_of(w.weight) + (w.bias ? " + bias" : ""); }
 
-// Calls the observer around the work; builds the shapes' text only when somebody listens.
-template <typename Work, typename Shapes>
-void observed(OpObserver* observer, std::string_view op, const Work& work, const Shapes& shapes) {
-  if (observer != nullptr) observer->before(op);
-  work();
+// Calls the observer around the run; counts and builds the shapes' text only when somebody listens.
+template <typename Count, typename Run, typename Shapes>
+void observed(OpObserver* observer, std::string_view op, const Count& count, const Run& run, const Shapes& shapes) {
+  if (observer != nullptr) {
+    observer->work(op, count());
+    observer->before(op);
+  }
+  run();
   if (observer != nullptr) observer->after(op, shapes());
 }
 
@@ -80,19 +83,39 @@ std::string router_string(const RouterParams& p) {
 
 }  // namespace
 
-Weight Ops::pack(const TensorView& tensor, WeightUse use) {
+Weight Ops::pack(const TensorView& tensor, WeightUse use, const std::shared_ptr<const void>& owner) {
   const Shape& shape = tensor.shape;
   VL2_CHECK(!shape.empty() && tensor.size() > 0, "[pack] empty tensor");
   if (use == WeightUse::kVector) {
-    Weight weight = do_pack(tensor, use);
+    Weight weight = do_pack(tensor, use, owner);
     weight.out = tensor.size();
     weight.in = 1;
     return weight;
   }
-  Weight weight = do_pack(tensor, use);
+  Weight weight = do_pack(tensor, use, owner);
   weight.out = shape[0];
   weight.in = tensor.size() / shape[0];
   return weight;
+}
+
+Weight Ops::adopt(const PanelMatrix& matrix, const std::shared_ptr<const void>& owner) {
+  VL2_CHECK(matrix.rows > 0 && matrix.cols > 0 && matrix.data != nullptr, "[adopt] empty matrix");
+  VL2_CHECK(reinterpret_cast<uintptr_t>(matrix.data) % 64 == 0, "[adopt] panels must start at multiples of 64 bytes");
+  Weight weight = do_adopt(matrix, owner);
+  weight.out = matrix.rows;
+  weight.in = matrix.cols;
+  return weight;
+}
+
+LatentWeights Ops::adopt_latent(const LatentPanels& kv_b, const std::shared_ptr<const void>& owner) {
+  const PanelMatrix &uk = kv_b.uk, &uv = kv_b.uv, &t = kv_b.uk_transposed;
+  VL2_CHECK(kv_b.num_heads > 0 && uk.cols == uv.cols && t.rows == uk.cols && t.cols == uk.rows,
+            "[adopt_latent] [{}, {}], [{}, {}] and [{}, {}] are not of one matrix", uk.rows, uk.cols, uv.rows, uv.cols,
+            t.rows, t.cols);
+  LatentWeights weights = {do_adopt_latent(kv_b, owner), kv_b.num_heads, uk.rows, uv.rows, uk.cols};
+  weights.weight.out = kv_b.num_heads * (uk.rows + uv.rows);
+  weights.weight.in = uk.cols;
+  return weights;
 }
 
 LatentWeights Ops::pack_latent(const TensorView& kv_b, int64_t heads, int64_t qk_nope, int64_t v) {
@@ -111,14 +134,15 @@ void Ops::embed(Tensor out, const Weight& table, std::span<const int32_t> ids) {
     if (id < 0 || id >= table.out)
       fail(ErrorCode::kInvalidArgument, "token id {} is outside the model's vocabulary of {}", id, table.out);
   observed(
-      observer_, "embed", [&] { do_embed(out, table, ids); }, [&] { return shape_of(out); });
+      observer_, "embed", [&] { return lookup_work(table, out.rows, out); }, [&] { do_embed(out, table, ids); },
+      [&] { return shape_of(out); });
 }
 
 void Ops::gather_rows(Tensor out, Tensor x, std::span<const int32_t> rows) {
   VL2_CHECK(out.rows == static_cast<int64_t>(rows.size()) && out.cols == x.cols && x.heads == 1 && out.heads == 1);
   check_rows("gather_rows", rows, x.rows);
   observed(
-      observer_, "gather_rows", [&] { do_gather_rows(out, x, rows); },
+      observer_, "gather_rows", [&] { return rows_work(2 * out.size()); }, [&] { do_gather_rows(out, x, rows); },
       [&] { return fmt::format("{} <- {}", shape_of(out), shape_of(x)); });
 }
 
@@ -126,7 +150,7 @@ void Ops::scatter_rows(Tensor out, Tensor x, std::span<const int32_t> rows) {
   VL2_CHECK(x.rows == static_cast<int64_t>(rows.size()) && out.cols == x.cols && x.heads == 1 && out.heads == 1);
   check_rows("scatter_rows", rows, out.rows);
   observed(
-      observer_, "scatter_rows", [&] { do_scatter_rows(out, x, rows); },
+      observer_, "scatter_rows", [&] { return rows_work(2 * x.size()); }, [&] { do_scatter_rows(out, x, rows); },
       [&] { return fmt::format("{} -> {}", shape_of(x), shape_of(out)); });
 }
 
@@ -134,27 +158,28 @@ void Ops::fill_row(Tensor out, int64_t row, const Weight& vector) {
   VL2_CHECK(row >= 0 && row < out.rows);
   check_vector("fill_row", vector, out.cols);
   observed(
-      observer_, "fill_row", [&] { do_fill_row(out, row, vector); },
+      observer_, "fill_row", [&] { return rows_work(2 * out.cols); }, [&] { do_fill_row(out, row, vector); },
       [&] { return fmt::format("{} of {}", row, shape_of(out)); });
 }
 
 void Ops::add_rows(Tensor x, const Weight& table) {
   VL2_CHECK(table.in == x.cols && x.rows % table.out == 0, "[add_rows] {} onto {}", shape_of(table), shape_of(x));
   observed(
-      observer_, "add_rows", [&] { do_add_rows(x, table); }, [&] { return shape_of(x); });
+      observer_, "add_rows", [&] { return rows_work(3 * x.size()); }, [&] { do_add_rows(x, table); },
+      [&] { return shape_of(x); });
 }
 
 void Ops::add(Tensor x, Tensor y) {
   check_same_shape("add", x, y);
   observed(
-      observer_, "add", [&] { do_add(x, y); }, [&] { return shape_of(x); });
+      observer_, "add", [&] { return rows_work(3 * x.size()); }, [&] { do_add(x, y); }, [&] { return shape_of(x); });
 }
 
 void Ops::rms_norm(Tensor out, Tensor x, const Weight& weight, float eps) {
   check_same_shape("rms_norm", out, x);
   check_vector("rms_norm", weight, x.cols);
   observed(
-      observer_, "rms_norm", [&] { do_rms_norm(out, x, weight, eps); },
+      observer_, "rms_norm", [&] { return rows_work(2 * x.size()); }, [&] { do_rms_norm(out, x, weight, eps); },
       [&] { return fmt::format("{} eps {}", shape_of(x), eps); });
 }
 
@@ -163,48 +188,50 @@ void Ops::layer_norm(Tensor out, Tensor x, const Weight& weight, const Weight& b
   check_vector("layer_norm", weight, x.cols);
   check_vector("layer_norm", bias, x.cols);
   observed(
-      observer_, "layer_norm", [&] { do_layer_norm(out, x, weight, bias, eps); },
-      [&] { return fmt::format("{} eps {}", shape_of(x), eps); });
+      observer_, "layer_norm", [&] { return rows_work(2 * x.size()); },
+      [&] { do_layer_norm(out, x, weight, bias, eps); }, [&] { return fmt::format("{} eps {}", shape_of(x), eps); });
 }
 
 void Ops::linear(Tensor out, Tensor x, const Linear& w) {
   check_linear("linear", out, x, w);
   observed(
-      observer_, "linear", [&] { do_linear(out, x, w); },
+      observer_, "linear", [&] { return linear_work(out, x, w.weight); }, [&] { do_linear(out, x, w); },
       [&] { return fmt::format("{} x {}", shape_of(x), shape_of(w)); });
 }
 
 void Ops::gelu(Tensor x, GeluKind kind) {
   observed(
-      observer_, kind == GeluKind::kTanh ? "gelu_tanh" : "gelu_erf", [&] { do_gelu(x, kind); },
-      [&] { return shape_of(x); });
+      observer_, kind == GeluKind::kTanh ? "gelu_tanh" : "gelu_erf", [&] { return rows_work(2 * x.size()); },
+      [&] { do_gelu(x, kind); }, [&] { return shape_of(x); });
 }
 
 void Ops::silu_mul(Tensor gate, Tensor up) {
   check_same_shape("silu_mul", gate, up);
   observed(
-      observer_, "silu_mul", [&] { do_silu_mul(gate, up); }, [&] { return shape_of(gate); });
+      observer_, "silu_mul", [&] { return rows_work(3 * gate.size()); }, [&] { do_silu_mul(gate, up); },
+      [&] { return shape_of(gate); });
 }
 
 void Ops::linear_gelu(Tensor out, Tensor x, const Linear& w, GeluKind kind) {
   check_linear("linear_gelu", out, x, w);
   observed(
       observer_, kind == GeluKind::kTanh ? "linear_gelu_tanh" : "linear_gelu_erf",
-      [&] { do_linear_gelu(out, x, w, kind); }, [&] { return fmt::format("{} x {}", shape_of(x), shape_of(w)); });
+      [&] { return linear_work(out, x, w.weight); }, [&] { do_linear_gelu(out, x, w, kind); },
+      [&] { return fmt::format("{} x {}", shape_of(x), shape_of(w)); });
 }
 
 void Ops::linear_add(Tensor residual, Tensor x, const Linear& w) {
   check_linear("linear_add", residual, x, w);
   observed(
-      observer_, "linear_add", [&] { do_linear_add(residual, x, w); },
-      [&] { return fmt::format("{} x {}", shape_of(x), shape_of(w)); });
+      observer_, "linear_add", [&] { return linear_work(residual, x, w.weight); },
+      [&] { do_linear_add(residual, x, w); }, [&] { return fmt::format("{} x {}", shape_of(x), shape_of(w)); });
 }
 
 void Ops::swiglu(Tensor out, Tensor x, const GatedMlp& mlp) {
   check_mlp("swiglu", out, x, mlp);
   VL2_CHECK(out.rows == x.rows);
   observed(
-      observer_, "swiglu", [&] { do_swiglu(out, x, mlp); },
+      observer_, "swiglu", [&] { return swiglu_work(out, x, mlp); }, [&] { do_swiglu(out, x, mlp); },
       [&] { return fmt::format("{} through {}", shape_of(x), mlp.gate.weight.out); });
 }
 
@@ -214,7 +241,8 @@ void Ops::rope(Tensor x, Tensor cos, Tensor sin, RopeLayout layout) {
       "[rope] {} with angles {}", shape_of(x), shape_of(cos));
   observed(
       observer_, layout == RopeLayout::kHalfSplit ? "rope_half_split" : "rope_interleaved",
-      [&] { do_rope(x, cos, sin, layout); }, [&] { return shape_of(x); });
+      [&] { return rows_work(2 * x.size() + cos.size() + sin.size()); }, [&] { do_rope(x, cos, sin, layout); },
+      [&] { return shape_of(x); });
 }
 
 void Ops::full_attention(Tensor out, Tensor qkv, int64_t heads, int64_t tokens_per_item) {
@@ -222,7 +250,8 @@ void Ops::full_attention(Tensor out, Tensor qkv, int64_t heads, int64_t tokens_p
                 tokens_per_item > 0 && out.rows % tokens_per_item == 0,
             "[full_attention] {} with {} heads -> {}", shape_of(qkv), heads, shape_of(out));
   observed(
-      observer_, "full_attention", [&] { do_full_attention(out, qkv, heads, tokens_per_item); },
+      observer_, "full_attention", [&] { return full_attention_work(out, qkv, tokens_per_item); },
+      [&] { do_full_attention(out, qkv, heads, tokens_per_item); },
       [&] { return fmt::format("{} heads {} items of {}", shape_of(qkv), heads, tokens_per_item); });
 }
 
@@ -234,7 +263,8 @@ void Ops::cached_attention(Tensor out, Tensor q, Tensor k, Tensor v, KvLayer kv,
   VL2_CHECK(out.rows == q.rows && out.cols == q.heads * q.cols);
   check_sequences("cached_attention", sequences, q.rows, kv, 2 * k.heads * k.cols, probe);
   observed(
-      observer_, "cached_attention", [&] { do_cached_attention(out, q, k, v, kv, sequences, scale, probe); },
+      observer_, "cached_attention", [&] { return cached_attention_work(out, q, k, kv, sequences); },
+      [&] { do_cached_attention(out, q, k, v, kv, sequences, scale, probe); },
       [&] {
         return fmt::format("q {} kv {} scale {:.4g} {}", shape_of(q), shape_of(k), scale, sequences_shape(sequences));
       });
@@ -248,7 +278,8 @@ void Ops::latent_attention(Tensor out, Tensor q, Tensor c_kv, Tensor k_pe, const
             shape_of(out));
   check_sequences("latent_attention", sequences, q.rows, kv, w.rank + k_pe.cols, probe);
   observed(
-      observer_, "latent_attention", [&] { do_latent_attention(out, q, c_kv, k_pe, w, kv, sequences, scale, probe); },
+      observer_, "latent_attention", [&] { return latent_attention_work(out, q, w, kv, sequences); },
+      [&] { do_latent_attention(out, q, c_kv, k_pe, w, kv, sequences, scale, probe); },
       [&] {
         return fmt::format("q {} rank {} scale {:.4g} {}", shape_of(q), w.rank, scale, sequences_shape(sequences));
       });
@@ -269,7 +300,8 @@ Routing Ops::route(Tensor x, const Weight& gate, const Weight& bias, const Route
   routing.scores = workspace_.array<float>(x.rows * experts);
   routing.choice = bias ? workspace_.array<float>(x.rows * experts) : routing.scores;
   observed(
-      observer_, "route", [&] { do_route(routing, x, gate, bias, p); },
+      observer_, "route", [&] { return linear_work(Tensor{.rows = x.rows, .cols = experts}, x, gate); },
+      [&] { do_route(routing, x, gate, bias, p); },
       [&] { return fmt::format("{} x {} {}", shape_of(x), shape_of(gate), router_string(p)); });
   return routing;
 }
@@ -280,7 +312,8 @@ void Ops::routed_experts(Tensor out, Tensor x, const Routing& routing, const Exp
   check_mlp("routed_experts", out, x, experts.experts.front());
   check_rows("routed_experts", routing.expert, routing.num_experts);
   observed(
-      observer_, "routed_experts", [&] { do_routed_experts(out, x, routing, experts); },
+      observer_, "routed_experts", [&] { return routed_experts_work(out, x, routing, experts); },
+      [&] { do_routed_experts(out, x, routing, experts); },
       [&] {
         return fmt::format("{} top {} of {} through {}", shape_of(x), routing.top_k, routing.num_experts,
                            experts.experts.front().gate.weight.out);
@@ -293,7 +326,8 @@ void Ops::pixel_shuffle(Tensor out, Tensor x, int64_t grid, int64_t ratio) {
                 out.cols == x.cols * ratio * ratio,
             "[pixel_shuffle] {} grid {} ratio {} -> {}", shape_of(x), grid, ratio, shape_of(out));
   observed(
-      observer_, "pixel_shuffle", [&] { do_pixel_shuffle(out, x, grid, ratio); },
+      observer_, "pixel_shuffle", [&] { return rows_work(x.size() + out.size()); },
+      [&] { do_pixel_shuffle(out, x, grid, ratio); },
       [&] { return fmt::format("{} -> {}", shape_of(x), shape_of(out)); });
 }
 
@@ -303,14 +337,15 @@ void Ops::extract_patches(Tensor out, std::span<const float> pixels, int64_t ima
                 static_cast<int64_t>(pixels.size()) == out.rows / (grid * grid) * 3 * image_size * image_size,
             "[extract_patches] {} pixels of {} -> {}", pixels.size(), image_size, shape_of(out));
   observed(
-      observer_, "extract_patches", [&] { do_extract_patches(out, pixels, image_size, patch); },
-      [&] { return shape_of(out); });
+      observer_, "extract_patches", [&] { return rows_work(2 * out.size()); },
+      [&] { do_extract_patches(out, pixels, image_size, patch); }, [&] { return shape_of(out); });
 }
 
 void Ops::argmax(std::span<int32_t> out, Tensor logits) {
   VL2_CHECK(static_cast<int64_t>(out.size()) == logits.rows && logits.cols > 0);
   observed(
-      observer_, "argmax", [&] { do_argmax(out, logits); }, [&] { return shape_of(logits); });
+      observer_, "argmax", [&] { return rows_work(logits.size()); }, [&] { do_argmax(out, logits); },
+      [&] { return shape_of(logits); });
 }
 
 // --- fused operations, as the plain ones say them ---

@@ -14,6 +14,7 @@
 
 #include "core/base/tensor_view.h"
 #include "core/model_spec/model_config.h"
+#include "engine/ops/op_work.h"
 #include "engine/ops/tensor.h"
 #include "engine/ops/weight.h"
 
@@ -50,10 +51,12 @@ struct ExpertWeights {
   std::vector<GatedMlp> experts;
 };
 
-// Called after every operation; for timing and op traces.
+// Called around every operation; for timing, benchmarks and op traces.
 class OpObserver {
  public:
   virtual ~OpObserver() = default;
+  // What the operation that comes next must do at least.
+  virtual void work(std::string_view op, const OpWork& work) { (void)op, (void)work; }
   virtual void before(std::string_view op) { (void)op; }
   // One line: the op and the shapes it worked on, e.g. "linear [421, 192] x [576, 192]".
   virtual void after(std::string_view op, const std::string& shapes) = 0;
@@ -70,9 +73,13 @@ class Ops {
   void set_observer(OpObserver* observer) { observer_ = observer; }  // nullptr: none; must outlive its use
 
   // --- weights and caches; `tensor` is read during the call only ---
-  Weight pack(const TensorView& tensor, WeightUse use);
+  // With an `owner` that keeps its bytes alive, a backend may go on reading them instead of copying.
+  Weight pack(const TensorView& tensor, WeightUse use, const std::shared_ptr<const void>& owner = nullptr);
+  // A matrix to multiply with that is stored as kernels read it; `owner` keeps its bytes alive.
+  Weight adopt(const PanelMatrix& matrix, const std::shared_ptr<const void>& owner);
   // kv_b: [heads * (qk_nope + v), rank]
   LatentWeights pack_latent(const TensorView& kv_b, int64_t heads, int64_t qk_nope, int64_t v);
+  LatentWeights adopt_latent(const LatentPanels& kv_b, const std::shared_ptr<const void>& owner);
   virtual std::unique_ptr<KvCache> make_cache(int64_t layers, int64_t blocks, int64_t block_tokens, int64_t width) = 0;
 
   // --- rows ---
@@ -132,7 +139,9 @@ class Ops {
   virtual void do_swiglu(Tensor out, Tensor x, const GatedMlp& mlp);
 
  private:
-  virtual Weight do_pack(const TensorView& tensor, WeightUse use) = 0;
+  virtual Weight do_pack(const TensorView& tensor, WeightUse use, const std::shared_ptr<const void>& owner) = 0;
+  virtual Weight do_adopt(const PanelMatrix& matrix, const std::shared_ptr<const void>& owner) = 0;
+  virtual Weight do_adopt_latent(const LatentPanels& kv_b, const std::shared_ptr<const void>& owner) = 0;
   virtual Weight do_pack_latent(const TensorView& kv_b, int64_t heads, int64_t qk_nope, int64_t v) = 0;
   virtual void do_embed(Tensor out, const Weight& table, std::span<const int32_t> ids) = 0;
   virtual void do_gather_rows(Tensor out, Tensor x, std::span<const int32_t> rows) = 0;

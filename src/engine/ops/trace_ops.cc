@@ -27,7 +27,15 @@ class TraceOps : public Ops {
   }
 
  private:
-  Weight do_pack(const TensorView&, WeightUse) override { return {std::make_shared<NoStorage>()}; }
+  Weight do_pack(const TensorView&, WeightUse, const std::shared_ptr<const void>&) override {
+    return {std::make_shared<NoStorage>()};
+  }
+  Weight do_adopt(const PanelMatrix&, const std::shared_ptr<const void>&) override {
+    return {std::make_shared<NoStorage>()};
+  }
+  Weight do_adopt_latent(const LatentPanels&, const std::shared_ptr<const void>&) override {
+    return {std::make_shared<NoStorage>()};
+  }
   Weight do_pack_latent(const TensorView&, int64_t, int64_t, int64_t) override {
     return {std::make_shared<NoStorage>()};
   }

@@ -7,6 +7,8 @@
 #include <span>
 #include <vector>
 
+#include "core/quant/panel_format.h"
+
 namespace vl2 {
 
 // What a backend packed; owned by shared Weight handles, immutable, readable from any thread.

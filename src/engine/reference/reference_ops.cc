@@ -11,6 +11,7 @@
 namespace vl2 {
 namespace {
 
+using reference::decode_rows;
 using reference::dot;
 using reference::matrix;
 using reference::Matrix;
@@ -33,9 +34,27 @@ class ReferenceOps : public Ops {
   }
 
  private:
-  Weight do_pack(const TensorView& tensor, WeightUse use) override {
+  Weight do_pack(const TensorView& tensor, WeightUse use, const std::shared_ptr<const void>&) override {
     return {
         std::make_shared<Matrix>(tensor, use == WeightUse::kVector ? tensor.size() : tensor.size() / tensor.shape[0])};
+  }
+
+  Weight do_adopt(const PanelMatrix& stored, const std::shared_ptr<const void>&) override {
+    std::vector<float> values;
+    decode_rows(stored, values);
+    return {std::make_shared<Matrix>(std::move(values), stored.cols)};
+  }
+
+  // W_kvb as it was: each head's W_UK, then its W_UV. The transposed one is the same matrix, stored to be multiplied
+  // by.
+  Weight do_adopt_latent(const LatentPanels& kv_b, const std::shared_ptr<const void>&) override {
+    std::vector<float> values;
+    PanelMatrix uk = kv_b.uk, uv = kv_b.uv;
+    for (int64_t h = 0; h < kv_b.num_heads; ++h, uk.data += uk.num_bytes(), uv.data += uv.num_bytes()) {
+      decode_rows(uk, values);
+      decode_rows(uv, values);
+    }
+    return {std::make_shared<Matrix>(std::move(values), uk.cols)};
   }
 
   Weight do_pack_latent(const TensorView& kv_b, int64_t, int64_t, int64_t) override {

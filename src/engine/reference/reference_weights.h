@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <functional>
 #include <numeric>
+#include <utility>
 #include <vector>
 
 #include "engine/ops/ops.h"
@@ -13,6 +14,7 @@ namespace vl2::reference {
 class Matrix : public WeightStorage {
  public:
   Matrix(const TensorView& tensor, int64_t cols) : values_(to_floats(tensor)), cols_(cols) {}
+  Matrix(std::vector<float> values, int64_t cols) : values_(std::move(values)), cols_(cols) {}
   int64_t num_bytes() const override { return static_cast<int64_t>(values_.size() * sizeof(float)); }
   const float* row(int64_t r) const { return values_.data() + r * cols_; }
 
@@ -20,6 +22,13 @@ class Matrix : public WeightStorage {
   std::vector<float> values_;
   int64_t cols_;
 };
+
+// Appends the rows of a stored matrix as what they mean.
+inline void decode_rows(const PanelMatrix& stored, std::vector<float>& values) {
+  const size_t begin = values.size();
+  values.resize(begin + static_cast<size_t>(stored.rows * stored.cols));
+  for (int64_t r = 0; r < stored.rows; ++r) decode_row(stored, r, values.data() + begin + r * stored.cols);
+}
 
 inline const Matrix& matrix(const Weight& w) { return static_cast<const Matrix&>(*w.storage); }
 inline const float* vector(const Weight& w) { return matrix(w).row(0); }

@@ -14,14 +14,15 @@ constexpr double kFloat = 4;
 // The arena grows by half of what it has, so it may end up this much larger than what is used.
 constexpr double kArenaSlack = 1.5;
 
-double weight_bytes(const ModelConfig& config, const BackendFootprint& footprint) {
+double weight_bytes(const ModelConfig& config, const BackendFootprint& footprint, std::optional<ModelFormat> format) {
   double bytes = 0;
   for (const WeightSpec& spec : weight_schema(config)) {
     const auto values = static_cast<double>(num_elements(spec.shape));
+    const auto panels = format ? panel_format_of(*format, spec, config) : std::nullopt;
     switch (spec.role) {
       case WeightRole::kMatrix:
       case WeightRole::kExpert:
-        bytes += values * footprint.matrix;
+        bytes += panels ? static_cast<double>(panel_tensor_bytes(*panels, spec, config)) : values * footprint.matrix;
         break;
       case WeightRole::kEmbedding:
         bytes += values * footprint.lookup;
@@ -86,7 +87,7 @@ MemoryReport plan_memory(const ModelConfig& config, const MemoryPlanInput& input
   const LanguageConfig& c = config.language;
   MemoryReport report;
   report.cached_tokens = input.cached_tokens;
-  report.weights = static_cast<int64_t>(weight_bytes(config, input.footprint));
+  report.weights = static_cast<int64_t>(weight_bytes(config, input.footprint, input.format));
   report.cache = static_cast<int64_t>(input.footprint.cache * static_cast<double>(input.cached_tokens) *
                                       static_cast<double>(cache_width(c) * c.num_hidden_layers));
   report.activations =

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "core/model_spec/format_plan.h"
 #include "core/model_spec/model_config.h"
 #include "engine/backends.h"
 #include "engine/runtime/engine_stats.h"
@@ -13,6 +14,8 @@ namespace vl2 {
 
 struct MemoryPlanInput {
   BackendFootprint footprint;
+  // Set: matrices lie in the panels of this format, padding and scales included, and not as footprint.matrix says.
+  std::optional<ModelFormat> format;
   int64_t cached_tokens = 0;
   int64_t max_context = 0;
   int64_t prefill_chunk = 512;  // 0: whole prompts

@@ -33,6 +33,20 @@ TEST(MemoryPlan, ATiedTableIsKeptTwice) {
   EXPECT_EQ(plan_memory(config, input()).weights, untied);  // the table as rows and as the matrix of the logits
 }
 
+TEST(MemoryPlan, AFormatsPanelsCountWithTheirPaddingAndScales) {
+  const auto weights = [](const char* preset, std::optional<ModelFormat> format) {
+    MemoryPlanInput in = input();
+    in.format = format;
+    return plan_memory(preset_config(preset), in).weights;
+  };
+  EXPECT_GT(weights("test-tiny", ModelFormat::kBf16), weights("test-tiny", std::nullopt));  // toy sizes are padded
+  const int64_t bf16 = weights("tiny", ModelFormat::kBf16), q8 = weights("tiny", ModelFormat::kQ8),
+                mixed = weights("tiny", ModelFormat::kMixed), q4 = weights("tiny", ModelFormat::kQ4);
+  EXPECT_LT(q8, bf16 * 6 / 10);
+  EXPECT_LT(mixed, q8);
+  EXPECT_LT(q4, mixed);
+}
+
 TEST(MemoryPlan, CacheIsTokensTimesLayersTimesWidth) {
   const ModelConfig config = preset_config("small");
   const MemoryReport plan = plan_memory(config, input());

@@ -4,16 +4,18 @@
 // Weights are stored in panels of 16 output columns, so that one layout serves every ISA:
 //   float32  [N / 16][K][16]
 //   bfloat16 [N / 16][K' / 2][16][2]   K' = K rounded up to 32, zeros beyond; a 16 x 32 piece is one AMX tile
+//   q8, q4   core/quant/panel_format.h
 #pragma once
 
 #include <cstdint>
 
 #include "core/base/dtype.h"
+#include "core/quant/panel_format.h"
 
 namespace vl2::cpu {
 
-inline constexpr int64_t kPanel = 16;      // output columns of a panel
-inline constexpr int64_t kTileDepth = 32;  // K rounding of bf16 panels
+inline constexpr int64_t kPanel = kPanelRows;      // output columns of a panel
+inline constexpr int64_t kTileDepth = kBf16Depth;  // K rounding of bf16 panels
 
 inline int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
@@ -65,6 +67,7 @@ struct KernelTable {
   GemmKernel f32;       // float32 panels, float32 arithmetic
   GemmKernel bf16_f32;  // bfloat16 panels widened, float32 arithmetic
   GemmKernel bf16;      // bfloat16 panels, activations rounded to bfloat16, float32 sums
+  GemmKernel q8, q4;    // codes; activations rounded to 8 bits in groups of kQuantGroup, whole sums inside a group
 
   // out[i] = dot(q[i], x[j]) for rows x[j] of a cache: out [rows][n], out_stride. q rows are q_stride apart.
   void (*dot_rows_f32)(const float* q, int64_t q_stride, int64_t rows, const float* x, int64_t x_stride, int64_t n,
@@ -95,8 +98,9 @@ struct KernelTable {
   // the first-level cache. data: kPeakBytes of floats (bf16) from -1 to 1. They return the operations done.
   int64_t (*peak_f32)(const void* data, int64_t rounds, float* sink);
   int64_t (*peak_bf16)(const void* data, int64_t rounds, float* sink);  // nullptr: the unit has no bf16 products
-  // Reads memory as fast as it comes, in four streams; bytes is a multiple of 4096.
-  float (*read_memory)(const std::byte* data, int64_t bytes);
+  int64_t (*peak_int8)(const void* data, int64_t rounds, float* sink);  // data: bytes; nullptr: no 8-bit products
+  // Reads memory as fast as it comes, in 1, 2 or 4 streams, prefetching `ahead` bytes; bytes is a multiple of 4096.
+  float (*read_memory)(const std::byte* data, int64_t bytes, int streams, int64_t ahead);
 
   // Attention with one query a lane, `vectors` vectors of 16 lanes, at most query_vectors. Rows are [first, first + n).
   int64_t query_vectors;
@@ -121,6 +125,7 @@ inline constexpr int64_t kPeakBytes = 16 << 10;
 const KernelTable& scalar_kernels();
 const KernelTable& avx2_kernels();
 const KernelTable& avx512_kernels();
+const KernelTable& avx512vnni_kernels();
 const KernelTable& avx512bf16_kernels();
 const KernelTable& amx_kernels();
 

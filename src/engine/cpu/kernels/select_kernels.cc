@@ -12,6 +12,8 @@ const KernelTable& select_kernels(Isa isa) {
       return avx2_kernels();
     case Isa::kAvx512:
       return avx512_kernels();
+    case Isa::kAvx512Vnni:
+      return avx512vnni_kernels();
     case Isa::kAvx512Bf16:
       return avx512bf16_kernels();
     case Isa::kAmx:

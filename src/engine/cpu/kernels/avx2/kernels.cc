@@ -16,9 +16,11 @@ namespace vl2::cpu {
 namespace avx2 {
 // clang-format off
 #include "engine/cpu/kernels/avx2/simd.h"
+#include "engine/cpu/kernels/avx2/codes.h"
 #include "engine/cpu/kernels/generic/math-inl.h"
 #include "engine/cpu/kernels/generic/finish-inl.h"
 #include "engine/cpu/kernels/generic/gemm-inl.h"
+#include "engine/cpu/kernels/generic/quant-inl.h"
 #include "engine/cpu/kernels/generic/rows-inl.h"
 #include "engine/cpu/kernels/generic/panels-inl.h"
 #include "engine/cpu/kernels/generic/cache-inl.h"

@@ -19,9 +19,12 @@ namespace vl2::cpu {
 namespace avx512 {
 // clang-format off
 #include "engine/cpu/kernels/avx512/simd.h"
+#include "engine/cpu/kernels/avx512/codes.h"
+#include "engine/cpu/kernels/avx512/dot_words.h"
 #include "engine/cpu/kernels/generic/math-inl.h"
 #include "engine/cpu/kernels/generic/finish-inl.h"
 #include "engine/cpu/kernels/generic/gemm-inl.h"
+#include "engine/cpu/kernels/generic/quant-inl.h"
 #include "engine/cpu/kernels/generic/rows-inl.h"
 #include "engine/cpu/kernels/generic/panels-inl.h"
 #include "engine/cpu/kernels/generic/cache-inl.h"

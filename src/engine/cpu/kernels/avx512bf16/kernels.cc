@@ -1,4 +1,4 @@
-// AVX-512 kernels with vdpbf16ps for bf16 x bf16. Everything else is the AVX-512 table's.
+// AVX-512 kernels with vdpbf16ps for bf16 x bf16. Everything else is the VNNI table's.
 //
 // Some processors run vdpbf16ps at half the rate of float32 FMAs, others at twice: this table serves --compute bf16 on
 // machines without AMX.
@@ -154,7 +154,7 @@ namespace vl2::cpu {
 
 const KernelTable& avx512bf16_kernels() {
   static const KernelTable table = [] {
-    KernelTable t = avx512_kernels();
+    KernelTable t = avx512vnni_kernels();
     t.isa = "avx512bf16";
     t.bf16 = avx512bf16::kDotKernel;
     t.peak_bf16 = avx512bf16::peak;

@@ -23,17 +23,24 @@ inline constexpr int kPeakSums = kRowGroup * kPanelsAtOnce;
   return rounds * (kVectors / 2) * kPeakSums * 16 * 2;
 }
 
-[[gnu::noinline]] inline float read_memory(const std::byte* data, int64_t bytes) {
-  const int64_t stream = bytes / 4 / 4;  // floats
-  const float* x = reinterpret_cast<const float*>(data);
+template <int kStreams>
+inline float read_streams(const float* x, int64_t floats, int64_t ahead) {
+  constexpr int kLines = 4 / kStreams;  // a step of one stream: four sums whatever the number of streams
+  const int64_t stream = floats / kStreams;
   Vec sum[4] = {zero(), zero(), zero(), zero()};
-  for (int64_t i = 0; i < stream; i += 16) {
+  for (int64_t i = 0; i < stream; i += 16 * kLines) {
 #pragma GCC unroll 4
     for (int s = 0; s < 4; ++s) {
-      const float* p = x + s * stream + i;
-      __builtin_prefetch(p + 256);
+      const float* p = x + s / kLines * stream + i + s % kLines * 16;
+      __builtin_prefetch(p + ahead);
       sum[s] = add(sum[s], load(p));
     }
   }
   return reduce_add(add(add(sum[0], sum[1]), add(sum[2], sum[3])));
+}
+
+[[gnu::noinline]] inline float read_memory(const std::byte* data, int64_t bytes, int streams, int64_t ahead) {
+  const float* x = reinterpret_cast<const float*>(data);
+  if (streams == 1) return read_streams<1>(x, bytes / 4, ahead / 4);
+  return streams == 2 ? read_streams<2>(x, bytes / 4, ahead / 4) : read_streams<4>(x, bytes / 4, ahead / 4);
 }

@@ -9,9 +9,11 @@ namespace vl2::cpu {
 namespace scalar {
 // clang-format off
 #include "engine/cpu/kernels/scalar/simd.h"
+#include "engine/cpu/kernels/scalar/codes.h"
 #include "engine/cpu/kernels/generic/math-inl.h"
 #include "engine/cpu/kernels/generic/finish-inl.h"
 #include "engine/cpu/kernels/generic/gemm-inl.h"
+#include "engine/cpu/kernels/generic/quant-inl.h"
 #include "engine/cpu/kernels/generic/rows-inl.h"
 #include "engine/cpu/kernels/generic/panels-inl.h"
 #include "engine/cpu/kernels/generic/cache-inl.h"

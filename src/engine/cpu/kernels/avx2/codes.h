@@ -1,0 +1,69 @@
+// Products of stored codes and rounded activations with AVX2. Included inside namespace vl2::cpu::avx2, in its target
+// region, after simd.h.
+
+struct Sums {
+  __m256i lo, hi;
+};
+struct Codes {
+  __m256i lo, hi;
+};
+
+inline constexpr int kQuantRows = 4;  // 4 x 2 sums of the 16 registers
+inline constexpr int kQuantPanels = 1;
+inline constexpr int kByteOffset = 0;  // dot_bytes makes the codes signed first
+inline constexpr int kStreams = 2;     // panels that stream from memory side by side
+inline constexpr int64_t kQuantAhead = 1024;
+
+inline Sums set_sums(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
+inline Codes load_codes(const uint8_t* p) {
+  const auto* q = reinterpret_cast<const __m256i*>(p);
+  return {_mm256_loadu_si256(q), _mm256_loadu_si256(q + 1)};
+}
+inline __m256i nibble_mask() { return _mm256_set1_epi8(15); }
+inline Codes low_nibbles(const Codes& x) {
+  return {_mm256_and_si256(x.lo, nibble_mask()), _mm256_and_si256(x.hi, nibble_mask())};
+}
+inline Codes high_nibbles(const Codes& x) {
+  return {_mm256_and_si256(_mm256_srli_epi16(x.lo, 4), nibble_mask()),
+          _mm256_and_si256(_mm256_srli_epi16(x.hi, 4), nibble_mask())};
+}
+inline __m256i four_bytes(const int8_t* a) {
+  int32_t word;
+  std::memcpy(&word, a, sizeof word);
+  return _mm256_set1_epi32(word);
+}
+// u is unsigned, s signed; no pair of products may leave 16 bits.
+inline __m256i dot_half(__m256i sums, __m256i u, __m256i s) {
+  return _mm256_add_epi32(sums, _mm256_madd_epi16(_mm256_maddubs_epi16(u, s), _mm256_set1_epi16(1)));
+}
+inline Sums dot_nibbles(const Sums& sums, const Codes& codes, const int8_t* a) {
+  const __m256i s = four_bytes(a);
+  return {dot_half(sums.lo, codes.lo, s), dot_half(sums.hi, codes.hi, s)};
+}
+// Two products of 127 x 127 stay below 2^15: |q| unsigned, the sign of q moved to a.
+inline Sums dot_bytes(const Sums& sums, const Codes& codes, const int8_t* a) {
+  const __m256i s = four_bytes(a), offset = _mm256_set1_epi8(-128);
+  const __m256i lo = _mm256_xor_si256(codes.lo, offset), hi = _mm256_xor_si256(codes.hi, offset);
+  return {dot_half(sums.lo, _mm256_abs_epi8(lo), _mm256_sign_epi8(s, lo)),
+          dot_half(sums.hi, _mm256_abs_epi8(hi), _mm256_sign_epi8(s, hi))};
+}
+inline Sums add(const Sums& a, const Sums& b) { return {_mm256_add_epi32(a.lo, b.lo), _mm256_add_epi32(a.hi, b.hi)}; }
+inline Vec to_floats(const Sums& x) { return {_mm256_cvtepi32_ps(x.lo), _mm256_cvtepi32_ps(x.hi)}; }
+inline void store_bytes(int8_t* p, const Vec& x) {
+  const __m256i words = _mm256_packs_epi32(_mm256_cvtps_epi32(x.lo), _mm256_cvtps_epi32(x.hi));
+  const __m256i bytes =
+      _mm256_permutevar8x32_epi32(_mm256_packs_epi16(words, words), _mm256_setr_epi32(0, 4, 1, 5, 0, 0, 0, 0));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_castsi256_si128(bytes));
+}
+inline int32_t sum_bytes(const int8_t* p, int64_t n) {
+  __m256i sum = _mm256_setzero_si256();
+  for (int64_t i = 0; i + 16 <= n; i += 16) {
+    const __m256i words = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + i)));
+    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(words, _mm256_set1_epi16(1)));
+  }
+  alignas(32) int32_t parts[8];
+  _mm256_store_si256(reinterpret_cast<__m256i*>(parts), sum);
+  int32_t total = 0;
+  for (const int32_t part : parts) total += part;
+  return total;
+}
