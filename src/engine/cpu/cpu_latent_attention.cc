@@ -17,9 +17,9 @@ namespace {
 // Heads whose expanded keys and values are in memory together.
 constexpr int64_t kHeadsAtOnce = 8;
 // Latents expanded by one task: packed, they fit the second-level cache.
-constexpr int64_t kExpandRows = 2 * kKeyBlock;
+constexpr int64_t kExpandRows = kKeyBlock;
 // Keys of one piece of work of an absorbed row. Fixed, so that a result does not depend on the number of threads.
-constexpr int64_t kKeysPerPiece = 2 * kKeyBlock;
+constexpr int64_t kKeysPerPiece = kKeyBlock;
 // Latent columns merged by one task.
 constexpr int64_t kMergeColumns = 64;
 

@@ -1,7 +1,6 @@
 #include "engine/cpu/cpu_ops.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 
 #include "engine/cpu/cpu_cache.h"
@@ -188,23 +187,11 @@ class CpuOps : public Ops {
   }
 
   void do_rope(Tensor x, Tensor cos, Tensor sin, RopeLayout layout) override {
-    const int64_t half = x.cols / 2;
-    const bool split = layout == RopeLayout::kHalfSplit;
+    VL2_CHECK(x.cols <= cpu::kMaxRope, "RoPE over {} columns; the CPU backend has room for {}", x.cols, cpu::kMaxRope);
+    const bool interleaved = layout == RopeLayout::kInterleaved;
     each_row(x.rows, x.heads * x.cols, [&](int64_t t) {
-      const float* c = cos.row(t);
-      const float* s = sin.row(t);
-      for (int64_t h = 0; h < x.heads; ++h) {
-        float* v = x.at(t, h);
-        std::array<float, 512> in;
-        VL2_CHECK(x.cols <= static_cast<int64_t>(in.size()));
-        std::copy_n(v, x.cols, in.begin());
-        for (int64_t k = 0; k < half; ++k) {
-          const float a = in[static_cast<size_t>(split ? k : 2 * k)],
-                      b = in[static_cast<size_t>(split ? k + half : 2 * k + 1)];
-          v[k] = a * c[k] - b * s[k];
-          v[k + half] = b * c[k] + a * s[k];
-        }
-      }
+      for (int64_t h = 0; h < x.heads; ++h)
+        context_.kernels.rope_row(x.at(t, h), cos.row(t), sin.row(t), x.cols / 2, interleaved);
     });
   }
 

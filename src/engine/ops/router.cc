@@ -3,20 +3,25 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 namespace vl2 {
 namespace {
 
-// The k largest, first index first on ties.
+// The k largest, first index first on ties, in ascending order of their indices. k is small beside the number of
+// values.
 std::vector<int32_t> largest(const std::vector<double>& values, int64_t k) {
-  std::vector<int32_t> order(values.size());
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
-    return values[static_cast<size_t>(a)] > values[static_cast<size_t>(b)];
-  });
-  order.resize(static_cast<size_t>(k));
-  return order;
+  std::vector<bool> taken(values.size(), false);
+  for (int64_t i = 0; i < k; ++i) {
+    size_t best = values.size();
+    for (size_t e = 0; e < values.size(); ++e)
+      if (!taken[e] && (best == values.size() || values[e] > values[best])) best = e;
+    taken[best] = true;
+  }
+  std::vector<int32_t> chosen;
+  chosen.reserve(static_cast<size_t>(k));
+  for (size_t e = 0; e < values.size(); ++e)
+    if (taken[e]) chosen.push_back(static_cast<int32_t>(e));
+  return chosen;
 }
 
 std::vector<double> score(const std::vector<double>& logits, ScoringFunc scoring) {
@@ -61,8 +66,7 @@ void route_row(const std::vector<double>& logits, const float* bias, const Route
   std::transform(choice.begin(), choice.end(), choice_out, [](double s) { return static_cast<float>(s); });
   if (p.topk_method != TopkMethod::kGreedy) keep_groups(choice, p);
 
-  std::vector<int32_t> chosen = largest(choice, p.top_k);
-  std::sort(chosen.begin(), chosen.end());
+  const std::vector<int32_t> chosen = largest(choice, p.top_k);
   double sum = 0;
   for (int32_t e : chosen) sum += scores[static_cast<size_t>(e)];
   const double divisor = p.top_k > 1 && p.norm_topk_prob ? sum + 1e-20 : 1.0;

@@ -59,6 +59,7 @@ struct RowRuns {
   int64_t stride;
 };
 
+inline constexpr int64_t kMaxRope = 512;  // columns that RoPE rotates, at most
 inline constexpr int64_t kMaxLanes = 48;  // queries that share one pass over the keys
 
 struct KernelTable {
@@ -115,6 +116,8 @@ struct KernelTable {
   // out [cols][rows] = factor x [rows][cols]
   void (*transpose)(const float* x, int64_t stride, int64_t rows, int64_t cols, float factor, float* out,
                     int64_t out_stride);
+  // x [2 * half] in place; interleaved: pairs (x[2k], x[2k + 1]) become halves (RopeLayout).
+  void (*rope_row)(float* x, const float* cos, const float* sin, int64_t half, bool interleaved);
 };
 
 inline constexpr int64_t kPeakBytes = 16 << 10;

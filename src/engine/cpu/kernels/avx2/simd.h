@@ -57,6 +57,7 @@ inline float reduce_add(const Vec& a) {
   s = _mm_add_ps(s, _mm_movehl_ps(s, s));
   return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
 }
+inline float reduce_add1(const Vec& x) { return reduce_add(x); }
 inline float reduce_max(const Vec& a) {
   const __m256 m8 = _mm256_max_ps(a.lo, a.hi);
   __m128 m = _mm_max_ps(_mm256_castps256_ps128(m8), _mm256_extractf128_ps(m8, 1));

@@ -33,6 +33,20 @@ inline Vec min(const Vec& a, const Vec& b) { return {_mm512_min_ps(a.v, b.v)}; }
 inline Vec round(const Vec& a) { return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
 inline Vec scale_by_power(const Vec& x, const Vec& n) { return {_mm512_scalef_ps(x.v, n.v)}; }
 inline float reduce_add(const Vec& a) { return _mm512_reduce_add_ps(a.v); }
+// out[i] = the sum of x[i], four at once; reduce_add1 adds in the same order.
+inline void reduce_add4(const Vec* x, float* out) {
+  const __m512 a = _mm512_add_ps(_mm512_unpacklo_ps(x[0].v, x[1].v), _mm512_unpackhi_ps(x[0].v, x[1].v));
+  const __m512 b = _mm512_add_ps(_mm512_unpacklo_ps(x[2].v, x[3].v), _mm512_unpackhi_ps(x[2].v, x[3].v));
+  const __m512 c = _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x44), _mm512_shuffle_ps(a, b, 0xee));
+  const __m256 d = _mm256_add_ps(_mm512_castps512_ps256(c), _mm512_extractf32x8_ps(c, 1));
+  _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(d), _mm256_extractf128_ps(d, 1)));
+}
+inline float reduce_add1(const Vec& x) {
+  const Vec four[4] = {x, x, x, x};
+  float out[4];
+  reduce_add4(four, out);
+  return out[0];
+}
 inline float reduce_max(const Vec& a) { return _mm512_reduce_max_ps(a.v); }
 inline __m512 widen(__m256i x) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16)); }
 inline Vec load_bf16(const BF16* p) { return {widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))}; }

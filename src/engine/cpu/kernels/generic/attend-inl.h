@@ -178,6 +178,8 @@ inline void transpose(const float* x, int64_t stride, int64_t rows, int64_t cols
     const int64_t m = rows - r < 16 ? rows - r : 16;
     for (int64_t c = 0; c < cols; c += 16) {
       const int64_t n = cols - c < 16 ? cols - c : 16;
+      // The next rows may be pages away.
+      for (int64_t i = r + 16; i < r + 32 && i < rows; ++i) __builtin_prefetch(x + i * stride + c);
       Vec block[16];
       for (int64_t i = 0; i < 16; ++i) block[i] = i < m ? mul(load_some(x + (r + i) * stride + c, n), f) : zero();
       transpose16(block);

@@ -33,9 +33,14 @@ inline void dot_block(const float* q, int64_t q_stride, const T* x, int64_t x_st
             fma(load_n(q + i * q_stride + d, width - d), load_row_n(x + j * x_stride + d, width - d), sum[i][j]);
   }
 #pragma GCC unroll 16
-  for (int i = 0; i < Q; ++i)
+  for (int i = 0; i < Q; ++i) {
+    if constexpr (J == 4) {
+      reduce_add4(sum[i], out + i * out_stride);
+    } else {
 #pragma GCC unroll 16
-    for (int j = 0; j < J; ++j) out[i * out_stride + j] = reduce_add(sum[i][j]);
+      for (int j = 0; j < J; ++j) out[i * out_stride + j] = reduce_add1(sum[i][j]);
+    }
+  }
 }
 
 template <int J, typename T>

@@ -9,6 +9,9 @@ inline constexpr int64_t kDepthBlock = 256;
 // From this many rows on, a bf16 slice is widened once for all of them; below, each group widens as it goes.
 inline constexpr int64_t kRowsToWiden = 3 * kRowGroup;
 
+// How far ahead the weights of a single row are fetched, in bytes.
+inline constexpr int64_t kStreamAhead = 2048;
+
 struct PanelF32 {
   using Element = float;
   static constexpr int64_t kDepthStep = 1;
@@ -66,6 +69,10 @@ template <typename Panel, int M, int P>
     for (int p = 0; p < P; ++p) sum[m][p] = first ? zero() : load(sums + (m * P + p) * kPanel);
 
   for (int64_t k = 0; k < depth; k += Panel::kDepthStep) {
+    if constexpr (M == 1) {
+#pragma GCC unroll 16
+      for (int p = 0; p < P; ++p) __builtin_prefetch(b + p * panel_stride + k * kPanel + kStreamAhead / sizeof(*b));
+    }
     Vec w[P];
 #pragma GCC unroll 16
     for (int p = 0; p < P; ++p) w[p] = Panel::first(b + p * panel_stride + k * kPanel);
@@ -98,12 +105,13 @@ template <typename Panel, int M, int P>
 // One group of M rows against P panels over one block of depth; sums between blocks wait in scratch. `b` is the slice.
 template <typename Panel, int M, int P>
 inline void group_block(const GemmTask& task, const float* a, const typename Panel::Element* b, int64_t panel_stride,
-                        int64_t first_row, int64_t first_panel, int64_t depth, bool first, bool last, float* sums) {
+                        int64_t first_row, int64_t first_panel, int64_t depth, bool first, bool last, float* sums,
+                        int64_t panel_step = 1) {
   multiply<Panel, M, P>(a, b, panel_stride, depth, first, sums);
   if (!last) return;
   for (int m = 0; m < M; ++m)
     for (int p = 0; p < P; ++p)
-      finish(task, task.c + (first_row + m) * task.c_stride, (first_panel + p) * kPanel,
+      finish(task, task.c + (first_row + m) * task.c_stride, (first_panel + p * panel_step) * kPanel,
              load(sums + (m * P + p) * kPanel));
 }
 
@@ -181,13 +189,15 @@ template <typename Panel>
 void gemm(const GemmTask& task) {
   int64_t panel = 0;
   if (task.rows == 1) {
-    // Four streams of weights at once: enough independent sums to hide the latency, enough loads in flight to fill the
-    // bus.
+    // Four streams of weights at once, each one unbroken run of memory: enough independent sums to hide the latency,
+    // enough loads in flight to fill the bus.
     const int64_t depth = Panel::depth(task.k), stride = Panel::panel_elements(task.panel_depth());
-    for (; panel + 4 <= task.panels; panel += 4)
+    const int64_t step = task.panels / 4;
+    for (; panel < step; ++panel)
       group_block<Panel, 1, 4>(task, static_cast<const float*>(task.a),
-                               static_cast<const typename Panel::Element*>(task.b) + panel * stride, stride, 0, panel,
-                               depth, true, true, task.scratch);
+                               static_cast<const typename Panel::Element*>(task.b) + panel * stride, step * stride, 0,
+                               panel, depth, true, true, task.scratch, step);
+    panel = 4 * step;
   }
   for (; panel + kPanelsAtOnce <= task.panels; panel += kPanelsAtOnce) panel_step<Panel, kPanelsAtOnce>(task, panel);
   for (; panel < task.panels; ++panel) panel_step<Panel, 1>(task, panel);

@@ -197,24 +197,23 @@ inline void quant_panels(const GemmTask& task, int64_t first_panel, int64_t pane
   }
 }
 
-// One row against panels that stream from memory, P at a time: all sums stay in registers.
+// One row against panels that stream from memory, all sums in registers. Panels first + p * step, one of each of P
+// streams: called for first, first + 1, ... a stream is one unbroken run of memory.
 template <typename Kind, typename Layout, int P>
-[[gnu::noinline]] void stream_codes(const GemmTask& task, int64_t first_panel, int64_t panel_stride) {
+[[gnu::noinline]] void stream_codes(const GemmTask& task, int64_t first, int64_t step, int64_t panel_stride) {
   const int64_t depth = round_up(task.k, kQuantDepth), groups = quant_groups(task.k);
   const auto* a = static_cast<const int8_t*>(task.a);
   const int64_t rows = Layout::template rows<1>();
   const auto* a_scales = reinterpret_cast<const float*>(a + depth * rows);
   const auto* a_sums = reinterpret_cast<const int32_t*>(a_scales + groups * rows);
-  const std::byte* panels = static_cast<const std::byte*>(task.b) + first_panel * panel_stride;
+  const std::byte* panels = static_cast<const std::byte*>(task.b) + first * panel_stride;
   const auto* codes = reinterpret_cast<const uint8_t*>(panels) + quant_scale_bytes(task.k);
+  const int64_t apart = step * panel_stride;
   Vec total[P];
 #pragma GCC unroll 8
   for (int p = 0; p < P; ++p) total[p] = zero();
   for (int64_t g = 0; g < groups; ++g) {
     const int64_t begin = g * kQuantGroup, end = begin + kQuantGroup < depth ? begin + kQuantGroup : depth;
-    // Near its end a stream fetches the panel it goes on with.
-    const uint8_t* ahead = codes + kQuantAhead;
-    if (ahead - reinterpret_cast<const uint8_t*>(panels) >= panel_stride) ahead += (P - 1) * panel_stride;
     Sums even[P], odd[P];
 #pragma GCC unroll 8
     for (int p = 0; p < P; ++p) {
@@ -224,10 +223,10 @@ template <typename Kind, typename Layout, int P>
     for (int64_t k = begin; k < end; k += 8) {
 #pragma GCC unroll 8
       for (int p = 0; p < P; ++p) {
-        const uint8_t* from = codes + p * panel_stride;
-        if constexpr (kQuantAhead > 0) __builtin_prefetch(ahead + p * panel_stride);
+        const uint8_t* from = codes + p * apart;
+        if constexpr (kQuantAhead > 0) __builtin_prefetch(from + kQuantAhead);
         if constexpr (Kind::kFormat == PanelFormat::kQ8) {
-          if constexpr (kQuantAhead > 0) __builtin_prefetch(ahead + p * panel_stride + 64);
+          if constexpr (kQuantAhead > 0) __builtin_prefetch(from + kQuantAhead + 64);
           even[p] = dot_bytes(even[p], load_codes(from), a + Layout::template at<1>(k, 0));
           odd[p] = dot_bytes(odd[p], load_codes(from + 64), a + Layout::template at<1>(k + 4, 0));
         } else {
@@ -237,15 +236,14 @@ template <typename Kind, typename Layout, int P>
         }
       }
       codes += 8 / Kind::kDepth * 64;
-      ahead += 8 / Kind::kDepth * 64;
     }
 #pragma GCC unroll 8
     for (int p = 0; p < P; ++p) {
-      const Vec scale = load_bf16(reinterpret_cast<const BF16*>(panels + p * panel_stride) + g * kPanelRows);
+      const Vec scale = load_bf16(reinterpret_cast<const BF16*>(panels + p * apart) + g * kPanelRows);
       total[p] = fma(to_floats(add(even[p], odd[p])), mul(scale, set1(a_scales[g * rows])), total[p]);
     }
   }
-  for (int p = 0; p < P; ++p) finish(task, task.c, (first_panel + p) * kPanel, total[p]);
+  for (int p = 0; p < P; ++p) finish(task, task.c, (first + p * step) * kPanel, total[p]);
 }
 
 template <typename Kind, typename Layout = Interleaved>
@@ -253,9 +251,9 @@ void quant_gemm(const GemmTask& task) {
   const int64_t stride = vl2::panel_bytes(Kind::kFormat, task.k);
   int64_t panel = 0;
   if (task.rows == 1) {
-    for (; panel + kStreams <= task.panels; panel += kStreams)
-      stream_codes<Kind, Layout, kStreams>(task, panel, stride);
-    for (; panel < task.panels; ++panel) stream_codes<Kind, Layout, 1>(task, panel, stride);
+    const int64_t step = task.panels / kStreams;
+    for (; panel < step; ++panel) stream_codes<Kind, Layout, kStreams>(task, panel, step, stride);
+    for (panel = step * kStreams; panel < task.panels; ++panel) stream_codes<Kind, Layout, 1>(task, panel, 1, stride);
     return;
   }
   for (; panel + kQuantPanels <= task.panels; panel += kQuantPanels)

@@ -87,6 +87,29 @@ inline void add_scaled_row(float* x, const float* y, float factor, int64_t n) {
   }
 }
 
+// (a, b) -> (a cos - b sin, b cos + a sin), first halves and second halves apart.
+inline void rotate(const float* a, const float* b, const float* cos, const float* sin, int64_t half, float* out) {
+  for (int64_t i = 0; i < half; i += 16) {
+    const int64_t m = half - i < 16 ? half - i : 16;
+    const Vec x = load_some(a + i, m), y = load_some(b + i, m), c = load_some(cos + i, m), s = load_some(sin + i, m);
+    store_some(out + i, sub(mul(x, c), mul(y, s)), m);
+    store_some(out + half + i, add(mul(y, c), mul(x, s)), m);
+  }
+}
+
+inline void rope_row(float* x, const float* cos, const float* sin, int64_t half, bool interleaved) {
+  if (!interleaved) {
+    rotate(x, x + half, cos, sin, half, x);
+    return;
+  }
+  float a[kMaxRope / 2], b[kMaxRope / 2];
+  for (int64_t i = 0; i < half; ++i) {
+    a[i] = x[2 * i];
+    b[i] = x[2 * i + 1];
+  }
+  rotate(a, b, cos, sin, half, x);
+}
+
 inline void gelu_tanh_row(float* x, int64_t n) {
   for (int64_t i = 0; i < n; i += 16) {
     const int64_t m = n - i < 16 ? n - i : 16;

@@ -31,4 +31,5 @@ inline constexpr KernelTable kTable = {
     .attend_softmax = attend_softmax,
     .attend_mix = attend_mix,
     .transpose = transpose,
+    .rope_row = rope_row,
 };

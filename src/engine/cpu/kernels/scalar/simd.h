@@ -72,6 +72,7 @@ inline float reduce_add(const Vec& a) {
     for (int i = 0; i < width; ++i) s[i] += s[i + width];
   return s[0];
 }
+inline float reduce_add1(const Vec& x) { return reduce_add(x); }
 inline float reduce_max(const Vec& a) {
   float m = a.v[0];
   for (int i = 1; i < 16; ++i) m = a.v[i] > m ? a.v[i] : m;
