@@ -71,7 +71,8 @@ template <typename Panel, int M, int P>
   for (int64_t k = 0; k < depth; k += Panel::kDepthStep) {
     if constexpr (M == 1) {
 #pragma GCC unroll 16
-      for (int p = 0; p < P; ++p) __builtin_prefetch(b + p * panel_stride + k * kPanel + kStreamAhead / sizeof(*b));
+      for (int p = 0; p < P; ++p)
+        __builtin_prefetch(b + p * panel_stride + k * kPanel + kStreamAhead / static_cast<int64_t>(sizeof(*b)));
     }
     Vec w[P];
 #pragma GCC unroll 16
