@@ -46,11 +46,8 @@ ModelConfig subject_config(const BenchOptions& options) {
   return config;
 }
 
-// The one place where a format's name becomes weights.
-std::unique_ptr<WeightSource> random_weights(ModelFormat format) {
-  if (format != ModelFormat::kBf16)
-    fail(ErrorCode::kUnsupported, "--format {}: no random weights of this format are made yet; bf16 ones are",
-         model_format_name(format));
+std::unique_ptr<WeightSource> random_weights(const ModelConfig& config, ModelFormat format) {
+  if (format != ModelFormat::kBf16) return std::make_unique<RandomSource>(1, config, format);
   return std::make_unique<RandomSource>(1);
 }
 
@@ -170,7 +167,7 @@ class Bench {
       CheckpointSource source(checkpoint);
       model_ = std::make_unique<DeepseekVl2>(config_, *ops_, source, loading);
     } else {
-      model_ = std::make_unique<DeepseekVl2>(config_, *ops_, *random_weights(options_.format), loading);
+      model_ = std::make_unique<DeepseekVl2>(config_, *ops_, *random_weights(config_, options_.format), loading);
     }
     report_.description = ops_->description();
   }
