@@ -33,6 +33,7 @@ MemoryReport memory_of(const ModelFiles& model) {
   options.weights = model.matrix_type;
   MemoryPlanInput input;
   input.footprint = backend_footprint("auto", options);
+  input.format = model.config.quantization;
   input.cached_tokens = input.max_context = model.config.language.max_position_embeddings;
   return plan_memory(model.config, input);
 }
