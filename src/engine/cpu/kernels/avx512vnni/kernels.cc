@@ -24,6 +24,7 @@ namespace avx512vnni {
 #include "engine/cpu/kernels/generic/math-inl.h"
 #include "engine/cpu/kernels/generic/finish-inl.h"
 #include "engine/cpu/kernels/generic/quant-inl.h"
+#include "engine/cpu/kernels/generic/peak_codes-inl.h"
 // clang-format on
 
 constexpr GemmKernel kQ8 = {quant_pack, quant_packed_bytes, kQuantRows, quant_gemm<Bytes>};
@@ -42,6 +43,7 @@ const KernelTable& avx512vnni_kernels() {
     t.isa = "avx512vnni";
     t.q8 = avx512vnni::kQ8;
     t.q4 = avx512vnni::kQ4;
+    t.peak_int8 = avx512vnni::peak_int8;
     return t;
   }();
   return table;

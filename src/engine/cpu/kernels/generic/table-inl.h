@@ -24,6 +24,6 @@ inline constexpr KernelTable kTable = {
     .panel_from_columns = panel_from_columns,
     .peak_f32 = peak_f32,
     .peak_bf16 = nullptr,
-    .peak_int8 = nullptr,
+    .peak_int8 = peak_int8,
     .read_memory = read_memory,
 };

@@ -18,6 +18,7 @@ namespace scalar {
 #include "engine/cpu/kernels/generic/panels-inl.h"
 #include "engine/cpu/kernels/generic/cache-inl.h"
 #include "engine/cpu/kernels/generic/peak-inl.h"
+#include "engine/cpu/kernels/generic/peak_codes-inl.h"
 #include "engine/cpu/kernels/generic/table-inl.h"
 // clang-format on
 }  // namespace scalar
