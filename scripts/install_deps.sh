@@ -2,7 +2,7 @@
 # Installs what vl2 needs to build, from the distribution's own packages (Debian 12, Ubuntu 22.04 or newer).
 #
 #   scripts/install_deps.sh              compiler, libraries, test framework
-#   scripts/install_deps.sh --dev        also clang-format and clang-tidy, for tools/check_format and tools/run_tidy
+#   scripts/install_deps.sh --dev        also clang-format, clang-tidy (tools/) and Google Benchmark (bench/)
 #   scripts/install_deps.sh --check      only say what is missing (exit 1 if anything is)
 #
 # Only what dpkg reports as missing is installed; with nothing missing there is no network access and no need for root.
@@ -17,7 +17,7 @@ packages=(
   libedit-dev libssl-dev libgtest-dev
   binutils 'mawk|gawk|original-awk'
 )
-dev_packages=(clang-format clang-tidy)
+dev_packages=(clang-format clang-tidy libbenchmark-dev)
 
 usage() { sed -n '2,8s/^# \{0,1\}//p' "$0"; }
 

@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "cli/process.h"
@@ -54,27 +55,49 @@ TEST(Bench, EveryResultStandsBesideTheLimitItIsMeasuredBy) {
   EXPECT_GT(report["peak_rss_bytes"], report["weight_bytes"]);
 }
 
-// Independent counts of the same bytes: from the list of tensors, and from the operations that ran.
+// Independent counts of the same work: from the list of tensors, and from the operations that ran on packed weights.
+void expect_the_same_counts(const json& r, double steps, double tolerance) {
+  double bytes = 0, flops = 0, part = 0;
+  for (const json& op : r["ops"]) {
+    bytes += op["weight_bytes"].get<double>() + op["cache_bytes"].get<double>();
+    flops += op["flops"].get<double>();
+    part += op["part"].get<double>();
+    EXPECT_GT(op["share"], 0) << op["op"];
+  }
+  EXPECT_NEAR(bytes / steps, r["bytes"], tolerance * r["bytes"].get<double>()) << r["format"] << " " << r["batch"];
+  EXPECT_NEAR(flops / steps, r["flops"], tolerance * r["flops"].get<double>()) << r["format"] << " " << r["batch"];
+  EXPECT_NEAR(part, 1, 1e-9);
+}
+
 TEST(Bench, OperationsMoveTheBytesThatTheFloorCounts) {
   const Outcome outcome = run_vl2({"bench", "decode", "--repeats", "1", "--generated", "4", "--context", "40",
                                    "--batch", "1,3", "--ops", "--json"});
   ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
   const json report = json::parse(outcome.out);
   ASSERT_EQ(report["results"].size(), 2u);
-  for (const json& r : report["results"]) {
-    double bytes = 0, flops = 0, part = 0, calls = 0;
-    for (const json& op : r["ops"]) {
-      bytes += op["weight_bytes"].get<double>() + op["cache_bytes"].get<double>();
-      flops += op["flops"].get<double>();
-      part += op["part"].get<double>();
-      if (op["op"] == "routed_experts") calls = op["calls"];
-      EXPECT_GT(op["share"], 0) << op["op"];
+  for (const json& r : report["results"]) expect_the_same_counts(r, 4, 0.02);
+}
+
+TEST(Bench, EveryFormatCountsTheBytesOfItsPanels) {
+  std::map<std::string, double> bytes;
+  for (const char* preset : {"test-tiny", "test-small"}) {
+    for (const char* format : {"bf16", "q8", "q4", "mixed"}) {
+      const Outcome outcome = run_vl2({"bench", "decode", "--preset", preset, "--format", format, "--repeats", "1",
+                                       "--generated", "2", "--ops", "--json"});
+      ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+      const json report = json::parse(outcome.out);
+      const json& r = report["results"][0];
+      EXPECT_EQ(r["format"], format);
+      expect_the_same_counts(r, 2, 0.05);  // toys: norms, which operations do not count, weigh more
+      const std::string unit = r["unit"];
+      EXPECT_EQ(unit.ends_with("_int8"), std::string(format) != "bf16") << unit << " for " << format;
+      bytes[format] = r["bytes"];
     }
-    EXPECT_EQ(calls, 4 * 3);  // steps times expert layers
-    EXPECT_NEAR(bytes / 4, r["bytes"], 0.02 * r["bytes"].get<double>()) << r["batch"];
-    EXPECT_NEAR(flops / 4, r["flops"], 0.02 * r["flops"].get<double>()) << r["batch"];
-    EXPECT_NEAR(part, 1, 1e-9);
+    EXPECT_LT(bytes["q8"], bytes["bf16"]);
+    EXPECT_LT(bytes["mixed"], bytes["q8"]);
+    EXPECT_LT(bytes["q4"], bytes["mixed"]);
   }
+  EXPECT_EQ(run_vl2({"bench", "decode", "--format", "q8"}).exit_code, 2);  // a folder has its own
 }
 
 TEST(Bench, ContextsBatchesAndLengthsEachGiveAResult) {
@@ -148,7 +171,7 @@ TEST(Bench, TheForcedKernelsAreTheOnesMeasured) {
 TEST(Bench, WrongUseIsRefused) {
   EXPECT_EQ(run_vl2({"bench", "everything"}).exit_code, 2);
   EXPECT_EQ(run_vl2({"bench", "--preset", "huge"}).exit_code, 2);
-  EXPECT_EQ(run_vl2({"bench", "--format", "q2"}).exit_code, 2);
+  EXPECT_EQ(run_vl2({"bench", "--preset", "test-tiny", "--format", "q2"}).exit_code, 2);
   expect_failure(run_vl2({"bench", "vision", "--tiles", "1"}), "bench", {"--tiles 1", "at least 2"});
   expect_failure(run_vl2({"bench", "decode", "--repeats", "0"}), "bench", {"--repeats 0"});
   expect_failure(run_vl2({"bench", "prefill", "--layers", "99"}), "bench", {"--layers 99"});

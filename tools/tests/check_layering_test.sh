@@ -3,7 +3,7 @@
 source "$(dirname "$0")/lib.sh"
 
 tree() {  # a small tree that keeps every rule
-  rm -rf "${scratch:?}/src" "$scratch/tests"
+  rm -rf "${scratch:?}/src" "$scratch/tests" "$scratch/bench"
   put src/core/base/error.h <<<'#include <string>'
   put src/core/base/test_data.h <<<'#include <string>'
   put src/core/checkpoint/safetensors.h <<<'#include "core/base/error.h"'
@@ -20,6 +20,8 @@ tree() {  # a small tree that keeps every rule
   put src/apps/cli/main.cc <<<'#include "engine/runtime/engine.h"'
   put src/train/trainer.cc <<<'#include <torch/torch.h>'
   put tests/e2e/answers_test.cc <<<'#include "engine/cpu/cpu_ops.h"'
+  put bench/rows.h <<<'#include "engine/cpu/cpu_ops.h"'
+  put bench/rows.cc <<<'#include "rows.h"'
 }
 
 # forbid FILE LINE REASON: with LINE in FILE the check must fail and say REASON.
@@ -51,6 +53,7 @@ forbid src/core/image/decode.cc '#include "tiling.h"' '"tiling.h" is no file und
 forbid src/core/image/decode.cc '#include "../base/error.h"' 'relative include'
 forbid src/engine/model/decoder.cc '#include "engine/backends.cc"' 'includes the source file engine/backends.cc'
 forbid tests/e2e/answers_test.cc '#include "engine/backends.cc"' 'includes the source file engine/backends.cc'
+forbid bench/rows.cc '#include "columns.h"' '"columns.h" is no file under src/'
 forbid src/misc/util.h '#include <string>' 'stands in no layer'
 
 mkdir "$scratch/empty"

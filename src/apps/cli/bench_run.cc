@@ -46,11 +46,6 @@ ModelConfig subject_config(const BenchOptions& options) {
   return config;
 }
 
-std::unique_ptr<WeightSource> random_weights(const ModelConfig& config, ModelFormat format) {
-  if (format != ModelFormat::kBf16) return std::make_unique<RandomSource>(1, config, format);
-  return std::make_unique<RandomSource>(1);
-}
-
 void check_options(const BenchOptions& options) {
   const auto at_least = [](const char* name, int64_t value, int64_t least) {
     if (value < least) fail(ErrorCode::kInvalidArgument, "{} {}: must be at least {}", name, value, least);
@@ -167,7 +162,8 @@ class Bench {
       CheckpointSource source(checkpoint);
       model_ = std::make_unique<DeepseekVl2>(config_, *ops_, source, loading);
     } else {
-      model_ = std::make_unique<DeepseekVl2>(config_, *ops_, *random_weights(config_, options_.format), loading);
+      RandomSource source(1, config_, options_.format);
+      model_ = std::make_unique<DeepseekVl2>(config_, *ops_, source, loading);
     }
     report_.description = ops_->description();
   }

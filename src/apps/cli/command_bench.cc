@@ -65,16 +65,20 @@ RunCommand declare_bench(CLI::App& app) {
       ->check(CLI::IsMember({"vision", "prefill", "decode", "load", "all"}))
       ->type_name("WORK");
   add_model_option(app, options->model);
-  app.add_option("--preset", bench.preset, "Instead of a model: the shapes of a released one, with random weights")
-      ->check(CLI::IsMember({"tiny", "small", "base"}))
-      ->type_name("NAME")
-      ->excludes("--model");
+  CLI::Option* preset =
+      app.add_option(
+             "--preset", bench.preset,
+             "Instead of a model: random weights of the shapes of tiny, small or base (or toys: test-tiny, ...)")
+          ->check(CLI::IsMember({"tiny", "small", "base", "test-tiny", "test-small", "test-base"}).description(""))
+          ->type_name("NAME")
+          ->excludes("--model");
   app.add_option("--layers", bench.layers, "Only the first N layers of the language model, where memory is short")
       ->check(CLI::PositiveNumber)
       ->type_name("N");
-  app.add_option("--format", options->format, "What random weights are stored as: bf16 (default), q8, q4, mixed")
+  app.add_option("--format", options->format, "What the random weights are stored as: bf16 (default), q8, q4, mixed")
       ->check(CLI::IsMember({"bf16", "q8", "q4", "mixed"}).description(""))
-      ->type_name("FORMAT");
+      ->type_name("FORMAT")
+      ->needs(preset);
   app.add_option("--tiles", bench.tiles, "vision: tiles of the picture, the global view included (10)")->type_name("N");
   const auto list = [&app](const char* name, std::vector<int64_t>& values, const std::string& help) {
     app.add_option(name, values, help)->type_name("N,N,...")->delimiter(',')->allow_extra_args(false);

@@ -45,12 +45,12 @@ class CpuLimitMeter : public LimitMeter {
       for (const int64_t ahead : kBytesAhead) limits.read_gbps = std::max(limits.read_gbps, read_speed(streams, ahead));
     limits.tflops[f32_unit()] = peak(kernels_.peak_f32, floats_.data());
     if (kernels_.peak_bf16 != nullptr) limits.tflops[bf16_unit()] = peak(kernels_.peak_bf16, narrow_.data());
-    if (kernels_.peak_int8 != nullptr) limits.tflops[int8_unit()] = peak(kernels_.peak_int8, bytes_.data());
+    limits.tflops[int8_unit()] = peak(kernels_.peak_int8, bytes_.data());
     return limits;
   }
 
   std::string unit(PanelFormat format) const override {
-    if (format != PanelFormat::kBf16) return kernels_.peak_int8 != nullptr ? int8_unit() : f32_unit();
+    if (format != PanelFormat::kBf16) return int8_unit();
     return bf16_ && kernels_.peak_bf16 != nullptr ? bf16_unit() : f32_unit();
   }
 
@@ -58,7 +58,11 @@ class CpuLimitMeter : public LimitMeter {
   // float32 runs on the vector unit, also where narrower types have one of their own.
   std::string f32_unit() const { return isa_ >= Isa::kAvx512 ? "avx512_f32" : fmt::format("{}_f32", isa_name(isa_)); }
   std::string bf16_unit() const { return isa_ == Isa::kAmx ? "amx_bf16" : "avx512_bf16"; }
-  std::string int8_unit() const { return isa_ == Isa::kAmx ? "amx_int8" : "vnni_int8"; }
+  // Tables inherit from weaker ones: what counts is whose loop it is.
+  std::string int8_unit() const {
+    if (isa_ < Isa::kAvx512Vnni) return fmt::format("{}_int8", isa_name(isa_));
+    return kernels_.peak_int8 == cpu::avx512vnni_kernels().peak_int8 ? "vnni_int8" : "amx_int8";
+  }
 
   double read_speed(int streams, int64_t ahead) {
     const auto start = std::chrono::steady_clock::now();

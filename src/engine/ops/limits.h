@@ -10,7 +10,7 @@ namespace vl2 {
 
 struct MachineLimits {
   double read_gbps = 0;  // memory read by all threads together, 1e9 bytes a second
-  // All threads, 1e12 operations a second, by unit: "avx512_f32", "avx512_bf16", "vnni_int8", "amx_int8".
+  // All threads, 1e12 operations a second, by unit: "avx512_f32", "avx512_bf16", "vnni_int8".
   std::map<std::string, double> tflops;
 };
 

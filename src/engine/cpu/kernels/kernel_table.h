@@ -98,7 +98,7 @@ struct KernelTable {
   // the first-level cache. data: kPeakBytes of floats (bf16) from -1 to 1. They return the operations done.
   int64_t (*peak_f32)(const void* data, int64_t rounds, float* sink);
   int64_t (*peak_bf16)(const void* data, int64_t rounds, float* sink);  // nullptr: the unit has no bf16 products
-  int64_t (*peak_int8)(const void* data, int64_t rounds, float* sink);  // data: bytes; nullptr: no 8-bit products
+  int64_t (*peak_int8)(const void* data, int64_t rounds, float* sink);  // data: any bytes
   // Reads memory as fast as it comes, in 1, 2 or 4 streams, prefetching `ahead` bytes; bytes is a multiple of 4096.
   float (*read_memory)(const std::byte* data, int64_t bytes, int streams, int64_t ahead);
 
