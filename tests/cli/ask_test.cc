@@ -127,6 +127,20 @@ TEST(Ask, TimingsGoToStderr) {
     EXPECT_NE(outcome.err.find(word), std::string::npos) << outcome.err;
 }
 
+TEST(Ask, DraftsChangeNothingButTheTime) {
+  const json off = ask_json({"-i", kShapes, kFind, "--speculate", "off"});
+  const json always = ask_json({"-i", kShapes, kFind, "--speculate", "always"});
+  for (const char* same : {"answer", "boxes", "finish_reason", "usage"}) EXPECT_EQ(always[same], off[same]);
+  EXPECT_EQ(off["timings"]["drafted_tokens"], 0);
+  EXPECT_GT(always["timings"]["drafted_tokens"], always["timings"]["accepted_tokens"]);
+  EXPECT_GT(always["timings"]["accepted_tokens"], 0);
+  const Outcome timings = run_vl2({"ask", "-i", kShapes, kFind, "--speculate", "always", "--timings"});
+  EXPECT_NE(timings.err.find("drafts "), std::string::npos) << timings.err;
+  const Outcome wrong = run_vl2({"ask", "-i", kShapes, kFind, "--speculate", "sometimes"});
+  EXPECT_EQ(wrong.exit_code, 2);
+  EXPECT_NE(wrong.err.find("sometimes"), std::string::npos) << wrong.err;
+}
+
 TEST(Ask, EveryBackendAnswersTheSame) {
   const std::string expected =
       run_vl2({"ask", "-i", example("3-shapes.png"), "--backend", "cpu", "Count the shapes."}).out;

@@ -7,10 +7,11 @@
 namespace vl2::conformance {
 namespace {
 
-// A sequence, how its prompt is cut into chunks, and how many tokens of an answer follow one by one.
+// A sequence, how its prompt is cut into chunks, and how many tokens of an answer follow, how many at a time.
 struct Script {
   std::vector<int64_t> chunks;
   int64_t answer = 0;
+  int64_t at_once = 1;
   int64_t prompt() const { return std::accumulate(chunks.begin(), chunks.end(), int64_t{0}); }
   int64_t length() const { return prompt() + answer; }
 };
@@ -36,7 +37,8 @@ class AttentionOps : public OpTest {
       for (size_t s = 0; s < scripts.size(); first += scripts[s].length(), ++s) {
         if (past[s] == scripts[s].length()) continue;
         const bool decode = past[s] >= scripts[s].prompt();
-        const int64_t count = decode ? 1 : scripts[s].chunks[static_cast<size_t>(turn[s]++)];
+        const int64_t count = decode ? std::min(scripts[s].at_once, scripts[s].length() - past[s])
+                                     : scripts[s].chunks[static_cast<size_t>(turn[s]++)];
         slices.push_back({static_cast<int64_t>(rows.size()), count, past[s], blocks[s], decode});
         for (int64_t i = 0; i < count; ++i) rows.push_back(static_cast<int32_t>(first + past[s] + i));
         past[s] += count;
@@ -100,12 +102,17 @@ class AttentionOps : public OpTest {
 const std::vector<Script> kMixed = {{{1}, 3}, {{37}, 2}, {{50, 1, 20}, 5}, {{100}, 0}, {{3, 17, 64, 2}, 1}};
 const std::vector<Script> kWhole = {{{1}, 3}, {{37}, 2}, {{71}, 5}, {{100}, 0}, {{86}, 1}};
 
+// Lengths around the blocks and pieces of keys that backends work in, cut and answered in two ways.
+const std::vector<Script> kBorders = {{{127}, 3}, {{128}, 2}, {{129, 128}, 4}, {{200, 55, 1}, 6}, {{1, 256}, 7}};
+const std::vector<Script> kBordersOtherwise = {
+    {{64, 63}, 3, 3}, {{1, 127}, 2, 2}, {{257}, 4, 3}, {{17, 239}, 6, 5}, {{130, 127}, 7, 4}};
+
 TEST_P(AttentionOps, FullAttentionMatchesTheReference) {
   struct Case {
     int64_t items, tokens, heads, size;
   };
-  for (const Case& c :
-       {Case{1, 1, 1, 1}, Case{2, 5, 3, 7}, Case{3, 49, 2, 72}, Case{1, 100, 4, 16}, Case{2, 65, 1, 33}}) {
+  for (const Case& c : {Case{1, 1, 1, 1}, Case{2, 5, 3, 7}, Case{3, 49, 2, 72}, Case{1, 100, 4, 16}, Case{2, 65, 1, 33},
+                        Case{1, 128, 2, 24}, Case{2, 129, 1, 17}, Case{1, 300, 2, 72}}) {
     const int64_t width = c.heads * c.size;
     Rows qkv = Rows::random(c.items * c.tokens, 3 * width, random_), y(qkv.rows(), width), expected = y;
     ops_->full_attention(y.tensor(), qkv.tensor(), c.heads, c.tokens);
@@ -176,6 +183,33 @@ TEST_P(AttentionOps, LatentAttentionDoesNotDependOnChunksOrNeighbours) {
     Rows pq = part(q), pc = part(c_kv), pk = part(k_pe);
     expect_same_bits(latent(*ops_, l, kv_b, pq, pc, pk, {s}), part(together), "alone");
     first += s.length();
+  }
+}
+
+TEST_P(AttentionOps, CachedAttentionIsTheSameOnBothSidesOfABorder) {
+  for (const Heads& h : {Heads{6, 2, 23}, Heads{5, 5, 64}}) {
+    const int64_t n = total_rows(kBorders);
+    Rows q = Rows::random(n, h.heads * h.size, random_), k = Rows::random(n, h.groups * h.size, random_, 0.5f),
+         v = Rows::random(n, h.groups * h.size, random_);
+    const Rows rows = cached(*ops_, h, q, k, v, kBorders);
+    expect_near(rows, cached(*reference_, h, q, k, v, kBorders), attention_tolerance(), "reference");
+    expect_same_bits(rows, cached(*ops_, h, q, k, v, kBordersOtherwise), "cut otherwise");
+  }
+}
+
+// 9 heads: several rows share a group of lanes. 20: a row's heads are in two groups. 70: a row fills more than one.
+TEST_P(AttentionOps, LatentAttentionIsTheSameOnBothSidesOfABorder) {
+  for (const Latent& l : {Latent{9, 12, 6, 10, 33}, Latent{20, 8, 4, 6, 80}, Latent{70, 4, 2, 3, 16}}) {
+    const int64_t n = total_rows(kBorders);
+    const Stored kv_b(DType::kBF16, {l.heads * (l.nope + l.v), l.rank}, random_,
+                      static_cast<float>(1 / std::sqrt(static_cast<double>(l.rank))));
+    Rows q = Rows::random(n, l.heads * (l.nope + l.rope), random_), c_kv = Rows::random(n, l.rank, random_),
+         k_pe = Rows::random(n, l.rope, random_);
+    const Rows rows = latent(*ops_, l, kv_b, q, c_kv, k_pe, kBorders);
+    expect_near(rows, latent(*reference_, l, kv_b, q, c_kv, k_pe, kBorders), attention_tolerance(),
+                fmt::format("{} heads, reference", l.heads));
+    expect_same_bits(rows, latent(*ops_, l, kv_b, q, c_kv, k_pe, kBordersOtherwise),
+                     fmt::format("{} heads, cut otherwise", l.heads));
   }
 }
 

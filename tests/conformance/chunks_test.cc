@@ -157,6 +157,52 @@ TEST_P(Chunks, NeighboursChangeNothing) {
   expect_same(play(model_, inputs, {1, 2, 5, 1}, {0, 4, 0, 9}, 6), lone, vocab_);
 }
 
+// The logits of `tokens` as an answer to `prompt`: `rows` of them a step, which takes `wrong` tokens after the right
+// ones and forgets them again. `others`: sequences that answer with the same tokens meanwhile, one a step.
+std::vector<float> answer_rows(const DeepseekVl2& model, const SequenceInput& prompt,
+                               const std::vector<int32_t>& tokens, int64_t rows, int64_t wrong, int64_t others = 0) {
+  const int64_t vocab = model.config().language.vocab_size, length = static_cast<int64_t>(prompt.ids.size());
+  const auto count = static_cast<int64_t>(tokens.size());
+  SequenceRunner runner(model, std::vector<SequenceInput>(static_cast<size_t>(1 + others), prompt), count + wrong);
+  runner.step_all(Logits::kNone);
+  std::vector<float> result;
+  for (int64_t done = 0; done < count;) {
+    const int64_t right = std::min(rows, count - done);
+    std::vector<SequenceRunner::Part> parts;
+    for (int64_t s = 1; s <= others; ++s) {
+      runner.append(s, tokens[static_cast<size_t>(done)]);
+      if (s % 2 == 1) parts.push_back({s, 1});
+    }
+    for (int64_t i = 0; i < right; ++i) runner.append(0, tokens[static_cast<size_t>(done + i)]);
+    for (int64_t i = 0; i < wrong; ++i) runner.append(0, static_cast<int32_t>((7 * (done + i) + 3) % vocab));
+    const size_t before = parts.size();
+    parts.push_back({0, right + wrong});
+    for (int64_t s = 2; s <= others; s += 2) parts.push_back({s, 1});
+    const std::vector<float> logits = runner.step(parts, Logits::kAll);
+    const auto first = logits.begin() + static_cast<int64_t>(before) * vocab;
+    result.insert(result.end(), first, first + right * vocab);
+    done += right;
+    runner.rewind(0, length + done);
+  }
+  return result;
+}
+
+TEST_P(Chunks, AnAnswerGivesTheSameBitsSeveralTokensAStepAndAfterTokensThatAreTakenBack) {
+  const std::vector<SequenceInput> inputs = prompts(model_.config(), 5, {9, 250});
+  Random random(6);
+  std::vector<int32_t> tokens;
+  for (int i = 0; i < 22; ++i) tokens.push_back(static_cast<int32_t>(random.below(vocab_)));
+  for (const SequenceInput& input : inputs) {  // the longer one crosses the end of a piece of keys
+    const std::vector<Outcome> expected = {{answer_rows(model_, input, tokens, 1, 0), {}}};
+    for (const int64_t rows : {2, 5, 9, 22})
+      for (const int64_t wrong : {0, 3}) {
+        SCOPED_TRACE(fmt::format("{} rows, {} taken back", rows, wrong));
+        expect_same({{answer_rows(model_, input, tokens, rows, wrong), {}}}, expected, vocab_);
+      }
+    expect_same({{answer_rows(model_, input, tokens, 4, 2, 3), {}}}, expected, vocab_);
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Backends, Chunks, testing::ValuesIn(all_cases()), test_name);
 
 class Threads : public testing::TestWithParam<ChunkCase> {};

@@ -21,5 +21,25 @@ TEST(Nano, SomeAnswersAreTheOfficialOnesAskedTogether) {
   for (size_t i = 0; i < some.size(); ++i) expect_golden_answer(some[i], streams[i]->answer());
 }
 
+TEST(Nano, AnswersAreTheSameWithDraftsAndWithout) {
+  const auto engine = Engine::open(nano_folder());
+  const std::vector<NanoGolden> all = nano_goldens();
+  for (const NanoGolden& golden : {all[0], all[5], all[12], all[25]})
+    for (const double temperature : {0.0, 0.7}) {
+      Request request = nano_request(golden, *engine);
+      request.sampling.temperature = temperature;
+      request.speculation = Speculation::kOff;
+      const auto plain = engine->submit(request);
+      request.speculation = Speculation::kAlways;
+      const auto drafted = engine->submit(request);
+      EXPECT_EQ(drafted->answer().ids, plain->answer().ids) << golden.question;
+      EXPECT_EQ(drafted->answer().text, plain->answer().text) << golden.question;
+      EXPECT_EQ(drafted->answer().finish, plain->answer().finish) << golden.question;
+      EXPECT_EQ(plain->answer().timings.drafted_tokens, 0);
+    }
+  EXPECT_GT(engine->stats().drafted_tokens, 0);
+  EXPECT_GT(engine->stats().accepted_tokens, 0);
+}
+
 }  // namespace
 }  // namespace vl2

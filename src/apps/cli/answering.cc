@@ -72,6 +72,7 @@ Request make_request(MultimodalPrompt prompt, const AnswerOptions& options) {
   request.sampling = options.sampling;
   request.max_new_tokens = options.max_new_tokens;
   request.stop = options.stop;
+  request.speculation = options.speculation();
   return request;
 }
 
@@ -142,6 +143,7 @@ std::string timings_text(const Answer& answer, std::optional<double> load_ms) {
   if (usage.tiles > 0) line("vision", t.vision_ms, usage.tiles, "tiles");
   line("prefill", t.prefill_ms, usage.prompt_tokens, "tokens");
   line("decode", t.decode_ms, usage.completion_tokens - 1, "tokens");  // the first one comes out of the prefill
+  if (t.drafted_tokens > 0) text += fmt::format("drafts   {} of {} accepted\n", t.accepted_tokens, t.drafted_tokens);
   line("total", load_ms.value_or(0) + t.total_ms(), 0, "");
   return text;
 }

@@ -117,6 +117,8 @@ ordered_json as_json(const Answer& answer, const std::vector<LocatedBox>& boxes,
                     {"vision_ms", t.vision_ms},
                     {"prefill_ms", t.prefill_ms},
                     {"decode_ms", t.decode_ms},
+                    {"drafted_tokens", t.drafted_tokens},
+                    {"accepted_tokens", t.accepted_tokens},
                     {"first_token_ms", t.first_token_ms()},
                     {"total_ms", model.load_ms + t.total_ms()}};
   out["model"] = folder;

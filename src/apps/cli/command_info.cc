@@ -11,6 +11,7 @@
 #include "apps/cli/options.h"
 #include "apps/cli/terminal.h"
 #include "core/image/tiling.h"
+#include "core/model_spec/format_plan.h"
 #include "core/model_spec/weight_schema.h"
 #include "engine/backends.h"
 #include "engine/runtime/available_memory.h"
@@ -106,11 +107,27 @@ PictureCost picture_cost(const ModelConfig& config) {
   return cost;
 }
 
-// "bf16", or "bf16 (170), f32 (7)"
-std::map<std::string, int64_t> tensor_types(const Checkpoint& checkpoint) {
-  std::map<std::string, int64_t> types;
-  for (const std::string& name : checkpoint.names()) ++types[std::string(dtype_name(checkpoint.at(name).dtype))];
+struct StoredTensors {
+  int64_t tensors = 0, bytes = 0;
+};
+
+// By element type, or by the form of panels: "q4".
+std::map<std::string, StoredTensors> stored_types(const ModelFiles& model) {
+  std::map<std::string, StoredTensors> types;
+  for (const std::string& name : model.checkpoint.names()) {
+    const TensorView& tensor = model.checkpoint.at(name);
+    std::string type(dtype_name(tensor.dtype));
+    if (model.config.quantization && tensor.dtype == DType::kU8)
+      if (const auto format = parse_panel_format(name.substr(name.rfind('.') + 1)))
+        type = fmt::format("{} panels", panel_format_name(*format));
+    ++types[type].tensors;
+    types[type].bytes += static_cast<int64_t>(tensor.num_bytes());
+  }
   return types;
+}
+
+double bits_per_weight(const ModelFiles& model, const ParameterCounts& n) {
+  return 8.0 * static_cast<double>(model.checkpoint.num_bytes()) / static_cast<double>(n.total);
 }
 
 std::string model_text(const ModelFiles& model) {
@@ -119,8 +136,10 @@ std::string model_text(const ModelFiles& model) {
   const MemoryReport memory = memory_of(model);
   const PictureCost cost = picture_cost(c);
   std::string types;
-  for (const auto& [type, count] : tensor_types(model.checkpoint))
-    types += fmt::format("{}{} {}", types.empty() ? "" : ", ", count, type);
+  for (const auto& [type, stored] : stored_types(model))
+    types += model.config.quantization ? fmt::format("{}{} {} of {}", types.empty() ? "" : ", ", stored.tensors, type,
+                                                     format_bytes(stored.bytes))
+                                       : fmt::format("{}{} {}", types.empty() ? "" : ", ", stored.tensors, type);
   std::string out;
   const auto line = [&out](std::string_view key, const std::string& value) {
     out += fmt::format("{:<15}{}\n", key, value);
@@ -143,6 +162,9 @@ std::string model_text(const ModelFiles& model) {
                                 rough(n.activated), grouped(n.activated_language)));
   line("tensors",
        fmt::format("{} ({}), {}", model.checkpoint.names().size(), types, format_bytes(model.checkpoint.num_bytes())));
+  if (c.quantization)
+    line("quantised",
+         fmt::format("{}, {:.2f} bits a parameter", model_format_name(*c.quantization), bits_per_weight(model, n)));
   line("memory", fmt::format("{}: weights {}, cache for {} tokens {}, activations {}", format_bytes(memory.total()),
                              format_bytes(memory.weights), memory.cached_tokens, format_bytes(memory.cache),
                              format_bytes(memory.activations)));
@@ -190,9 +212,18 @@ ordered_json model_json(const ModelFiles& model) {
   out["parameters"] = {{"total", n.total},         {"vision", n.vision},
                        {"projector", n.projector}, {"language", n.language},
                        {"activated", n.activated}, {"activated_language", n.activated_language}};
+  ordered_json dtypes = ordered_json::object(), bytes = ordered_json::object();
+  for (const auto& [type, stored] : stored_types(model)) {
+    dtypes[type] = stored.tensors;
+    bytes[type] = stored.bytes;
+  }
   out["tensors"] = {{"count", model.checkpoint.names().size()},
                     {"bytes", model.checkpoint.num_bytes()},
-                    {"dtypes", tensor_types(model.checkpoint)}};
+                    {"dtypes", std::move(dtypes)}};
+  if (c.quantization)
+    out["quantization"] = {{"format", model_format_name(*c.quantization)},
+                           {"bits_per_parameter", bits_per_weight(model, n)},
+                           {"bytes", std::move(bytes)}};
   out["memory"] = {{"weights", memory.weights},
                    {"cache", memory.cache},
                    {"activations", memory.activations},

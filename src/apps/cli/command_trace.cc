@@ -5,19 +5,15 @@
 #include <optional>
 
 #include "apps/cli/commands.h"
-#include "apps/cli/conversation_file.h"
 #include "apps/cli/model_files.h"
 #include "apps/cli/model_folder.h"
 #include "apps/cli/options.h"
 #include "apps/cli/output_file.h"
 #include "apps/cli/progress_line.h"
-#include "core/image/normalize.h"
+#include "apps/cli/trace_input.h"
 #include "engine/backends.h"
 #include "engine/model/deepseek_vl2.h"
 #include "engine/model/trace_case.h"
-#include "engine/runtime/available_memory.h"
-#include "engine/runtime/memory_plan.h"
-#include "engine/runtime/request_check.h"
 
 namespace vl2::cli {
 namespace {
@@ -30,53 +26,13 @@ struct TraceCommandOptions {
   bool no_layer_details = false;
 };
 
-// An ordinary question as a case of one sequence.
-TraceCase case_of_request(const TraceCommandOptions& options, const ModelFiles& model) {
-  const ConversationFile conversation = read_conversation(options.request);
-  if (conversation.sizes)
-    fail(ErrorCode::kInvalidArgument, "{}: has sizes of pictures; a trace needs the pictures", options.request);
-  const MultimodalPrompt prompt =
-      build_prompt(conversation, Processor::open(model.folder), PromptOptions{}, options.pictures);
-  Request request;
-  request.prompt = prompt;
-  check_request(request, model.config, model.config.language.max_position_embeddings, true);
-  TraceCase c;
-  c.length = static_cast<int64_t>(prompt.input_ids.size());
-  c.input_ids = prompt.input_ids;
-  c.image_mask = prompt.images_seq_mask;
-  c.attention_mask.assign(prompt.input_ids.size(), 1);
-  c.images.resize(1);
-  c.pixels.resize(1);
-  std::vector<float>& pixels = c.pixels.front();
-  for (const TiledImage& image : prompt.images) {
-    c.images.front().push_back({image.tiles_wide, image.tiles_high});
-    const auto values = static_cast<size_t>(image.tile_size * image.tile_size * 3);
-    for (size_t at = 0; at < image.pixels.size(); at += values) {
-      pixels.resize(pixels.size() + values);
-      normalize(std::span(image.pixels).subspan(at, values), image.tile_size, pixels.data() + pixels.size() - values);
-    }
-  }
-  return c;
-}
-
 TraceCase read_case(const TraceCommandOptions& options, const ModelFiles& model) {
-  if (!options.request.empty()) return case_of_request(options, model);
+  if (!options.request.empty()) return case_of_request(options.request, model, options.pictures);
   const ModelConfig& config = model.config;
   const SafetensorsFile file(options.trace_case);
   std::optional<SafetensorsFile> tiles;
   if (!options.tiles.empty()) tiles.emplace(options.tiles);
   return read_trace_case(file, tiles ? &*tiles : nullptr, config);
-}
-
-void check_fits(const ModelFiles& model, const TraceCase& c, const TraceCommandOptions& options) {
-  MemoryPlanInput input;
-  input.footprint = backend_footprint(options.compute.backend, options.compute.backend_options(model.matrix_type));
-  input.max_context = c.length + options.generate;
-  input.cached_tokens = c.batch * input.max_context;
-  input.prefill_chunk = 0;
-  input.max_sequences = c.batch;
-  if (const auto available = available_memory())
-    check_memory(plan_memory(model.config, input), *available, model.folder.string());
 }
 
 template <typename T>
@@ -119,7 +75,7 @@ int run(const TraceCommandOptions& options) {
   check_writable(options.output);
   const ModelFiles model(find_model(options.model));
   const TraceCase c = read_case(options, model);
-  check_fits(model, c, options);
+  check_case_fits(model, c, options.compute, options.generate);
   const auto ops = make_ops(options.compute.backend, options.compute.backend_options(model.matrix_type));
 
   ProgressLine progress("trace");

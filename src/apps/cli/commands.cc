@@ -13,6 +13,8 @@ constexpr std::array kCommands = {
     Command{"prompt", "The token ids and masks a conversation becomes", declare_prompt},
     Command{"tiles", "How a picture is cut into tiles, and what it costs", declare_tiles},
     Command{"trace", "Every stage's activations as one safetensors file", declare_trace},
+    Command{"drift", "Where two models, or two ways to compute one, part", declare_drift},
+    Command{"quantize", "A smaller model: 8 or 4 bits a weight", declare_quantize},
     Command{"bench", "Speed, next to what this machine could do at most", declare_bench},
 };
 

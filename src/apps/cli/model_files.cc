@@ -6,6 +6,7 @@ namespace vl2::cli {
 namespace {
 
 DType find_matrix_type(const ModelConfig& config, const Checkpoint& checkpoint) {
+  if (config.quantization) return DType::kBF16;
   for (const WeightSpec& spec : weight_schema(config))
     if (spec.role == WeightRole::kMatrix && spec.name.starts_with("language.")) return checkpoint.at(spec.name).dtype;
   return DType::kF32;

@@ -15,7 +15,7 @@ struct ModelFiles {
   std::filesystem::path folder;
   ModelConfig config;
   Checkpoint checkpoint;
-  DType matrix_type;  // what the decoder's matrices are stored as
+  DType matrix_type;  // what the decoder's matrices are stored as; BF16 where they are quantised
 };
 
 }  // namespace vl2::cli

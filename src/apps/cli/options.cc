@@ -75,7 +75,17 @@ void add_answer_options(CLI::App& app, AnswerOptions& options) {
       ->allow_extra_args(false);
   number("--max-context", options.max_context, "Longest prompt and answer together (default: the model's)", int64_t{2},
          kMostTokens);
+  app.add_option(
+         "--speculate", options.speculate,
+         "Try several tokens a step where they repeat prompt or answer: auto (default), off, always; the answer "
+         "stays the same")
+      ->type_name("WHEN")
+      ->check(CLI::IsMember({"auto", "off", "always"}).description(""));
   app.add_flag("--timings", options.timings, "Say at the end, on stderr, what took how long");
+}
+
+Speculation AnswerOptions::speculation() const {
+  return speculate == "off" ? Speculation::kOff : speculate == "always" ? Speculation::kAlways : Speculation::kAuto;
 }
 
 DecodeOptions PictureOptions::decode_options() const {

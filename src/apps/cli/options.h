@@ -7,7 +7,7 @@
 #include "core/image/decode.h"
 #include "core/image/image.h"
 #include "engine/backends.h"
-#include "engine/runtime/sampler.h"
+#include "engine/runtime/request.h"
 
 namespace CLI {
 class App;
@@ -29,13 +29,16 @@ struct ComputeOptions {
 };
 void add_compute_options(CLI::App& app, ComputeOptions& options);
 
-// --max-new-tokens, --temperature, ..., --stop, --max-context, --timings: how an answer is made
+// --max-new-tokens, --temperature, ..., --stop, --max-context, --speculate, --timings: how an answer is made
 struct AnswerOptions {
   SamplingParams sampling;
   int64_t max_new_tokens = 512;
   std::vector<std::string> stop;
   int64_t max_context = 0;
+  std::string speculate = "auto";
   bool timings = false;
+
+  Speculation speculation() const;
 };
 void add_answer_options(CLI::App& app, AnswerOptions& options);
 

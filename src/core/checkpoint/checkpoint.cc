@@ -15,6 +15,7 @@ namespace fs = std::filesystem;
 
 constexpr const char* kSingleName = "model.safetensors";
 constexpr const char* kIndexName = "model.safetensors.index.json";
+constexpr size_t kMaxShards = 99999;
 constexpr JsonLimits kIndexLimits = {.max_bytes = size_t{64} << 20, .max_depth = 4};
 
 // Shards lie beside the index: a name with a folder in it could reach any file of the machine.
@@ -35,8 +36,8 @@ Checkpoint::Checkpoint(const fs::path& folder) : folder_(folder) {
     fail(ErrorCode::kNotFound, "{}: no such folder, expected one with {} or {}", folder.string(), kSingleName,
          kIndexName);
   if (fs::exists(folder / kSingleName, ignored)) {
-    files_.push_back(std::make_unique<SafetensorsFile>(folder / kSingleName));
-    for (const auto& [name, tensor] : files_.back()->tensors()) owner_[name] = files_.back().get();
+    files_.push_back(std::make_shared<SafetensorsFile>(folder / kSingleName));
+    for (const auto& [name, tensor] : files_.back()->tensors()) owner_[name] = files_.back();
   } else if (fs::exists(folder / kIndexName, ignored)) {
     open_shards(folder / kIndexName);
   } else {
@@ -51,7 +52,7 @@ void Checkpoint::open_shards(const fs::path& index) {
   const json* weight_map = top.find("weight_map");
   if (weight_map == nullptr || !weight_map->is_object() || weight_map->empty())
     top.reject("weight_map", "an object of file names by tensor");
-  std::map<std::string, const SafetensorsFile*> shards;
+  std::map<std::string, std::shared_ptr<const SafetensorsFile>> shards;
   for (const auto& [tensor, file] : weight_map->items()) {
     if (!file.is_string()) JsonObject(*weight_map, index.string(), "weight_map").reject(tensor, "a file name");
     const std::string name = file.get<std::string>();
@@ -62,8 +63,8 @@ void Checkpoint::open_shards(const fs::path& index) {
       if (!fs::exists(folder_ / name, ignored))
         fail(ErrorCode::kNotFound, "{}: the shard {} is missing, which {} lists; get the model again", folder_.string(),
              name, kIndexName);
-      files_.push_back(std::make_unique<SafetensorsFile>(folder_ / name));
-      it = shards.emplace(name, files_.back().get()).first;
+      files_.push_back(std::make_shared<SafetensorsFile>(folder_ / name));
+      it = shards.emplace(name, files_.back()).first;
     }
     if (it->second->find(tensor) == nullptr)
       fail(ErrorCode::kCorrupt, "{}: no tensor \"{}\", expected there by {}; index and shards are of different models",
@@ -96,29 +97,6 @@ int64_t Checkpoint::num_bytes() const {
   return static_cast<int64_t>(bytes);
 }
 
-void Checkpoint::check(const ModelConfig& config) const {
-  constexpr size_t kListed = 5;
-  size_t num_problems = 0;
-  std::string problems;
-  const auto problem = [&](const std::string& text) {
-    if (++num_problems <= kListed) problems += "\n  " + text;
-  };
-  for (const WeightSpec& spec : weight_schema(config)) {
-    if (spec.role == WeightRole::kUnused) continue;
-    const TensorView* tensor = find(spec.name);
-    if (tensor == nullptr) {
-      problem(fmt::format("{} is missing, expected {}", spec.name, shape_string(spec.shape)));
-    } else if (tensor->shape != spec.shape) {
-      problem(fmt::format("{} is {}, expected {}", spec.name, shape_string(tensor->shape), shape_string(spec.shape)));
-    } else if (!is_float(tensor->dtype)) {
-      problem(fmt::format("{} is {}, expected BF16, F16, F32 or F64", spec.name, dtype_name(tensor->dtype)));
-    }
-  }
-  if (num_problems == 0) return;
-  if (num_problems > kListed) problems += fmt::format("\n  and {} more", num_problems - kListed);
-  fail(ErrorCode::kCorrupt, "{}: the weights do not fit config.json:{}", folder_.string(), problems);
-}
-
 void Checkpoint::release(const TensorView& tensor) const {
   for (const auto& file : files_) file->release(tensor);
 }
@@ -129,41 +107,52 @@ std::vector<TensorHeader> tensor_headers(std::span<const WeightSpec> schema, DTy
   return headers;
 }
 
-void write_sharded(const fs::path& folder, std::span<const TensorHeader> headers, const FillTensor& fill,
-                   uint64_t max_shard_bytes) {
-  std::vector<std::span<const TensorHeader>> shards;
-  std::set<std::string> names;
-  uint64_t total = 0;
+std::vector<std::vector<TensorHeader>> split_into_shards(std::span<const TensorHeader> headers,
+                                                         uint64_t max_shard_bytes) {
+  std::vector<std::vector<TensorHeader>> shards(1);
   uint64_t shard_bytes = 0;
-  size_t begin = 0;
-  for (size_t i = 0; i < headers.size(); ++i) {
-    if (!names.insert(headers[i].name).second)
-      fail(ErrorCode::kInvalidArgument, "{}: cannot write two tensors named \"{}\"", folder.string(), headers[i].name);
-    const uint64_t bytes = checked_num_bytes(headers[i]);
-    if (i > begin && (bytes > max_shard_bytes || shard_bytes > max_shard_bytes - bytes)) {
-      shards.push_back(headers.subspan(begin, i - begin));
-      begin = i;
+  for (const TensorHeader& header : headers) {
+    const uint64_t bytes = checked_num_bytes(header);
+    if (!shards.back().empty() && (bytes > max_shard_bytes || shard_bytes > max_shard_bytes - bytes)) {
+      shards.emplace_back();
       shard_bytes = 0;
     }
+    shards.back().push_back(header);
     shard_bytes += bytes;
-    total += bytes;
   }
-  shards.push_back(headers.subspan(begin));
-  if (shards.size() > 99999)
-    fail(ErrorCode::kInvalidArgument, "{}: {} shards, expected at most 99999: raise the bytes of a shard above {}",
-         folder.string(), shards.size(), max_shard_bytes);
+  if (shards.size() > kMaxShards)
+    fail(ErrorCode::kInvalidArgument, "{} shards of at most {} bytes, expected at most {} shards: make them larger",
+         shards.size(), max_shard_bytes, kMaxShards);
+  return shards;
+}
 
+void write_shards(const fs::path& folder, std::span<const std::vector<TensorHeader>> shards, const FillTensor& fill,
+                  const std::map<std::string, std::string>& metadata) {
+  VL2_CHECK(shards.size() <= kMaxShards);
+  std::set<std::string> names;
+  uint64_t total = 0;
+  for (const auto& shard : shards)
+    for (const TensorHeader& header : shard) {
+      if (!names.insert(header.name).second)
+        fail(ErrorCode::kInvalidArgument, "{}: cannot write two tensors named \"{}\"", folder.string(), header.name);
+      total += checked_num_bytes(header);
+    }
   std::error_code error;
   fs::create_directories(folder, error);
   if (error) fail(ErrorCode::kIo, "{}: cannot create the folder: {}", folder.string(), error.message());
   json weight_map = json::object();
   for (size_t s = 0; s < shards.size(); ++s) {
     const std::string name = fmt::format("model-{:05}-of-{:06}.safetensors", s + 1, shards.size());
-    write_safetensors(folder / name, shards[s], fill, {{"format", "pt"}});
+    write_safetensors(folder / name, shards[s], fill, metadata);
     for (const TensorHeader& header : shards[s]) weight_map[header.name] = name;
   }
   const json index = {{"metadata", {{"total_size", total}}}, {"weight_map", std::move(weight_map)}};
   write_file_atomic(folder / kIndexName, index.dump(2) + "\n");
+}
+
+void write_sharded(const fs::path& folder, std::span<const TensorHeader> headers, const FillTensor& fill,
+                   uint64_t max_shard_bytes) {
+  write_shards(folder, split_into_shards(headers, max_shard_bytes), fill);
 }
 
 }  // namespace vl2

@@ -6,6 +6,7 @@
 
 #include "core/base/file.h"
 #include "core/base/json.h"
+#include "core/model_spec/format_plan.h"
 
 namespace vl2 {
 namespace {
@@ -13,6 +14,8 @@ namespace {
 using nlohmann::json;
 
 constexpr JsonLimits kConfigLimits = {.max_bytes = size_t{1} << 20, .max_depth = 16};
+constexpr const char* kQuantMethod = "vl2";
+constexpr int64_t kQuantVersion = 1;
 constexpr int64_t kAny = std::numeric_limits<int32_t>::max();
 
 // The names of config.json. One row per value that we run.
@@ -180,6 +183,26 @@ std::vector<std::pair<int64_t, int64_t>> parse_candidates(const JsonObject& top)
   return candidates;
 }
 
+// Everything is required and nothing else is accepted: weights read by a rule that is nearly theirs are noise.
+std::optional<ModelFormat> parse_quantization(const JsonObject& top) {
+  const json* value = top.find("quantization_config");
+  if (value == nullptr || value->is_null()) return std::nullopt;
+  const JsonObject object(*value, top.where(), "quantization_config");
+  if (object.string("quant_method", "") != kQuantMethod)
+    object.reject("quant_method", "\"vl2\"; quantise the original model with `vl2 quantize`", ErrorCode::kUnsupported);
+  if (object.integer("version", 0, 0, kAny) != kQuantVersion)
+    object.reject("version", fmt::format("{}; quantise the original model again", kQuantVersion),
+                  ErrorCode::kUnsupported);
+  if (object.integer("group_size", 0, 0, kAny) != kQuantGroup)
+    object.reject("group_size", std::to_string(kQuantGroup), ErrorCode::kUnsupported);
+  const std::optional<ModelFormat> format = parse_model_format(object.string("format", ""));
+  if (!format) object.reject("format", "one of bf16, q8, q4, mixed", ErrorCode::kUnsupported);
+  for (const auto& [key, item] : value->items())
+    if (key != "quant_method" && key != "version" && key != "group_size" && key != "format")
+      object.reject(key, "no such key in version 1", ErrorCode::kUnsupported);
+  return format;
+}
+
 }  // namespace
 
 ModelConfig parse_model_config(std::string_view text, const std::string& where) {
@@ -200,6 +223,7 @@ ModelConfig parse_model_config(std::string_view text, const std::string& where) 
   config.global_view_first = top.string("global_view_pos", "head") == "head";
   config.candidate_resolutions = parse_candidates(top);
   config.torch_dtype = top.string("torch_dtype", top.string("dtype", "bfloat16"));
+  config.quantization = parse_quantization(top);
   validate_model_config(config, where);
   return config;
 }
@@ -207,6 +231,17 @@ ModelConfig parse_model_config(std::string_view text, const std::string& where) 
 ModelConfig load_model_config(const std::filesystem::path& file) {
   return parse_model_config(read_file(file, kConfigLimits.max_bytes), file.string());
 }
+
+namespace {
+
+nlohmann::ordered_json quantization_config(ModelFormat format) {
+  return {{"quant_method", kQuantMethod},
+          {"version", kQuantVersion},
+          {"format", model_format_name(format)},
+          {"group_size", kQuantGroup}};
+}
+
+}  // namespace
 
 std::string model_config_json(const ModelConfig& config) {
   using nlohmann::ordered_json;
@@ -229,65 +264,73 @@ std::string model_config_json(const ModelConfig& config) {
   ordered_json candidates = ordered_json::array();
   for (const auto& [width, height] : config.candidate_resolutions)
     candidates.push_back(ordered_json::array({width, height}));
-  const ordered_json root = {{"architectures", ordered_json::array({"DeepseekVLV2ForCausalLM"})},
-                             {"model_type", "deepseek_vl_v2"},
-                             {"torch_dtype", config.torch_dtype},
-                             {"tile_tag", "2D"},
-                             {"global_view_pos", config.global_view_first ? "head" : "tail"},
-                             {"candidate_resolutions", candidates},
-                             {"vision_config",
-                              {{"model_type", "vision"},
-                               {"model_name", v.model_name},
-                               {"image_size", v.image_size},
-                               {"patch_size", v.patch_size},
-                               {"width", v.width},
-                               {"layers", v.layers},
-                               {"heads", v.heads},
-                               {"mlp_ratio", v.mlp_ratio}}},
-                             {"projector_config",
-                              {{"model_type", "mlp_projector"},
-                               {"projector_type", "downsample_mlp_gelu"},
-                               {"input_dim", p.input_dim},
-                               {"n_embed", p.n_embed},
-                               {"depth", p.depth},
-                               {"mlp_ratio", p.mlp_ratio},
-                               {"downsample_ratio", p.downsample_ratio}}},
-                             {"language_config",
-                              {{"architectures", ordered_json::array({"DeepseekV2ForCausalLM"})},
-                               {"model_type", "deepseek_v2"},
-                               {"torch_dtype", config.torch_dtype},
-                               {"vocab_size", l.vocab_size},
-                               {"hidden_size", l.hidden_size},
-                               {"intermediate_size", l.intermediate_size},
-                               {"moe_intermediate_size", l.moe_intermediate_size},
-                               {"num_hidden_layers", l.num_hidden_layers},
-                               {"num_attention_heads", l.num_attention_heads},
-                               {"num_key_value_heads", l.num_key_value_heads},
-                               {"use_mla", l.use_mla},
-                               {"q_lora_rank", optional(l.q_lora_rank)},
-                               {"kv_lora_rank", null_for_0(l.kv_lora_rank)},
-                               {"qk_nope_head_dim", l.qk_nope_head_dim},
-                               {"qk_rope_head_dim", l.qk_rope_head_dim},
-                               {"v_head_dim", l.v_head_dim},
-                               {"n_routed_experts", optional(l.n_routed_experts)},
-                               {"n_shared_experts", null_for_0(l.n_shared_experts)},
-                               {"num_experts_per_tok", l.num_experts_per_tok},
-                               {"first_k_dense_replace", l.first_k_dense_replace},
-                               {"moe_layer_freq", l.moe_layer_freq},
-                               {"topk_method", name_of(kTopkMethods, l.topk_method)},
-                               {"scoring_func", name_of(kScoringFuncs, l.scoring_func)},
-                               {"norm_topk_prob", l.norm_topk_prob},
-                               {"routed_scaling_factor", l.routed_scaling_factor},
-                               {"n_group", l.n_group},
-                               {"topk_group", l.topk_group},
-                               {"max_position_embeddings", l.max_position_embeddings},
-                               {"rope_theta", l.rope_theta},
-                               {"rope_scaling", rope_scaling},
-                               {"rms_norm_eps", l.rms_norm_eps},
-                               {"attention_bias", l.attention_bias},
-                               {"tie_word_embeddings", l.tie_word_embeddings},
-                               {"bos_token_id", l.bos_token_id},
-                               {"eos_token_id", l.eos_token_id}}}};
+  ordered_json root = {{"architectures", ordered_json::array({"DeepseekVLV2ForCausalLM"})},
+                       {"model_type", "deepseek_vl_v2"},
+                       {"torch_dtype", config.torch_dtype},
+                       {"tile_tag", "2D"},
+                       {"global_view_pos", config.global_view_first ? "head" : "tail"},
+                       {"candidate_resolutions", candidates},
+                       {"vision_config",
+                        {{"model_type", "vision"},
+                         {"model_name", v.model_name},
+                         {"image_size", v.image_size},
+                         {"patch_size", v.patch_size},
+                         {"width", v.width},
+                         {"layers", v.layers},
+                         {"heads", v.heads},
+                         {"mlp_ratio", v.mlp_ratio}}},
+                       {"projector_config",
+                        {{"model_type", "mlp_projector"},
+                         {"projector_type", "downsample_mlp_gelu"},
+                         {"input_dim", p.input_dim},
+                         {"n_embed", p.n_embed},
+                         {"depth", p.depth},
+                         {"mlp_ratio", p.mlp_ratio},
+                         {"downsample_ratio", p.downsample_ratio}}},
+                       {"language_config",
+                        {{"architectures", ordered_json::array({"DeepseekV2ForCausalLM"})},
+                         {"model_type", "deepseek_v2"},
+                         {"torch_dtype", config.torch_dtype},
+                         {"vocab_size", l.vocab_size},
+                         {"hidden_size", l.hidden_size},
+                         {"intermediate_size", l.intermediate_size},
+                         {"moe_intermediate_size", l.moe_intermediate_size},
+                         {"num_hidden_layers", l.num_hidden_layers},
+                         {"num_attention_heads", l.num_attention_heads},
+                         {"num_key_value_heads", l.num_key_value_heads},
+                         {"use_mla", l.use_mla},
+                         {"q_lora_rank", optional(l.q_lora_rank)},
+                         {"kv_lora_rank", null_for_0(l.kv_lora_rank)},
+                         {"qk_nope_head_dim", l.qk_nope_head_dim},
+                         {"qk_rope_head_dim", l.qk_rope_head_dim},
+                         {"v_head_dim", l.v_head_dim},
+                         {"n_routed_experts", optional(l.n_routed_experts)},
+                         {"n_shared_experts", null_for_0(l.n_shared_experts)},
+                         {"num_experts_per_tok", l.num_experts_per_tok},
+                         {"first_k_dense_replace", l.first_k_dense_replace},
+                         {"moe_layer_freq", l.moe_layer_freq},
+                         {"topk_method", name_of(kTopkMethods, l.topk_method)},
+                         {"scoring_func", name_of(kScoringFuncs, l.scoring_func)},
+                         {"norm_topk_prob", l.norm_topk_prob},
+                         {"routed_scaling_factor", l.routed_scaling_factor},
+                         {"n_group", l.n_group},
+                         {"topk_group", l.topk_group},
+                         {"max_position_embeddings", l.max_position_embeddings},
+                         {"rope_theta", l.rope_theta},
+                         {"rope_scaling", rope_scaling},
+                         {"rms_norm_eps", l.rms_norm_eps},
+                         {"attention_bias", l.attention_bias},
+                         {"tie_word_embeddings", l.tie_word_embeddings},
+                         {"bos_token_id", l.bos_token_id},
+                         {"eos_token_id", l.eos_token_id}}}};
+  if (config.quantization) root["quantization_config"] = quantization_config(*config.quantization);
+  return root.dump(2) + "\n";
+}
+
+std::string with_quantization_config(std::string_view text, ModelFormat format, const std::string& where) {
+  parse_json(text, where, kConfigLimits);
+  nlohmann::ordered_json root = nlohmann::ordered_json::parse(text);  // keeps the order of the keys
+  root["quantization_config"] = quantization_config(format);
   return root.dump(2) + "\n";
 }
 

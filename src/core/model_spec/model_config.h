@@ -105,6 +105,8 @@ struct LanguageConfig {
   bool operator==(const LanguageConfig&) const = default;
 };
 
+enum class ModelFormat : uint8_t;  // core/model_spec/format_plan.h
+
 struct ModelConfig {
   VisionConfig vision;
   ProjectorConfig projector;
@@ -112,6 +114,7 @@ struct ModelConfig {
   bool global_view_first = true;  // global_view_pos "head": [global, separator, local]; else [local, separator, global]
   std::vector<std::pair<int64_t, int64_t>> candidate_resolutions;  // (width, height) in pixels, order matters for ties
   std::string torch_dtype = "bfloat16";
+  std::optional<ModelFormat> quantization;  // quantization_config: the format `vl2 quantize` wrote; absent: none
 
   int64_t tile_size() const { return candidate_resolutions.front().first; }
   // Vision tokens along one side of a tile: 14 for a 27 x 27 grid merged 2 x 2.
@@ -135,6 +138,9 @@ void validate_model_config(const ModelConfig& config, const std::string& where);
 
 // config.json's text; parse_model_config gives the same config back.
 std::string model_config_json(const ModelConfig& config);
+
+// The same config.json with another quantization_config and every other key as it was. kCorrupt: not JSON.
+std::string with_quantization_config(std::string_view json, ModelFormat format, const std::string& where);
 
 // The published shapes under the names people know ("tiny", "small", "base"), and twins of a few hundred kilobytes with
 // the same switches for tests ("test-tiny", "test-small", "test-base"); kInvalidArgument for another name.

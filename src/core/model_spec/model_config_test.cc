@@ -6,6 +6,7 @@
 
 #include "core/base/error.h"
 #include "core/base/test_data.h"
+#include "core/model_spec/format_plan.h"
 
 namespace vl2 {
 namespace {
@@ -297,6 +298,48 @@ TEST(ModelConfig, TextThatIsNoConfigIsCorrupt) {
   json config = released_small();
   config["language_config"] = 3;
   EXPECT_THROW(parse_model_config(config.dump(), "config.json"), Error);
+}
+
+TEST(ModelConfig, TheQuantisedFormatIsReadAndWrittenBack) {
+  const json written = {{"quant_method", "vl2"}, {"version", 1}, {"format", "mixed"}, {"group_size", 128}};
+  const ModelConfig parsed = accepted(released_small(), "/quantization_config", written);
+  EXPECT_EQ(parsed.quantization, ModelFormat::kMixed);
+  EXPECT_EQ(json::parse(model_config_json(parsed))["quantization_config"], written);
+  EXPECT_EQ(parse_model_config(model_config_json(parsed), "c"), parsed);
+  EXPECT_EQ(accepted(released_small(), "/quantization_config", nullptr).quantization, std::nullopt);
+  EXPECT_FALSE(twin("test-base").contains("quantization_config"));
+}
+
+TEST(ModelConfig, EveryOtherKeyStaysWhenAFormatIsAdded) {
+  json expected = released_small();
+  const std::string text = with_quantization_config(expected.dump(), ModelFormat::kQ4, "c");
+  EXPECT_EQ(parse_model_config(text, "c").quantization, ModelFormat::kQ4);
+  expected["quantization_config"] = {{"quant_method", "vl2"}, {"version", 1}, {"format", "q4"}, {"group_size", 128}};
+  EXPECT_EQ(json::parse(text), expected);
+}
+
+TEST(ModelConfig, QuantisationsOfOthersAndOfLaterVersionsAreRefused) {
+  const json good = {{"quant_method", "vl2"}, {"version", 1}, {"format", "q4"}, {"group_size", 128}};
+  accepted(released_small(), "/quantization_config", good);
+  const auto expect = [&](const char* key, const json& value, ErrorCode code, const char* text) {
+    json config = released_small();
+    config["quantization_config"] = good;
+    const auto [got, error] = rejected(config, (std::string("/quantization_config/") + key).c_str(), value);
+    EXPECT_EQ(got, code) << error;
+    EXPECT_NE(error.find(text), std::string::npos) << error;
+  };
+  expect("quant_method", "awq", ErrorCode::kUnsupported, "quantization_config.quant_method is \"awq\"");
+  expect("version", 2, ErrorCode::kUnsupported, "version is 2");
+  expect("version", "1", ErrorCode::kCorrupt, "version");
+  expect("format", "q3", ErrorCode::kUnsupported, "format is \"q3\"");
+  expect("group_size", 64, ErrorCode::kUnsupported, "group_size is 64");
+  expect("desc_act", true, ErrorCode::kUnsupported, "desc_act");
+  for (const auto& [key, value] : good.items()) {
+    json part = good;
+    part.erase(key);
+    EXPECT_EQ(rejected(released_small(), "/quantization_config", part).first, ErrorCode::kUnsupported) << key;
+  }
+  EXPECT_EQ(rejected(released_small(), "/quantization_config", "vl2").first, ErrorCode::kCorrupt);
 }
 
 }  // namespace

@@ -44,6 +44,14 @@ struct PanelMatrix {
   int64_t num_bytes() const { return matrix_bytes(format, rows, cols); }
 };
 
+// W_kvb stored as the kernels read it: the first head's matrices; the other heads' follow each without a gap.
+struct LatentPanels {
+  PanelMatrix uk;             // W_UK [qk_nope, rank]
+  PanelMatrix uv;             // W_UV [v, rank]
+  PanelMatrix uk_transposed;  // [rank, qk_nope]
+  int64_t num_heads = 0;
+};
+
 // One panel from `count` <= 16 rows of `cols` floats each, stride apart. importance (optional, [cols], >= 0): how much
 // an error at each k weighs when a scale is searched. `out`: panel_bytes(), every byte is written.
 void encode_panel(PanelFormat format, const float* rows, int64_t stride, int64_t count, int64_t cols,

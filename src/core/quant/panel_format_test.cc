@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -75,6 +76,108 @@ TEST(PanelFormat, ConstantRowsOfZerosAndOnesStayExact) {
       std::vector<float> row(256);
       decode_row({format, 1, 256, bytes.data()}, 0, row.data());
       for (const float x : row) EXPECT_NEAR(x, value, std::fabs(value) * 0.004f);
+    }
+  }
+}
+
+// Of one group with one scale; `importance` weighs the squares.
+double weighted_error(const std::vector<float>& w, const std::vector<float>& importance,
+                      const std::vector<float>& decoded) {
+  double error = 0;
+  for (size_t i = 0; i < w.size(); ++i) {
+    const double d = double{decoded[i]} - double{w[i]};
+    error += double{importance[i]} * d * d;
+  }
+  return error;
+}
+
+std::vector<float> through_q4(const std::vector<float>& w, const float* importance) {
+  const auto n = static_cast<int64_t>(w.size());
+  std::vector<std::byte> bytes(static_cast<size_t>(matrix_bytes(PanelFormat::kQ4, 1, n)));
+  encode_panel(PanelFormat::kQ4, w.data(), n, 1, n, importance, bytes.data());
+  std::vector<float> decoded(w.size());
+  decode_row({PanelFormat::kQ4, 1, n, bytes.data()}, 0, decoded.data());
+  return decoded;
+}
+
+TEST(PanelFormat, TheSearchComesCloseToTheBestScaleThereIs) {
+  Random random(5);
+  double found = 0, least = 0;
+  for (int round = 0; round < 50; ++round) {
+    std::vector<float> w(128), importance(128), codes(128);
+    for (float& x : w) x = random.normal() * random.normal();
+    for (float& x : importance) x = random.normal() * random.normal() + 2;
+    for (float& x : importance) x = std::fabs(x);
+    float extreme = 0;
+    for (const float x : w) extreme = std::max(extreme, std::fabs(x));
+    double best = INFINITY;
+    for (int step = -3000; step <= 3000; ++step) {  // every scale that could be meant, in steps of a thousandth
+      const float scale = extreme * static_cast<float>(step) / 12000.0f;
+      if (step == 0) continue;
+      for (size_t i = 0; i < w.size(); ++i) codes[i] = scale * std::clamp(std::nearbyint(w[i] / scale), -8.0f, 7.0f);
+      best = std::min(best, weighted_error(w, importance, codes));
+    }
+    least += best;
+    found += weighted_error(w, importance, through_q4(w, importance.data()));
+  }
+  EXPECT_LT(found, least * 1.01);
+  EXPECT_GT(found, least * 0.99);
+}
+
+TEST(PanelFormat, WhatMattersMoreIsKeptCloser) {
+  Random random(6);
+  double weighed = 0, plain = 0;
+  for (int round = 0; round < 50; ++round) {
+    std::vector<float> w(128), importance(128, 1e-4f);
+    for (float& x : w) x = random.normal();
+    for (size_t i = 0; i < 8; ++i) importance[i * 16] = 1;
+    weighed += weighted_error(w, importance, through_q4(w, importance.data()));
+    plain += weighted_error(w, importance, through_q4(w, nullptr));
+  }
+  EXPECT_LT(weighed, 0.8 * plain);
+}
+
+TEST(PanelFormat, ARowDoesNotDependOnItsNeighbours) {
+  Random random(7);
+  std::vector<float> w(16 * 300);
+  for (float& x : w) x = random.normal();
+  std::vector<float> alone(300), among(300);
+  for (const PanelFormat format : {PanelFormat::kQ8, PanelFormat::kQ4}) {
+    std::vector<std::byte> all(static_cast<size_t>(panel_bytes(format, 300))), one(all.size());
+    encode_panel(format, w.data(), 300, 16, 300, nullptr, all.data());
+    for (int64_t r = 0; r < 16; ++r) {
+      encode_panel(format, w.data() + r * 300, 300, 1, 300, nullptr, one.data());
+      decode_row({format, 16, 300, all.data()}, r, among.data());
+      decode_row({format, 1, 300, one.data()}, 0, alone.data());
+      EXPECT_EQ(alone, among) << r;
+    }
+  }
+}
+
+TEST(PanelFormat, AGroupWithAValueThatIsNoNumberDecodesToNone) {
+  for (const PanelFormat format : {PanelFormat::kQ8, PanelFormat::kQ4}) {
+    for (const float bad : {NAN, INFINITY, -INFINITY}) {
+      std::vector<float> w(256, 0.5f), row(256);
+      w[130] = bad;
+      std::vector<std::byte> bytes(static_cast<size_t>(matrix_bytes(format, 1, 256)));
+      encode_panel(format, w.data(), 256, 1, 256, nullptr, bytes.data());
+      decode_row({format, 1, 256, bytes.data()}, 0, row.data());
+      EXPECT_NEAR(row[127], 0.5f, 0.01f);
+      EXPECT_FALSE(std::isfinite(row[130]));
+    }
+  }
+}
+
+TEST(PanelFormat, TheLargestAndSmallestValuesStayInRange) {
+  for (const PanelFormat format : {PanelFormat::kQ8, PanelFormat::kQ4}) {
+    for (const float size : {3e38f, 1e-20f, 1e-40f}) {
+      std::vector<float> w(128), row(128);
+      for (size_t i = 0; i < w.size(); ++i) w[i] = size * (static_cast<float>(i) / 64 - 1);
+      std::vector<std::byte> bytes(static_cast<size_t>(matrix_bytes(format, 1, 128)));
+      encode_panel(format, w.data(), 128, 1, 128, nullptr, bytes.data());
+      decode_row({format, 1, 128, bytes.data()}, 0, row.data());
+      for (size_t i = 0; i < w.size(); ++i)
+        EXPECT_NEAR(row[i], size < 1e-30f ? 0.0f : w[i], std::max(size, 1e-38f) * 0.1f) << size << " " << i;
     }
   }
 }

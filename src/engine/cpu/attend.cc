@@ -1,56 +1,142 @@
 #include "engine/cpu/attend.h"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 
 namespace vl2::cpu {
+namespace {
 
-HeadPanels allocate_panels(const CpuContext& context, int64_t keys, int64_t size, int64_t v_size) {
-  const Format format = context.activation_format();
-  HeadPanels head;
-  head.k = context.workspace.bytes(static_cast<size_t>(num_panels(keys) * panel_bytes(format, size)));
-  head.v = context.workspace.bytes(static_cast<size_t>(num_panels(v_size) * panel_bytes(format, keys)));
-  head.keys = keys;
-  head.size = size;
-  head.v_size = v_size;
+// Below every score, and finite: differences of it are no NaNs.
+constexpr float kNoScore = -1e30f;
+// Of bf16 products: a pair of panels shares the loads of the other operand.
+constexpr int64_t kBf16Lanes = 32;
+
+int64_t k_block_bytes(const CpuContext& context, const HeadKeys& head) {
+  return round_up(context.kernels.bf16.packed_a_bytes(kKeyBlock, head.size), 64);
+}
+int64_t v_block_bytes(const CpuContext& context, const HeadKeys& head) {
+  return round_up(context.kernels.bf16.packed_a_bytes(head.v_size, kKeyBlock), 64);
+}
+
+void to_panels(const KernelTable& kernels, const float* x, const Lanes& lanes, int64_t k, std::byte* out) {
+  for (int64_t v = 0; v < lanes.vectors; ++v, out += panel_bytes(Format::kBf16, k))
+    kernels.panel_from_columns(x + v * kPanel, lanes.count(), kPanel, k, reinterpret_cast<BF16*>(out));
+}
+
+// What lane by lane lies beyond the visible keys. Rows [0, n) of s are keys [first, first + n).
+void fill_hidden(float* s, const Lanes& lanes, int64_t first, int64_t n, float value) {
+  for (int64_t j = n - 1; j >= 0; --j) {
+    const int64_t hidden = lanes.hidden(first + j);
+    if (hidden == 0) return;  // nor is anything hidden from earlier keys
+    std::fill_n(s + j * lanes.count(), hidden, value);
+  }
+}
+
+}  // namespace
+
+HeadKeys allocate_packed(const CpuContext& context, int64_t keys, int64_t size, int64_t v_size) {
+  HeadKeys head{.keys = keys, .size = size, .v_size = v_size};
+  const int64_t blocks = (keys + kKeyBlock - 1) / kKeyBlock;
+  head.packed_k = context.workspace.bytes(static_cast<size_t>(blocks * k_block_bytes(context, head)));
+  head.packed_v = context.workspace.bytes(static_cast<size_t>(blocks * v_block_bytes(context, head)));
   return head;
 }
 
-std::vector<AttendScratch> attend_scratch(const CpuContext& context, int64_t keys, int64_t size, int64_t) {
-  const GemmKernel& kernel = context.gemm(context.activation_format());
-  const int64_t packed = std::max(kernel.packed_a_bytes(kQueryRows, size), kernel.packed_a_bytes(kQueryRows, keys));
+void pack_block(const CpuContext& context, const HeadKeys& head, int64_t block, const float* k, const float* v,
+                int64_t n, float* scratch) {
+  const GemmKernel& kernel = context.kernels.bf16;
+  kernel.pack_a(k, head.size, nullptr, n, head.size, head.packed_k + block * k_block_bytes(context, head));
+  context.kernels.transpose(v, head.v_size, n, head.v_size, 1.0f, scratch, n);
+  kernel.pack_a(scratch, n, nullptr, head.v_size, n, head.packed_v + block * v_block_bytes(context, head));
+}
+
+int64_t max_lanes(const CpuContext& context) {
+  const int64_t lanes = context.kernels.query_vectors * kPanel;
+  return context.bf16_compute ? std::min(kBf16Lanes, lanes) : lanes;
+}
+
+std::vector<AttendScratch> attend_scratch(const CpuContext& context, int64_t size, int64_t v_size) {
+  const int64_t lanes = max_lanes(context);
+  const auto floats = [&](int64_t n) { return context.workspace.array<float>(n).data(); };
   std::vector<AttendScratch> result;
-  for (int t = 0; t < context.pool.num_threads(); ++t)
-    result.push_back({context.workspace.array<float>(kQueryRows * round_up(keys, kPanel)).data(),
-                      context.workspace.bytes(static_cast<size_t>(packed)),
-                      context.workspace.array<float>(gemm_scratch_floats(kQueryRows)).data()});
+  for (int t = 0; t < context.pool.num_threads(); ++t) {
+    AttendScratch s{.q = floats(size * lanes),
+                    .scores = floats(kKeyBlock * lanes),
+                    .factor = floats(lanes),
+                    .partial = {floats(lanes), floats(lanes), floats(v_size * lanes)},
+                    .q_panels = nullptr,
+                    .p_panels = nullptr,
+                    .sums = nullptr};
+    if (context.bf16_compute) {
+      const int64_t panels = lanes / kPanel;
+      s.q_panels = context.workspace.bytes(static_cast<size_t>(panels * panel_bytes(Format::kBf16, size)));
+      s.p_panels = context.workspace.bytes(static_cast<size_t>(panels * panel_bytes(Format::kBf16, kKeyBlock)));
+      s.sums = floats(gemm_scratch_floats(std::max(kKeyBlock, v_size)));
+    }
+    result.push_back(s);
+  }
   return result;
 }
 
-void attend(const CpuContext& context, const HeadPanels& head, const AttendTask& task, const AttendScratch& scratch) {
-  const GemmKernel& kernel = context.gemm(context.activation_format());
-  const int64_t keys = task.visible + (task.rows - 1) * task.step;  // what the last row sees
-  const int64_t stride = round_up(keys, kPanel);
-  kernel.pack_a(task.q, task.q_stride, nullptr, task.rows, head.size, scratch.packed);
-  multiply(kernel, scratch.packed, task.rows, head.k, keys, head.size, scratch.scores, stride, scratch.sums);
-
-  float inverse[kQueryRows];
-  for (int64_t r = 0; r < task.rows; ++r) {
-    float* scores = scratch.scores + r * stride;
-    const int64_t visible = task.visible + r * task.step;
-    float top = 0;
-    inverse[r] = 1.0f / context.kernels.exp_row(scores, visible, task.scale, &top);
-    std::fill(scores + visible, scores + keys, 0.0f);
-    if (task.probe != nullptr) {
-      float* probe = task.probe + r * task.probe_stride;
-      std::fill_n(probe, task.probe_columns, 0.0f);
-      std::transform(scores, scores + visible, probe, [&](float p) { return p * inverse[r]; });
+void attend_keys(const CpuContext& context, const HeadKeys& head, const Lanes& lanes, int64_t begin, int64_t end,
+                 const Partial& partial, const AttendScratch& scratch, float* kept) {
+  const KernelTable& kernels = context.kernels;
+  const int64_t count = lanes.count();
+  const bool packed = head.packed_k != nullptr;
+  float* s = scratch.scores;
+  if (packed) to_panels(kernels, lanes.q, lanes, head.size, scratch.q_panels);
+  std::fill_n(partial.top, count, kNoScore);
+  std::fill_n(partial.sum, count, 0.0f);
+  std::fill_n(partial.mix, head.v_size * count, 0.0f);
+  for (int64_t first = begin; first < end; first += kKeyBlock) {
+    const int64_t block = first / kKeyBlock, n = std::min(kKeyBlock, end - first);
+    const int64_t stored = std::min(kKeyBlock, head.keys - first);  // keys this block was packed with
+    if (packed) {
+      // A whole number of groups, as they were packed.
+      const int64_t rows = std::min(round_up(n, kernels.bf16.row_group), stored);
+      kernels.bf16.run({head.packed_k + block * k_block_bytes(context, head), rows, scratch.q_panels, lanes.vectors,
+                        head.size, s, count, count, nullptr, Epilogue::kStore, scratch.sums});
+    } else {
+      kernels.attend_scores(lanes.q, lanes.vectors, head.k, first, n, head.size, s);
+    }
+    fill_hidden(s, lanes, first, n, -std::numeric_limits<float>::infinity());
+    if (kept != nullptr) std::copy_n(s, n * count, kept + (first - begin) * count);
+    kernels.attend_softmax(s, lanes.vectors, n, partial.top, partial.sum, scratch.factor);
+    fill_hidden(s, lanes, first, n, 0.0f);
+    if (packed) {
+      std::fill(s + n * count, s + stored * count, 0.0f);
+      to_panels(kernels, s, lanes, stored, scratch.p_panels);
+      kernels.attend_mix(s, lanes.vectors, head.v, 0, 0, head.v_size, scratch.factor, partial.mix);  // scales only
+      kernels.bf16.run({head.packed_v + block * v_block_bytes(context, head), head.v_size, scratch.p_panels,
+                        lanes.vectors, stored, partial.mix, count, count, nullptr, Epilogue::kAdd, scratch.sums});
+    } else {
+      kernels.attend_mix(s, lanes.vectors, head.v, first, n, head.v_size, scratch.factor, partial.mix);
     }
   }
-  kernel.pack_a(scratch.scores, stride, nullptr, task.rows, keys, scratch.packed);
-  kernel.run({scratch.packed, task.rows, head.v, num_panels(head.v_size), keys, task.out, task.out_stride, head.v_size,
-              nullptr, Epilogue::kStore, scratch.sums, head.keys});
-  for (int64_t r = 0; r < task.rows; ++r)
-    context.kernels.scale_row(task.out + r * task.out_stride, head.v_size, inverse[r]);
+}
+
+void attend(const CpuContext& context, const HeadKeys& head, const AttendTask& task, const AttendScratch& scratch) {
+  const KernelTable& kernels = context.kernels;
+  const Lanes lanes{scratch.q, num_panels(task.rows), task.visible, task.step, 0};
+  const int64_t count = lanes.count(), keys = task.visible + (task.rows - 1) * task.step;
+  kernels.transpose(task.q, task.q_stride, task.rows, head.size, task.scale * kLog2E, scratch.q, count);
+  for (int64_t d = 0; d < head.size; ++d)
+    std::fill(scratch.q + d * count + task.rows, scratch.q + (d + 1) * count, 0.0f);
+  std::vector<float> kept(task.probe != nullptr ? static_cast<size_t>(keys * count) : 0);  // traces only
+  attend_keys(context, head, lanes, 0, keys, scratch.partial, scratch, kept.empty() ? nullptr : kept.data());
+
+  float* inverse = scratch.factor;
+  for (int64_t l = 0; l < count; ++l) inverse[l] = 1.0f / scratch.partial.sum[l];
+  kernels.attend_mix(scratch.scores, lanes.vectors, head.v, 0, 0, head.v_size, inverse, scratch.partial.mix);
+  kernels.transpose(scratch.partial.mix, count, head.v_size, task.rows, 1.0f, task.out, task.out_stride);
+  if (task.probe == nullptr) return;
+  for (int64_t r = 0; r < task.rows; ++r) {
+    float* probe = task.probe + r * task.probe_stride;
+    std::fill_n(probe, task.probe_columns, 0.0f);
+    for (int64_t j = 0; j < task.visible + r * task.step; ++j)
+      probe[j] = std::exp2(kept[static_cast<size_t>(j * count + r)] - scratch.partial.top[r]) * inverse[r];
+  }
 }
 
 }  // namespace vl2::cpu

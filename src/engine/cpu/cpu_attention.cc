@@ -1,6 +1,7 @@
 // Attention of the vision encoder, and multi-head attention over cached keys and values.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "engine/cpu/attend.h"
 #include "engine/cpu/cpu_cache.h"
@@ -8,41 +9,71 @@
 
 namespace vl2::cpu {
 
+// Rows far apart are asked for this long before they are copied.
+constexpr int64_t kRowsAhead = 8;
+
 void full_attention(const CpuContext& context, Tensor out, Tensor qkv, int64_t heads, int64_t tokens) {
-  const int64_t width = out.cols, size = width / heads, items = out.rows / tokens;
+  const int64_t width = out.cols, size = width / heads, items = out.rows / tokens, lanes = max_lanes(context);
   const auto scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(size)));
-  const Format format = context.activation_format();
   Workspace::Scope scope(context.workspace);
-  std::vector<HeadPanels> panels;
-  for (int t = 0; t < context.pool.num_threads(); ++t) panels.push_back(allocate_panels(context, tokens, size, size));
-  const std::vector<AttendScratch> scratch = attend_scratch(context, tokens, size, size);
+  std::vector<HeadKeys> packed;
+  for (int t = 0; t < context.pool.num_threads() && context.bf16_compute; ++t)
+    packed.push_back(allocate_packed(context, tokens, size, size));
+  const std::vector<float*> rows = thread_scratch(context, 2 * tokens * size + kKeyBlock * size);
+  const std::vector<AttendScratch> scratch = attend_scratch(context, size, size);
   context.pool.parallel_for(items * heads, [&](int64_t task, int thread) {
+    const auto t = static_cast<size_t>(thread);
     const int64_t first = task / heads * tokens, column = task % heads * size;
-    const HeadPanels& head = panels[static_cast<size_t>(thread)];
-    pack_panels(context.kernels, format, qkv.row(first) + width + column, qkv.row_stride, tokens, size, head.k);
-    pack_panels_transposed(context.kernels, format, qkv.row(first) + 2 * width + column, qkv.row_stride, size, tokens,
-                           head.v);
-    for (int64_t r = 0; r < tokens; r += kQueryRows)
+    // A head's rows are far apart among the others'; side by side they stay in the caches for all its queries.
+    float* k = rows[t];
+    float* v = k + tokens * size;
+    for (int64_t j = 0; j < tokens; ++j) {
+      const float* ahead = qkv.row(first + std::min(j + kRowsAhead, tokens - 1)) + column;
+      for (int64_t d = 0; d < size + kPanel; d += kPanel) {
+        __builtin_prefetch(ahead + width + d);
+        __builtin_prefetch(ahead + 2 * width + d);
+      }
+      std::copy_n(qkv.row(first + j) + width + column, size, k + j * size);
+      std::copy_n(qkv.row(first + j) + 2 * width + column, size, v + j * size);
+    }
+    HeadKeys head{.keys = tokens, .size = size, .v_size = size};
+    const float* runs[] = {k, v};
+    if (context.bf16_compute) {
+      head = packed[t];
+      for (int64_t j = 0; j < tokens; j += kKeyBlock)
+        pack_block(context, head, j / kKeyBlock, k + j * size, v + j * size, std::min(kKeyBlock, tokens - j),
+                   v + tokens * size);
+    } else {
+      head.k = {&runs[0], tokens, tokens, 0, size};
+      head.v = {&runs[1], tokens, tokens, 0, size};
+    }
+    for (int64_t r = 0; r < tokens; r += lanes)
       attend(context, head,
-             {qkv.row(first + r) + column, qkv.row_stride, std::min(kQueryRows, tokens - r), tokens, 0, scale,
+             {qkv.row(first + r) + column, qkv.row_stride, std::min(lanes, tokens - r), tokens, 0, scale,
               out.row(first + r) + column, out.row_stride},
-             scratch[static_cast<size_t>(thread)]);
+             scratch[t]);
   });
 }
 
 namespace {
 
-void append(CpuCache& cache, const SequenceSlice& s, int64_t layer, Tensor k, Tensor v) {
+// Keys of one piece of work of an answer's row. Fixed, so that a result does not depend on the number of threads.
+constexpr int64_t kKeysPerPiece = 256;
+
+// Keys of all heads, then their values: a segment of the cache each.
+void append(const CpuContext& context, CpuCache& cache, const SequenceSlice& s, int64_t layer, Tensor k, Tensor v) {
   const int64_t size = k.cols;
-  for (int64_t i = 0; i < s.count; ++i) {
-    for (int64_t g = 0; g < k.heads; ++g) {
-      cache.write(layer, s.blocks, s.past + i, g * size, k.at(s.begin + i, g), size);
-      cache.write(layer, s.blocks, s.past + i, (k.heads + g) * size, v.at(s.begin + i, g), size);
+  cache.set_segment(size);
+  context.for_ranges(s.count, 16, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) {
+      for (int64_t g = 0; g < k.heads; ++g) {
+        cache.write(layer, s.blocks, s.past + i, g * size, k.at(s.begin + i, g), size);
+        cache.write(layer, s.blocks, s.past + i, (k.heads + g) * size, v.at(s.begin + i, g), size);
+      }
     }
-  }
+  });
 }
 
-// Rows of a prompt pack the keys and values once for all of them; rows of an answer read the cache where it lies.
 struct Problem {
   const CpuContext& context;
   const CpuCache& cache;
@@ -53,110 +84,206 @@ struct Problem {
   Tensor probe;
 
   int64_t heads_per_group() const { return q.heads / groups; }
+  template <typename T>
+  const T* block(const SequenceSlice& s, int64_t token) const {
+    return cache.block<T>(layer, s.blocks[static_cast<size_t>(token / cache.block_tokens())]);
+  }
 };
 
+// One key head's keys and values, packed for bf16 products.
+HeadKeys pack_head(const Problem& p, const SequenceSlice& s, int64_t g, const HeadKeys& head, float* buffer) {
+  const int64_t size = head.size;
+  float* v = buffer + kKeyBlock * size;
+  for (int64_t j = 0; j < head.keys; j += kKeyBlock) {
+    const int64_t end = std::min(j + kKeyBlock, head.keys);
+    p.cache.gather(p.layer, s.blocks, j, end, g * size, size, buffer, size);
+    p.cache.gather(p.layer, s.blocks, j, end, (p.groups + g) * size, size, v, size);
+    pack_block(p.context, head, j / kKeyBlock, buffer, v, end - j, v + kKeyBlock * size);
+  }
+  return head;
+}
+
 void prompt_rows(const Problem& p, const SequenceSlice& s) {
-  const int64_t total = s.past + s.count, size = p.q.cols;
-  const Format format = p.context.activation_format();
+  const int64_t total = s.past + s.count, size = p.q.cols, tokens = p.cache.block_tokens();
   Workspace::Scope scope(p.context.workspace);
-  std::vector<HeadPanels> panels;
-  for (int64_t g = 0; g < p.groups; ++g) panels.push_back(allocate_panels(p.context, total, size, size));
-  const std::vector<float*> rows = thread_scratch(p.context, total * size);
-  p.context.pool.parallel_for(p.groups, [&](int64_t g, int thread) {
-    float* buffer = rows[static_cast<size_t>(thread)];
-    const HeadPanels& head = panels[static_cast<size_t>(g)];
-    p.cache.gather(p.layer, s.blocks, total, g * size, size, buffer);
-    pack_panels(p.context.kernels, format, buffer, size, total, size, head.k);
-    p.cache.gather(p.layer, s.blocks, total, (p.groups + g) * size, size, buffer);
-    pack_panels_transposed(p.context.kernels, format, buffer, size, size, total, head.v);
-  });
-  const std::vector<AttendScratch> scratch = attend_scratch(p.context, total, size, size);
-  const int64_t blocks = (s.count + kQueryRows - 1) / kQueryRows;
-  p.context.pool.parallel_for(blocks * p.q.heads, [&](int64_t task, int thread) {
-    // Late blocks see more keys: walking heads first spreads them over the threads.
-    const int64_t h = task % p.q.heads, r = task / p.q.heads * kQueryRows, row = s.begin + r;
-    AttendTask attend_task{p.q.at(row, h),
-                           p.q.row_stride,
-                           std::min(kQueryRows, s.count - r),
-                           s.past + r + 1,
-                           1,
-                           p.scale,
-                           p.out.row(row) + h * size,
-                           p.out.row_stride};
+  std::vector<HeadKeys> heads;
+  std::vector<const float*> runs;
+  if (p.context.bf16_compute) {
+    for (int64_t g = 0; g < p.groups; ++g) heads.push_back(allocate_packed(p.context, total, size, size));
+    const std::vector<float*> buffers = thread_scratch(p.context, 3 * kKeyBlock * size);
+    p.context.pool.parallel_for(p.groups, [&](int64_t g, int thread) {
+      pack_head(p, s, g, heads[static_cast<size_t>(g)], buffers[static_cast<size_t>(thread)]);
+    });
+  } else {
+    for (int64_t j = 0; j < total; j += tokens) runs.push_back(p.block<float>(s, j));
+    const int64_t segment = p.cache.segment_values();
+    for (int64_t g = 0; g < p.groups; ++g)
+      heads.push_back({.keys = total,
+                       .size = size,
+                       .v_size = size,
+                       .k = {runs.data(), tokens, total, g * segment, size},
+                       .v = {runs.data(), tokens, total, (p.groups + g) * segment, size}});
+  }
+  const std::vector<AttendScratch> scratch = attend_scratch(p.context, size, size);
+  each_tile(p.context, p.q.heads, s.count, [&](int64_t h, int64_t r, int thread) {
+    const int64_t row = s.begin + r;
+    AttendTask task{p.q.at(row, h),
+                    p.q.row_stride,
+                    std::min(max_lanes(p.context), s.count - r),
+                    s.past + r + 1,
+                    1,
+                    p.scale,
+                    p.out.row(row) + h * size,
+                    p.out.row_stride};
     if (p.probe.data != nullptr) {
-      attend_task.probe = p.probe.at(row, h);
-      attend_task.probe_stride = p.probe.row_stride;
-      attend_task.probe_columns = p.probe.cols;
+      task.probe = p.probe.at(row, h);
+      task.probe_stride = p.probe.row_stride;
+      task.probe_columns = p.probe.cols;
     }
-    attend(p.context, panels[static_cast<size_t>(h / p.heads_per_group())], attend_task,
-           scratch[static_cast<size_t>(thread)]);
+    attend(p.context, heads[static_cast<size_t>(h / p.heads_per_group())], task, scratch[static_cast<size_t>(thread)]);
   });
 }
 
-// One row of queries against one key head, where its keys lie. scores: [heads_per_group][keys].
+// Some keys of a sequence, for all its rows of this step.
+struct Piece {
+  const SequenceSlice* sequence;
+  int64_t begin, end;
+  int64_t first_query;  // of the first row and head, counting all queries of all pieces before
+};
+
+// Partial softmax of a piece, per query of [group][row][head of the group].
+struct PieceResults {
+  float* top;
+  float* sum;
+  float* mix;     // [query][size]
+  float* scores;  // [query][kKeysPerPiece], exponentials under this piece's top
+};
+
+// One piece against some key heads, where their keys lie. Block by block for all of them: memory gives much more to who
+// reads it from front to back. q: [group][query][size].
 template <typename T>
-void one_row(const Problem& p, const SequenceSlice& s, int64_t row, int64_t keys, int64_t g, float* scores) {
-  const int64_t size = p.q.cols, heads = p.heads_per_group(), tokens = p.cache.block_tokens(), width = p.cache.width();
-  const auto dot = [&](auto&& kernel, const T* x, int64_t j, int64_t n) {
-    kernel(p.q.at(row, g * heads), p.q.head_stride, heads, x, width, n, size, scores + j, keys);
+void score_piece(const Problem& p, const Piece& piece, int64_t first_group, int64_t end_group, float* q,
+                 const PieceResults& all) {
+  const KernelTable& kernels = p.context.kernels;
+  const SequenceSlice& s = *piece.sequence;
+  const int64_t size = p.q.cols, heads = p.heads_per_group(), queries = s.count * heads;
+  const int64_t tokens = p.cache.block_tokens(), keys = piece.end - piece.begin;
+  const auto results = [&](int64_t g) -> PieceResults {
+    const int64_t at = g * queries;
+    return {all.top + at, all.sum + at, all.mix + at * size, all.scores + at * kKeysPerPiece};
   };
-  for (int64_t j = 0; j < keys; j += tokens) {
-    const T* x = p.cache.block<T>(p.layer, s.blocks[static_cast<size_t>(j / tokens)]) + g * size;
+  // fn(group, rows of its segment, first key, number of keys)
+  const auto each_block = [&](int64_t first_segment, const auto& fn) {
+    for (int64_t j = piece.begin; j < piece.end; j += tokens)
+      for (int64_t g = first_group; g < end_group; ++g)
+        fn(g, p.block<T>(s, j) + (first_segment + g) * p.cache.segment_values(), j - piece.begin,
+           std::min(tokens, piece.end - j));
+  };
+  for (int64_t g = first_group; g < end_group; ++g)
+    for (int64_t i = 0; i < queries; ++i)
+      std::copy_n(p.q.at(s.begin + i / heads, g * heads + i % heads), size, q + (g * queries + i) * size);
+  each_block(0, [&](int64_t g, const T* x, int64_t j, int64_t n) {
+    float* scores = results(g).scores + j;
     if constexpr (std::is_same_v<T, float>) {
-      dot(p.context.kernels.dot_rows_f32, x, j, std::min(tokens, keys - j));
+      kernels.dot_rows_f32(q + g * queries * size, size, queries, x, size, n, size, scores, kKeysPerPiece);
     } else {
-      dot(p.context.kernels.dot_rows_bf16, x, j, std::min(tokens, keys - j));
+      kernels.dot_rows_bf16(q + g * queries * size, size, queries, x, size, n, size, scores, kKeysPerPiece);
     }
+  });
+  for (int64_t g = first_group; g < end_group; ++g) {
+    const PieceResults r = results(g);
+    for (int64_t i = 0; i < queries; ++i) {
+      float* scores = r.scores + i * kKeysPerPiece;
+      const int64_t visible = std::clamp<int64_t>(s.past + i / heads + 1 - piece.begin, 0, keys);
+      r.sum[i] = visible > 0 ? kernels.exp_row(scores, visible, p.scale, r.top + i) : 0.0f;
+      std::fill(scores + visible, scores + keys, 0.0f);
+    }
+    std::fill_n(r.mix, queries * size, 0.0f);
   }
-  float* out = p.out.row(row) + g * heads * size;
-  std::fill_n(out, heads * size, 0.0f);
-  std::vector<float> inverse(static_cast<size_t>(heads));
-  for (int64_t h = 0; h < heads; ++h) {
-    float top = 0;
-    inverse[static_cast<size_t>(h)] = 1.0f / p.context.kernels.exp_row(scores + h * keys, keys, p.scale, &top);
-  }
-  for (int64_t j = 0; j < keys; j += tokens) {
-    const T* x = p.cache.block<T>(p.layer, s.blocks[static_cast<size_t>(j / tokens)]) + (p.groups + g) * size;
-    const int64_t n = std::min(tokens, keys - j);
+  each_block(p.groups, [&](int64_t g, const T* x, int64_t j, int64_t n) {
+    const PieceResults r = results(g);
     if constexpr (std::is_same_v<T, float>) {
-      p.context.kernels.mix_rows_f32(scores + j, keys, heads, x, width, n, size, out, size);
+      kernels.mix_rows_f32(r.scores + j, kKeysPerPiece, queries, x, size, n, size, r.mix, size);
     } else {
-      p.context.kernels.mix_rows_bf16(scores + j, keys, heads, x, width, n, size, out, size);
+      kernels.mix_rows_bf16(r.scores + j, kKeysPerPiece, queries, x, size, n, size, r.mix, size);
     }
-  }
-  for (int64_t h = 0; h < heads; ++h) {
-    p.context.kernels.scale_row(out + h * size, size, inverse[static_cast<size_t>(h)]);
-    if (p.probe.data == nullptr) continue;
-    float* probe = p.probe.at(row, g * heads + h);
-    std::fill_n(probe, p.probe.cols, 0.0f);
-    std::transform(scores + h * keys, scores + (h + 1) * keys, probe,
-                   [&](float x) { return x * inverse[static_cast<size_t>(h)]; });
-  }
+  });
 }
 
+// Rows of answers read the cache where it lies, all rows of a sequence together, in pieces that are merged in order.
 void decode_rows(const Problem& p, std::span<const SequenceSlice> sequences) {
+  const CpuContext& context = p.context;
+  const int64_t size = p.q.cols, heads = p.heads_per_group();
+  std::vector<Piece> pieces;
   struct Row {
     const SequenceSlice* sequence;
-    int64_t row;
-    int64_t keys;
+    int64_t index;  // in the sequence's slice
+    int64_t first_piece;
   };
   std::vector<Row> rows;
-  int64_t longest = 0;
+  int64_t queries = 0;
   for (const SequenceSlice& s : sequences) {
     if (!s.decode) continue;
-    for (int64_t i = 0; i < s.count; ++i) rows.push_back({&s, s.begin + i, s.past + i + 1});
-    longest = std::max(longest, s.past + s.count);
+    for (int64_t i = 0; i < s.count; ++i) rows.push_back({&s, i, static_cast<int64_t>(pieces.size())});
+    for (int64_t j = 0; j < s.past + s.count; j += kKeysPerPiece) {
+      pieces.push_back({&s, j, std::min(j + kKeysPerPiece, s.past + s.count), queries});
+      queries += s.count * p.q.heads;
+    }
   }
   if (rows.empty()) return;
-  Workspace::Scope scope(p.context.workspace);
-  const std::vector<float*> scores = thread_scratch(p.context, p.heads_per_group() * longest);
-  p.context.pool.parallel_for(static_cast<int64_t>(rows.size()) * p.groups, [&](int64_t task, int thread) {
-    const Row& row = rows[static_cast<size_t>(task / p.groups)];
+  Workspace::Scope scope(context.workspace);
+  const auto top = context.workspace.array<float>(queries), sum = context.workspace.array<float>(queries);
+  const auto mix = context.workspace.array<float>(queries * size);
+  const auto scores = context.workspace.array<float>(queries * kKeysPerPiece);
+  const auto q = context.workspace.array<float>(queries * size);
+  const auto results = [&](const Piece& piece, int64_t g) -> PieceResults {
+    const int64_t at = piece.first_query + g * piece.sequence->count * heads;
+    return {top.data() + at, sum.data() + at, mix.data() + at * size, scores.data() + at * kKeysPerPiece};
+  };
+  // Heads are split only when there are too few pieces for the threads.
+  const auto num_pieces = static_cast<int64_t>(pieces.size());
+  const int64_t parts = std::clamp<int64_t>(4 * context.pool.num_threads() / num_pieces, 1, p.groups);
+  context.pool.parallel_for(num_pieces * parts, [&](int64_t task, int) {
+    const Piece& piece = pieces[static_cast<size_t>(task / parts)];
+    const int64_t part = task % parts, first = p.groups * part / parts, end = p.groups * (part + 1) / parts;
+    float* own_q = q.data() + piece.first_query * size;
     if (p.cache.bf16()) {
-      one_row<BF16>(p, *row.sequence, row.row, row.keys, task % p.groups, scores[static_cast<size_t>(thread)]);
+      score_piece<BF16>(p, piece, first, end, own_q, results(piece, 0));
     } else {
-      one_row<float>(p, *row.sequence, row.row, row.keys, task % p.groups, scores[static_cast<size_t>(thread)]);
+      score_piece<float>(p, piece, first, end, own_q, results(piece, 0));
     }
+  });
+
+  const auto merge = [&](const Row& r, int64_t h) {
+    const int64_t row = r.sequence->begin + r.index, keys = r.sequence->past + r.index + 1;
+    const int64_t query = r.index * heads + h % heads;
+    const auto each_piece = [&](const auto& fn) {
+      for (auto i = static_cast<size_t>(r.first_piece); i < pieces.size() && pieces[i].sequence == r.sequence; ++i)
+        if (pieces[i].begin < keys) fn(pieces[i], results(pieces[i], h / heads));
+    };
+    float highest = -std::numeric_limits<float>::infinity(), whole = 0;
+    each_piece([&](const Piece&, const PieceResults& x) { highest = std::max(highest, x.top[query]); });
+    float* out = p.out.row(row) + h * size;
+    std::fill_n(out, size, 0.0f);
+    each_piece([&](const Piece&, const PieceResults& x) {
+      const float weight = std::exp(x.top[query] - highest);
+      whole += weight * x.sum[query];
+      context.kernels.add_scaled_row(out, x.mix + query * size, weight, size);
+    });
+    context.kernels.scale_row(out, size, 1.0f / whole);
+    if (p.probe.data == nullptr) return;
+    float* probe = p.probe.at(row, h);
+    std::fill_n(probe, p.probe.cols, 0.0f);
+    each_piece([&](const Piece& piece, const PieceResults& x) {
+      const float weight = std::exp(x.top[query] - highest) / whole;
+      const float* e = x.scores + query * kKeysPerPiece;
+      std::transform(e, e + std::min(piece.end, keys) - piece.begin, probe + piece.begin,
+                     [&](float v) { return v * weight; });
+    });
+  };
+  const auto count = static_cast<int64_t>(rows.size()) * p.q.heads;
+  context.for_ranges(count, 64, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) merge(rows[static_cast<size_t>(i / p.q.heads)], i % p.q.heads);
   });
 }
 
@@ -165,7 +292,7 @@ void decode_rows(const Problem& p, std::span<const SequenceSlice> sequences) {
 void cached_attention(const CpuContext& context, Tensor out, Tensor q, Tensor k, Tensor v, KvLayer kv,
                       std::span<const SequenceSlice> sequences, float scale, Tensor probe) {
   auto& cache = static_cast<CpuCache&>(*kv.cache);
-  for (const SequenceSlice& s : sequences) append(cache, s, kv.layer, k, v);
+  for (const SequenceSlice& s : sequences) append(context, cache, s, kv.layer, k, v);
   const Problem problem{context, cache, kv.layer, out, q, k.heads, scale, probe};
   for (const SequenceSlice& s : sequences)
     if (!s.decode) prompt_rows(problem, s);

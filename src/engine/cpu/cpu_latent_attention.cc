@@ -1,11 +1,11 @@
 // Multi-head latent attention (spec: model 6.4, 8).
 //
-// Rows of a prompt: keys and values of every head are expanded from the latents once, and attention runs on them as
-// panels. Rows of an answer: W_UK is absorbed into the queries and W_UV into the output, so that the cache is read
-// once, as it lies, for all heads together - one key head of size rank + R, whose first rank columns are also the
-// values.
+// Rows of a prompt: keys and values of every head are expanded from the latents once, and attention runs on them. Rows
+// of an answer: W_UK is absorbed into the queries and W_UV into the output, so that the cache is read once, as it lies,
+// for all heads together - one key head of size rank + R, whose first rank columns are also the values.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "engine/cpu/attend.h"
 #include "engine/cpu/cpu_cache.h"
@@ -16,8 +16,12 @@ namespace {
 
 // Heads whose expanded keys and values are in memory together.
 constexpr int64_t kHeadsAtOnce = 8;
+// Latents expanded by one task: packed, they fit the second-level cache.
+constexpr int64_t kExpandRows = 2 * kKeyBlock;
 // Keys of one piece of work of an absorbed row. Fixed, so that a result does not depend on the number of threads.
-constexpr int64_t kKeysPerPiece = 256;
+constexpr int64_t kKeysPerPiece = 2 * kKeyBlock;
+// Latent columns merged by one task.
+constexpr int64_t kMergeColumns = 64;
 
 struct Problem {
   const CpuContext& context;
@@ -34,124 +38,168 @@ struct Problem {
 void expanded(const Problem& p, const SequenceSlice& s) {
   const CpuContext& context = p.context;
   const int64_t total = s.past + s.count, nope = p.w.qk_nope, size = nope + p.rope, rank = p.w.rank, v = p.w.v;
-  const Format format = context.activation_format();
   const GemmKernel& kernel = context.gemm(p.weights.uk.front()->format);
   Workspace::Scope scope(context.workspace);
-  Tensor latents = context.workspace.tensor(total, rank);
-  Tensor k_pe = context.workspace.tensor(total, p.rope);
-  p.cache.gather(p.layer, s.blocks, total, 0, rank, latents.data);
-  p.cache.gather(p.layer, s.blocks, total, rank, p.rope, k_pe.data);
-  const PackedRows a = pack_activations(context, kernel, latents, nullptr, total);
 
-  std::vector<HeadPanels> panels;
-  for (int64_t h = 0; h < std::min(kHeadsAtOnce, p.w.num_heads); ++h)
-    panels.push_back(allocate_panels(context, total, size, v));
-  const std::vector<float*> rows = thread_scratch(context, total * std::max(size, v));
-  const std::vector<float*> sums = thread_scratch(context, gemm_scratch_floats(total));
-  const std::vector<AttendScratch> scratch = attend_scratch(context, total, size, v);
-  const int64_t blocks = (s.count + kQueryRows - 1) / kQueryRows;
+  // Latents packed block by block, each by itself: blocks need not be whole groups of the kernel's rows.
+  const int64_t blocks = (total + kExpandRows - 1) / kExpandRows;
+  const int64_t block_bytes = round_up(kernel.packed_a_bytes(kExpandRows, rank), 64);
+  std::byte* latents = context.workspace.bytes(static_cast<size_t>(blocks * block_bytes));
+  Tensor k_pe = context.workspace.tensor(total, p.rope);
+  const int64_t heads_at_once = std::min(kHeadsAtOnce, p.w.num_heads);
+  {
+    Workspace::Scope inner(context.workspace);
+    const std::vector<float*> rows = thread_scratch(context, kExpandRows * rank);
+    context.pool.parallel_for(blocks, [&](int64_t b, int thread) {
+      const int64_t begin = b * kExpandRows, end = std::min(begin + kExpandRows, total);
+      float* buffer = rows[static_cast<size_t>(thread)];
+      p.cache.gather(p.layer, s.blocks, begin, end, 0, rank, buffer, rank);
+      p.cache.gather(p.layer, s.blocks, begin, end, rank, p.rope, k_pe.row(begin), p.rope);
+      kernel.pack_a(buffer, rank, nullptr, end - begin, rank, latents + b * block_bytes);
+    });
+  }
+
+  std::vector<HeadKeys> heads;
+  std::vector<const float*> runs;  // of a head: keys, then values
+  std::vector<float*> floats;      // where they are written; float32 products read them there
+  if (context.bf16_compute) {
+    for (int64_t i = 0; i < heads_at_once; ++i) heads.push_back(allocate_packed(context, total, size, v));
+    floats = thread_scratch(context, kExpandRows * (size + v) + v * kKeyBlock);
+  } else {
+    for (int64_t i = 0; i < heads_at_once; ++i)
+      floats.push_back(context.workspace.array<float>(total * (size + v)).data());
+    for (float* x : floats) runs.insert(runs.end(), {x, x + total * size});
+    for (int64_t i = 0; i < heads_at_once; ++i)
+      heads.push_back({.keys = total,
+                       .size = size,
+                       .v_size = v,
+                       .k = {&runs[static_cast<size_t>(2 * i)], total, total, 0, size},
+                       .v = {&runs[static_cast<size_t>(2 * i + 1)], total, total, 0, v}});
+  }
+  const std::vector<float*> sums = thread_scratch(context, gemm_scratch_floats(kExpandRows));
+  const std::vector<AttendScratch> scratch = attend_scratch(context, size, v);
 
   for (int64_t first = 0; first < p.w.num_heads; first += kHeadsAtOnce) {
-    const int64_t heads = std::min(kHeadsAtOnce, p.w.num_heads - first);
-    context.pool.parallel_for(heads, [&](int64_t i, int thread) {
-      const auto h = static_cast<size_t>(first + i);
-      float* buffer = rows[static_cast<size_t>(thread)];
-      const HeadPanels& head = panels[static_cast<size_t>(i)];
-      multiply(kernel, a.data, total, p.weights.uk[h]->panel(0), nope, rank, buffer, size,
-               sums[static_cast<size_t>(thread)]);
-      for (int64_t t = 0; t < total; ++t) std::copy_n(k_pe.row(t), p.rope, buffer + t * size + nope);
-      pack_panels(context.kernels, format, buffer, size, total, size, head.k);
-      multiply(kernel, a.data, total, p.weights.uv[h]->panel(0), v, rank, buffer, v, sums[static_cast<size_t>(thread)]);
-      pack_panels_transposed(context.kernels, format, buffer, v, v, total, head.v);
+    const int64_t count = std::min(kHeadsAtOnce, p.w.num_heads - first);
+    context.pool.parallel_for(count * blocks, [&](int64_t task, int thread) {
+      const int64_t i = task / blocks, begin = task % blocks * kExpandRows;
+      const int64_t n = std::min(kExpandRows, total - begin);
+      const std::byte* a = latents + task % blocks * block_bytes;
+      const auto h = static_cast<size_t>(first + i), t = static_cast<size_t>(thread);
+      const bool bf16 = context.bf16_compute;
+      float* k_rows = bf16 ? floats[t] : floats[static_cast<size_t>(i)] + begin * size;
+      float* v_rows = bf16 ? floats[t] + kExpandRows * size : floats[static_cast<size_t>(i)] + total * size + begin * v;
+      multiply(kernel, a, n, p.weights.uk[h]->panel(0), nope, rank, k_rows, size, sums[t]);
+      for (int64_t j = 0; j < n; ++j) std::copy_n(k_pe.row(begin + j), p.rope, k_rows + j * size + nope);
+      multiply(kernel, a, n, p.weights.uv[h]->panel(0), v, rank, v_rows, v, sums[t]);
+      for (int64_t j = 0; bf16 && j < n; j += kKeyBlock)
+        pack_block(context, heads[static_cast<size_t>(i)], (begin + j) / kKeyBlock, k_rows + j * size, v_rows + j * v,
+                   std::min(kKeyBlock, n - j), floats[t] + kExpandRows * (size + v));
     });
-    context.pool.parallel_for(blocks * heads, [&](int64_t task, int thread) {
-      const int64_t i = task % heads, h = first + i, r = task / heads * kQueryRows, row = s.begin + r;
-      AttendTask attend_task{
-          p.q.at(row, h),         p.q.row_stride,  std::min(kQueryRows, s.count - r), s.past + r + 1, 1, p.scale,
-          p.out.row(row) + h * v, p.out.row_stride};
+    each_tile(context, count, s.count, [&](int64_t i, int64_t r, int thread) {
+      const int64_t h = first + i, row = s.begin + r;
+      AttendTask task{p.q.at(row, h),
+                      p.q.row_stride,
+                      std::min(max_lanes(context), s.count - r),
+                      s.past + r + 1,
+                      1,
+                      p.scale,
+                      p.out.row(row) + h * v,
+                      p.out.row_stride};
       if (p.probe.data != nullptr) {
-        attend_task.probe = p.probe.at(row, h);
-        attend_task.probe_stride = p.probe.row_stride;
-        attend_task.probe_columns = p.probe.cols;
+        task.probe = p.probe.at(row, h);
+        task.probe_stride = p.probe.row_stride;
+        task.probe_columns = p.probe.cols;
       }
-      attend(context, panels[static_cast<size_t>(i)], attend_task, scratch[static_cast<size_t>(thread)]);
+      attend(context, heads[static_cast<size_t>(i)], task, scratch[static_cast<size_t>(thread)]);
     });
   }
 }
 
-// A query row and the pieces its keys are cut into.
-struct Row {
+// The rows of one sequence: their queries, numbered row by row and head by head, are cut into groups that share a pass
+// over the keys, and the keys into pieces.
+struct Answer {
   const SequenceSlice* sequence;
-  int64_t row;
-  int64_t keys;
-  int64_t first_piece;
+  int64_t first_row;    // among all answers' rows
+  int64_t first_piece;  // among all pieces
+  int64_t first_group;
+  std::vector<const float*> runs;  // blocks of a float32 cache
+
+  int64_t keys() const { return sequence->past + sequence->count; }
+  int64_t num_pieces() const { return (keys() + kKeysPerPiece - 1) / kKeysPerPiece; }
 };
 
 struct Piece {
-  int64_t row;  // index into rows
+  int64_t answer;
   int64_t begin, end;
+  std::vector<Partial> partials;  // one a group
+  std::vector<float*> kept;       // scores of a group, when there is a probe
 };
 
-// Partial softmax of one piece: per head its largest score, the sum of exponentials and the mix of latents.
-struct Partial {
-  float* top;
-  float* sum;
-  float* mix;  // [heads][rank]
+struct Group {
+  int64_t answer;
+  Lanes lanes;
+  int64_t queries;  // lanes in use
 };
 
-template <typename T>
-void score_piece(const Problem& p, const SequenceSlice& s, const Piece& piece, const float* query, int64_t query_stride,
-                 float* scores, const Partial& partial) {
-  const KernelTable& kernels = p.context.kernels;
-  const int64_t heads = p.w.num_heads, tokens = p.cache.block_tokens(), width = p.cache.width(), rank = p.w.rank;
-  const int64_t keys = piece.end - piece.begin;
-  const auto each_block = [&](const auto& fn) {
-    for (int64_t j = piece.begin; j < piece.end;) {
-      const int64_t inside = j % tokens, n = std::min(tokens - inside, piece.end - j);
-      fn(p.cache.block<T>(p.layer, s.blocks[static_cast<size_t>(j / tokens)]) + inside * width, j - piece.begin, n);
-      j += n;
-    }
-  };
-  each_block([&](const T* x, int64_t j, int64_t n) {
-    if constexpr (std::is_same_v<T, float>) {
-      kernels.dot_rows_f32(query, query_stride, heads, x, width, n, width, scores + j, keys);
-    } else {
-      kernels.dot_rows_bf16(query, query_stride, heads, x, width, n, width, scores + j, keys);
-    }
-  });
-  for (int64_t h = 0; h < heads; ++h)
-    partial.sum[h] = kernels.exp_row(scores + h * keys, keys, p.scale, partial.top + h);
-  std::fill_n(partial.mix, heads * rank, 0.0f);
-  each_block([&](const T* x, int64_t j, int64_t n) {
-    if constexpr (std::is_same_v<T, float>) {
-      kernels.mix_rows_f32(scores + j, keys, heads, x, width, n, rank, partial.mix, rank);
-    } else {
-      kernels.mix_rows_bf16(scores + j, keys, heads, x, width, n, rank, partial.mix, rank);
-    }
-  });
+// Exponent's base is two from here on.
+void attend_piece(const Problem& p, const Answer& a, const std::vector<Group>& groups, const Piece& piece, float* wide,
+                  const AttendScratch& scratch) {
+  const int64_t width = p.w.rank + p.rope;
+  HeadKeys head{.keys = a.keys(), .size = width, .v_size = p.w.rank};
+  const float* run[] = {nullptr};
+  if (p.cache.bf16()) {
+    p.cache.gather(p.layer, a.sequence->blocks, piece.begin, piece.end, 0, width, wide, width);
+    run[0] = wide;
+    head.k = {run, a.keys(), a.keys(), -piece.begin * width, width};
+  } else {
+    head.k = {a.runs.data(), p.cache.block_tokens(), a.keys(), 0, width};
+  }
+  head.v = head.k;
+  for (size_t g = 0; g < piece.partials.size(); ++g)
+    attend_keys(p.context, head, groups[static_cast<size_t>(a.first_group) + g].lanes, piece.begin, piece.end,
+                piece.partials[g], scratch, piece.kept[g]);
 }
 
 void absorbed(const Problem& p, std::span<const SequenceSlice> sequences) {
   const CpuContext& context = p.context;
-  const int64_t heads = p.w.num_heads, rank = p.w.rank, width = rank + p.rope;
-  std::vector<Row> rows;
-  std::vector<Piece> pieces;
+  const int64_t heads = p.w.num_heads, rank = p.w.rank, width = rank + p.rope, most = max_lanes(context);
+  std::vector<Answer> answers;
   std::vector<int32_t> batch_rows;
+  std::vector<Piece> pieces;
+  std::vector<Group> groups;
+  Workspace::Scope scope(context.workspace);
+  const auto floats = [&](int64_t n) { return context.workspace.array<float>(n).data(); };
   for (const SequenceSlice& s : sequences) {
     if (!s.decode) continue;
-    for (int64_t i = 0; i < s.count; ++i) {
-      const int64_t keys = s.past + i + 1;
-      rows.push_back({&s, s.begin + i, keys, static_cast<int64_t>(pieces.size())});
-      batch_rows.push_back(static_cast<int32_t>(s.begin + i));
-      for (int64_t j = 0; j < keys; j += kKeysPerPiece)
-        pieces.push_back({static_cast<int64_t>(rows.size()) - 1, j, std::min(j + kKeysPerPiece, keys)});
+    Answer a{&s,
+             static_cast<int64_t>(batch_rows.size()),
+             static_cast<int64_t>(pieces.size()),
+             static_cast<int64_t>(groups.size()),
+             {}};
+    const auto index = static_cast<int64_t>(answers.size());
+    for (int64_t i = 0; i < s.count; ++i) batch_rows.push_back(static_cast<int32_t>(s.begin + i));
+    for (int64_t l = 0; l < s.count * heads; l += most) {
+      const int64_t queries = std::min(most, s.count * heads - l), vectors = num_panels(queries);
+      groups.push_back({index, {floats(width * vectors * kPanel), vectors, s.past + 1, heads, l}, queries});
     }
+    for (int64_t j = 0; j < a.keys(); j += kKeysPerPiece) {
+      Piece piece{index, j, std::min(j + kKeysPerPiece, a.keys()), {}, {}};
+      for (auto g = static_cast<size_t>(a.first_group); g < groups.size(); ++g) {
+        const int64_t lanes = groups[g].lanes.count();
+        piece.partials.push_back({floats(lanes), floats(lanes), floats(lanes * rank)});
+        piece.kept.push_back(p.probe.data != nullptr ? floats(lanes * kKeysPerPiece) : nullptr);
+      }
+      pieces.push_back(std::move(piece));
+    }
+    for (int64_t j = 0; j < a.keys() && !p.cache.bf16(); j += p.cache.block_tokens())
+      a.runs.push_back(p.cache.block<float>(p.layer, s.blocks[static_cast<size_t>(j / p.cache.block_tokens())]));
+    answers.push_back(std::move(a));
   }
-  if (rows.empty()) return;
-  const auto num_rows = static_cast<int64_t>(rows.size()), num_pieces = static_cast<int64_t>(pieces.size());
-  Workspace::Scope scope(context.workspace);
+  if (answers.empty()) return;
+  const auto num_rows = static_cast<int64_t>(batch_rows.size());
 
-  // Queries in latent space: [row][head][rank | R].
+  // Queries in latent space, a row per head: [row][head][rank | R].
   Tensor absorbed_q = context.workspace.tensor(num_rows, heads * width);
   const GemmKernel& kernel = context.gemm(p.weights.uk.front()->format);
   const int64_t packed_size =
@@ -169,59 +217,84 @@ void absorbed(const Problem& p, std::span<const SequenceSlice> sequences) {
       std::copy_n(p.q.at(batch_rows[static_cast<size_t>(r)], h) + p.w.qk_nope, p.rope,
                   absorbed_q.row(r) + h * width + rank);
   });
+  for (const Group& g : groups) {
+    auto* q = const_cast<float*>(g.lanes.q);
+    std::fill_n(q, width * g.lanes.count(), 0.0f);
+    const float* rows = absorbed_q.row(answers[static_cast<size_t>(g.answer)].first_row) + g.lanes.first_lane * width;
+    context.kernels.transpose(rows, width, g.queries, width, p.scale * kLog2E, q, g.lanes.count());
+  }
 
-  const auto top = context.workspace.array<float>(num_pieces * heads);
-  const auto sum = context.workspace.array<float>(num_pieces * heads);
-  const auto mix = context.workspace.array<float>(num_pieces * heads * rank);
-  const auto scores = context.workspace.array<float>(num_pieces * heads * kKeysPerPiece);
-  context.pool.parallel_for(num_pieces, [&](int64_t i, int) {
-    const Piece& piece = pieces[static_cast<size_t>(i)];
-    const Row& row = rows[static_cast<size_t>(piece.row)];
-    const Partial partial{top.data() + i * heads, sum.data() + i * heads, mix.data() + i * heads * rank};
-    float* piece_scores = scores.data() + i * heads * kKeysPerPiece;
-    const float* query = absorbed_q.row(piece.row);
-    if (p.cache.bf16()) {
-      score_piece<BF16>(p, *row.sequence, piece, query, width, piece_scores, partial);
-    } else {
-      score_piece<float>(p, *row.sequence, piece, query, width, piece_scores, partial);
+  {
+    Workspace::Scope inner(context.workspace);
+    const std::vector<float*> wide = thread_scratch(context, p.cache.bf16() ? kKeysPerPiece * width : 0);
+    const std::vector<AttendScratch> scratch = attend_scratch(context, width, rank);
+    context.pool.parallel_for(static_cast<int64_t>(pieces.size()), [&](int64_t i, int thread) {
+      const Piece& piece = pieces[static_cast<size_t>(i)];
+      attend_piece(p, answers[static_cast<size_t>(piece.answer)], groups, piece, wide[static_cast<size_t>(thread)],
+                   scratch[static_cast<size_t>(thread)]);
+    });
+  }
+
+  // Pieces are merged in order. A lane's share of a piece is 2^(the piece's top - the highest) / sum; 0 where the lane
+  // sees nothing of it.
+  Tensor merged = context.workspace.tensor(num_rows, heads * rank);
+  const int64_t parts = (rank + kMergeColumns - 1) / kMergeColumns;
+  const std::vector<float*> shares = thread_scratch(context, most);
+  const std::vector<float*> totals = thread_scratch(context, kMergeColumns * most);
+  context.pool.parallel_for(static_cast<int64_t>(groups.size()) * parts, [&](int64_t task, int thread) {
+    const auto t = static_cast<size_t>(thread);
+    const Group& group = groups[static_cast<size_t>(task / parts)];
+    const Answer& a = answers[static_cast<size_t>(group.answer)];
+    const auto g = static_cast<size_t>(task / parts - a.first_group);
+    const int64_t lanes = group.lanes.count(), column = task % parts * kMergeColumns;
+    const int64_t columns = std::min(kMergeColumns, rank - column);
+    const auto piece = [&](int64_t i) -> const Piece& { return pieces[static_cast<size_t>(a.first_piece + i)]; };
+    const auto sees = [&](int64_t i, int64_t lane) { return lane >= group.lanes.hidden(piece(i).begin); };
+    float highest[kMaxLanes], whole[kMaxLanes];
+    for (int64_t l = 0; l < lanes; ++l) {
+      highest[l] = -std::numeric_limits<float>::infinity();
+      whole[l] = 0;
+      for (int64_t i = 0; i < a.num_pieces(); ++i)
+        if (sees(i, l)) highest[l] = std::max(highest[l], piece(i).partials[g].top[l]);
+      for (int64_t i = 0; i < a.num_pieces(); ++i)
+        if (sees(i, l)) whole[l] += std::exp2(piece(i).partials[g].top[l] - highest[l]) * piece(i).partials[g].sum[l];
+    }
+    const auto share = [&](int64_t i, int64_t l) {
+      return sees(i, l) ? std::exp2(piece(i).partials[g].top[l] - highest[l]) / whole[l] : 0.0f;
+    };
+    float* total = totals[t];
+    std::fill_n(total, columns * lanes, 0.0f);
+    for (int64_t i = 0; i < a.num_pieces(); ++i) {
+      float* mix = piece(i).partials[g].mix + column * lanes;
+      for (int64_t l = 0; l < lanes; ++l) shares[t][l] = share(i, l);
+      context.kernels.attend_mix(mix, group.lanes.vectors, {}, 0, 0, columns, shares[t], mix);  // scales only
+      context.kernels.add_row(total, mix, columns * lanes);
+    }
+    const int64_t row = a.first_row * heads + group.lanes.first_lane;  // of [rows * heads][rank]
+    context.kernels.transpose(total, lanes, columns, group.queries, 1.0f, merged.data + row * rank + column, rank);
+    if (p.probe.data == nullptr || column != 0) return;
+    for (int64_t l = 0; l < group.queries; ++l) {
+      const int64_t index = group.lanes.first_lane + l;
+      float* probe = p.probe.at(a.sequence->begin + index / heads, index % heads);
+      std::fill_n(probe, p.probe.cols, 0.0f);
+      for (int64_t i = 0; i < a.num_pieces(); ++i) {
+        const int64_t end = std::min(piece(i).end, a.sequence->past + index / heads + 1);
+        for (int64_t j = piece(i).begin; j < end; ++j)
+          probe[j] =
+              std::exp2(piece(i).kept[g][(j - piece(i).begin) * lanes + l] - piece(i).partials[g].top[l]) * share(i, l);
+      }
     }
   });
 
-  // Pieces of a row are merged in order, then W_UV brings each head back from latent space.
-  Tensor merged = context.workspace.tensor(num_rows, heads * rank);
+  // W_UV brings each head back from latent space.
+  const std::vector<float*> outputs = thread_scratch(context, num_rows * p.w.v);
   context.pool.parallel_for(heads, [&](int64_t h, int thread) {
     const auto t = static_cast<size_t>(thread);
-    for (int64_t r = 0; r < num_rows; ++r) {
-      const Row& row = rows[static_cast<size_t>(r)];
-      const int64_t count = (row.keys + kKeysPerPiece - 1) / kKeysPerPiece;
-      float highest = -INFINITY;
-      for (int64_t i = row.first_piece; i < row.first_piece + count; ++i)
-        highest = std::max(highest, top[static_cast<size_t>(i * heads + h)]);
-      float* u = merged.row(r) + h * rank;
-      std::fill_n(u, rank, 0.0f);
-      float whole = 0;
-      for (int64_t i = row.first_piece; i < row.first_piece + count; ++i) {
-        const float weight = std::exp(top[static_cast<size_t>(i * heads + h)] - highest);
-        whole += weight * sum[static_cast<size_t>(i * heads + h)];
-        context.kernels.add_scaled_row(u, mix.data() + (i * heads + h) * rank, weight, rank);
-      }
-      context.kernels.scale_row(u, rank, 1.0f / whole);
-      if (p.probe.data == nullptr) continue;
-      float* probe = p.probe.at(row.row, h);
-      std::fill_n(probe, p.probe.cols, 0.0f);
-      for (int64_t i = row.first_piece; i < row.first_piece + count; ++i) {
-        const Piece& piece = pieces[static_cast<size_t>(i)];
-        const float* s = scores.data() + i * heads * kKeysPerPiece + h * (piece.end - piece.begin);
-        const float weight = std::exp(top[static_cast<size_t>(i * heads + h)] - highest) / whole;
-        std::transform(s, s + (piece.end - piece.begin), probe + piece.begin, [&](float x) { return x * weight; });
-      }
-    }
     kernel.pack_a(merged.data + h * rank, merged.row_stride, nullptr, num_rows, rank, packed_rows[t]);
-    std::vector<float> o(static_cast<size_t>(num_rows * p.w.v));
-    multiply(kernel, packed_rows[t], num_rows, p.weights.uv[static_cast<size_t>(h)]->panel(0), p.w.v, rank, o.data(),
+    multiply(kernel, packed_rows[t], num_rows, p.weights.uv[static_cast<size_t>(h)]->panel(0), p.w.v, rank, outputs[t],
              p.w.v, sums[t]);
     for (int64_t r = 0; r < num_rows; ++r)
-      std::copy_n(o.data() + r * p.w.v, p.w.v, p.out.row(rows[static_cast<size_t>(r)].row) + h * p.w.v);
+      std::copy_n(outputs[t] + r * p.w.v, p.w.v, p.out.row(batch_rows[static_cast<size_t>(r)]) + h * p.w.v);
   });
 }
 
@@ -231,10 +304,12 @@ void latent_attention(const CpuContext& context, Tensor out, Tensor q, Tensor c_
                       KvLayer kv, std::span<const SequenceSlice> sequences, float scale, Tensor probe) {
   auto& cache = static_cast<CpuCache&>(*kv.cache);
   for (const SequenceSlice& s : sequences) {
-    for (int64_t i = 0; i < s.count; ++i) {
-      cache.write(kv.layer, s.blocks, s.past + i, 0, c_kv.row(s.begin + i), w.rank);
-      cache.write(kv.layer, s.blocks, s.past + i, w.rank, k_pe.row(s.begin + i), k_pe.cols);
-    }
+    context.for_ranges(s.count, 64, [&](int64_t begin, int64_t end, int) {
+      for (int64_t i = begin; i < end; ++i) {
+        cache.write(kv.layer, s.blocks, s.past + i, 0, c_kv.row(s.begin + i), w.rank);
+        cache.write(kv.layer, s.blocks, s.past + i, w.rank, k_pe.row(s.begin + i), k_pe.cols);
+      }
+    });
   }
   const Problem problem{context,   cache, kv.layer, out, q, w, static_cast<const LatentStorage&>(*w.weight.storage),
                         k_pe.cols, scale, probe};

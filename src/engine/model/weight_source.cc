@@ -48,7 +48,20 @@ TensorView CheckpointSource::get(const std::string& name, const Shape& shape) {
   if (!is_float(tensor.dtype))
     fail(ErrorCode::kCorrupt, "{}: tensor {} is {}, expected BF16, F16, F32 or F64", checkpoint_.folder().string(),
          name, dtype_name(tensor.dtype));
+  owner_ = checkpoint_.owner(name);
   return tensor;
+}
+
+std::optional<StoredMatrix> CheckpointSource::panels(const std::string& name, int64_t rows, int64_t cols) {
+  const auto matrix = checkpoint_.panels(name, rows, cols);
+  if (!matrix) return std::nullopt;
+  return StoredMatrix{*matrix, checkpoint_.owner(name)};
+}
+
+std::optional<StoredLatent> CheckpointSource::latent_panels(const std::string& name, const LatentShape& s) {
+  const auto parts = checkpoint_.latent_panels(name, s.heads, s.qk_nope, s.v, s.rank);
+  if (!parts) return std::nullopt;
+  return StoredLatent{*parts, checkpoint_.owner(name)};
 }
 
 RandomSource::RandomSource(uint64_t seed, const ModelConfig& config, ModelFormat format) : seed_(seed) {

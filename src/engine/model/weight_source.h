@@ -46,10 +46,14 @@ class CheckpointSource : public WeightSource {
  public:
   explicit CheckpointSource(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
   TensorView get(const std::string& name, const Shape& shape) override;
+  std::shared_ptr<const void> owner() const override { return owner_; }
+  std::optional<StoredMatrix> panels(const std::string& name, int64_t rows, int64_t cols) override;
+  std::optional<StoredLatent> latent_panels(const std::string& name, const LatentShape& shape) override;
   void done(const TensorView& tensor) override { checkpoint_.release(tensor); }
 
  private:
   const Checkpoint& checkpoint_;
+  std::shared_ptr<const void> owner_;  // of the last tensor
 };
 
 // Seeded values of the scale training starts from; the same name gives the same tensor. bf16, or with a config the

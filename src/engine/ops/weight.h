@@ -50,14 +50,6 @@ struct LatentWeights {
   int64_t num_heads = 0, qk_nope = 0, v = 0, rank = 0;
 };
 
-// W_kvb stored as the kernels read it: the first head's matrices; the other heads' follow each without a gap.
-struct LatentPanels {
-  PanelMatrix uk;             // W_UK [qk_nope, rank]
-  PanelMatrix uv;             // W_UV [v, rank]
-  PanelMatrix uk_transposed;  // [rank, qk_nope]
-  int64_t num_heads = 0;
-};
-
 // Rows of keys and values (or latents) for every layer, in blocks of a fixed number of tokens. A sequence names its
 // blocks in order; the same block number holds the same tokens in every layer. Written and read by one thread at a
 // time.

@@ -41,6 +41,7 @@ EngineOptions resolve(EngineOptions options, const ModelConfig& config) {
 MemoryReport planned_memory(const ModelConfig& config, const EngineOptions& options, const std::string& model) {
   MemoryPlanInput input;
   input.footprint = backend_footprint(options.backend, options.compute);
+  input.format = config.quantization;
   input.cached_tokens = options.max_cached_tokens;
   input.max_context = options.max_context;
   input.prefill_chunk = options.prefill_chunk;
@@ -53,6 +54,7 @@ MemoryReport planned_memory(const ModelConfig& config, const EngineOptions& opti
 
 // The type most of the weights are stored in: of the first matrix.
 DType stored_type(const Checkpoint& checkpoint, const ModelConfig& config) {
+  if (config.quantization) return DType::kBF16;  // what is no panel; panels need no type
   for (const WeightSpec& spec : weight_schema(config))
     if (spec.role == WeightRole::kMatrix) return checkpoint.at(spec.name).dtype;
   return DType::kF32;
@@ -142,7 +144,7 @@ std::unique_ptr<Engine> Engine::open(const std::filesystem::path& folder, Engine
   const ModelConfig config = load_model_config(folder / "config.json");
   auto processor = std::make_unique<const Processor>(Processor::open(folder));
   check_processor(*processor, config, folder);
-  const Checkpoint checkpoint(folder);  // unmapped again when all weights are packed
+  const Checkpoint checkpoint(folder);  // what is read where it lies stays mapped, the rest is unmapped again
   checkpoint.check(config);
   options.compute.weights = stored_type(checkpoint, config);
   CheckpointSource source(checkpoint);

@@ -63,7 +63,9 @@ class Watched : public testing::Test {
     return *engine_;
   }
   Request text(int64_t prompt, int64_t answer, uint64_t seed = 1) const {
-    return test_request(test_prompt(engine_->config(), prompt, {}, seed), answer);
+    Request request = test_request(test_prompt(engine_->config(), prompt, {}, seed), answer);
+    request.speculation = Speculation::kOff;  // a token a step: what is counted here
+    return request;
   }
 
   Witness witness_;

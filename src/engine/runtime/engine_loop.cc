@@ -68,6 +68,8 @@ void EngineLoop::turn() {
   stats_.sample_ms += report.sample_ms;
   stats_.prompt_tokens += report.prefill_tokens;
   stats_.generated_tokens += report.sampled_tokens;
+  stats_.drafted_tokens += report.drafted_tokens;
+  stats_.accepted_tokens += report.accepted_tokens;
   const bool stepped = report.prefill_tokens + report.decode_tokens > 0;
   if (stepped) ++stats_.steps;
   if (parts_.observer != nullptr && (stepped || report.tiles > 0)) parts_.observer->on_step(report);
@@ -115,7 +117,20 @@ bool EngineLoop::report_progress(Sequence& sequence, Stage stage, int64_t done, 
   }
 }
 
+// First come, first served. A step has few drafts, so that one sequence does not slow down the others.
+void EngineLoop::draft() {
+  std::vector<Sequence*> decoding;
+  for (Schedulable* s : scheduler_.running())
+    if (s->decoding()) decoding.push_back(static_cast<Sequence*>(s));
+  int64_t left = kMostDrafts;
+  for (Sequence* s : decoding) {
+    s->draft(left, static_cast<int64_t>(decoding.size()), cost_);
+    left -= s->drafts;
+  }
+}
+
 void EngineLoop::step(StepReport& report) {
+  draft();
   const std::vector<Scheduler::Slice> slices = scheduler_.next_step();
   if (!slices.empty()) run_slices(slices, report);
 }
@@ -128,15 +143,24 @@ void EngineLoop::run_slices(std::span<const Scheduler::Slice> slices, StepReport
     logits = forward(slices);
   } catch (...) {
     report.forward_ms += milliseconds_since(begin);
-    if (slices.size() == 1) {
+    if (slices.size() == 1 && slices.front().sequence->drafts == 0) {
       finish(sequence_of(slices.front()), FinishReason::kError, current_error());
     } else {
-      // Nothing has moved on yet: each on its own, and only those that fail again are lost.
-      for (const Scheduler::Slice& slice : slices) run_slices({&slice, 1}, report);
+      // Nothing has moved on yet: each on its own and without drafts, and only those that fail again are lost.
+      for (Scheduler::Slice slice : slices) {
+        slice.count -= slice.sequence->drafts;
+        sequence_of(slice).drop_draft();
+        run_slices({&slice, 1}, report);
+      }
     }
     return;
   }
-  report.forward_ms += milliseconds_since(begin);
+  const double forward_ms = milliseconds_since(begin);
+  report.forward_ms += forward_ms;
+  int64_t rows = 0;
+  for (const Scheduler::Slice& slice : slices) rows += slice.count;
+  if (std::all_of(slices.begin(), slices.end(), [](const auto& slice) { return slice.sequence->decoding(); }))
+    cost_.measured(rows, forward_ms);
   after_forward(slices, logits, report);
 }
 
@@ -150,13 +174,15 @@ Tensor EngineLoop::forward(std::span<const Scheduler::Slice> slices) {
     const Sequence& s = sequence_of(slice);
     const auto begin = static_cast<int32_t>(ids.size());
     sequences.push_back({begin, slice.count, s.past, s.blocks, s.decoding()});
-    ids.insert(ids.end(), s.ids().begin() + s.past, s.ids().begin() + s.past + slice.count);
+    ids.insert(ids.end(), s.ids().begin() + s.past, s.ids().begin() + s.past + slice.count - s.drafts);
+    ids.insert(ids.end(), s.drafted().begin(), s.drafted().end());
     std::vector<int32_t>& rows = places.emplace_back(s.vision_places(s.past, slice.count));
     for (int32_t& row : rows) row += begin;
     if (!rows.empty())
       vision.push_back(
           {s.vision.features_SD.row_range(s.vision.rows_prefilled, static_cast<int64_t>(rows.size())), rows});
-    if (slice.samples()) logit_rows.push_back(static_cast<int32_t>(ids.size()) - 1);
+    for (int64_t row = slice.logit_rows(); row > 0; --row)
+      logit_rows.push_back(static_cast<int32_t>(static_cast<int64_t>(ids.size()) - row));
   }
   const DeepseekVl2& model = parts_.model;
   Tensor logits = model.ops().workspace().tensor(static_cast<int64_t>(logit_rows.size()), sequence_limits_.vocab_size);
@@ -170,27 +196,41 @@ void EngineLoop::after_forward(std::span<const Scheduler::Slice> slices, Tensor 
   for (const Scheduler::Slice& slice : slices) {
     Sequence& s = sequence_of(slice);
     const bool samples = slice.samples(), decoding = s.decoding();
+    const int64_t logit_rows = slice.logit_rows();
     (decoding ? report.decode_tokens : report.prefill_tokens) += slice.count;
+    report.drafted_tokens += s.drafts;
     if (!decoding) {
       s.vision.rows_prefilled += static_cast<int64_t>(s.vision_places(s.past, slice.count).size());
       if (samples) s.vision.feature_memory.reset();
     }
-    s.past += slice.count;
-    const int64_t logit_row = samples ? row++ : 0;
+    s.ran(slice.count);
+    row += logit_rows;
     if (!decoding && !report_progress(s, Stage::kPrefill, s.past, s.prompt_tokens)) continue;
-    if (!samples) continue;
-    ++report.sampled_tokens;
-    sample(s, {logits.row(logit_row), static_cast<size_t>(logits.cols)});
+    if (samples) sample_rows(s, logits.row_range(row - logit_rows, logit_rows), report);
   }
   report.sample_ms += milliseconds_since(begin);
 }
 
-void EngineLoop::sample(Sequence& sequence, std::span<const float> logits) {
+// Row by row, as if each had been a step of its own; those behind a token that was not drafted mean nothing. What they
+// left in the cache is overwritten before anybody reads it.
+void EngineLoop::sample_rows(Sequence& sequence, Tensor logits, StepReport& report) {
+  for (int64_t row = 0; row < logits.rows; ++row) {
+    ++report.sampled_tokens;
+    if (!sample(sequence, {logits.row(row), static_cast<size_t>(logits.cols)})) return;
+    if (!sequence.accept_drafted(row)) return;
+    ++report.accepted_tokens;
+  }
+}
+
+// False: the answer is complete, and the sequence gone.
+bool EngineLoop::sample(Sequence& sequence, std::span<const float> logits) {
   try {
-    if (sequence.sample(logits)) finish(sequence, sequence.finish_reason());
+    if (!sequence.sample(logits)) return true;
+    finish(sequence, sequence.finish_reason());
   } catch (...) {
     finish(sequence, FinishReason::kError, current_error());
   }
+  return false;
 }
 
 void EngineLoop::finish(Sequence& sequence, FinishReason reason, std::optional<Error> error) {

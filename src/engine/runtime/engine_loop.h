@@ -41,10 +41,12 @@ class EngineLoop {
   void encode_pictures(StepReport& report);
   bool report_progress(Sequence& sequence, Stage stage, int64_t done, int64_t total);
   void step(StepReport& report);
+  void draft();
   void run_slices(std::span<const Scheduler::Slice> slices, StepReport& report);
   Tensor forward(std::span<const Scheduler::Slice> slices);
   void after_forward(std::span<const Scheduler::Slice> slices, Tensor logits, StepReport& report);
-  void sample(Sequence& sequence, std::span<const float> logits);
+  void sample_rows(Sequence& sequence, Tensor logits, StepReport& report);
+  bool sample(Sequence& sequence, std::span<const float> logits);
   void finish(Sequence& sequence, FinishReason reason, std::optional<Error> error = std::nullopt);
   void finish_all(FinishReason reason, const std::optional<Error>& error = std::nullopt);
   void publish();
@@ -54,6 +56,7 @@ class EngineLoop {
   KvBlocks blocks_;
   Scheduler scheduler_;
   VisionStage vision_;
+  StepCost cost_;
   std::vector<std::unique_ptr<Sequence>> sequences_;
   std::vector<std::pair<std::shared_ptr<TokenChannel>, Answer>> answers_;  // complete, not handed out yet
   EngineStats stats_;

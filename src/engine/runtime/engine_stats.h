@@ -20,6 +20,8 @@ struct EngineStats {
   int64_t tiles = 0;
   int64_t prompt_tokens = 0;
   int64_t generated_tokens = 0;
+  int64_t drafted_tokens = 0;   // guessed tokens that were run
+  int64_t accepted_tokens = 0;  // those of them that saved a step
   double vision_ms = 0;
   double forward_ms = 0;  // steps through the decoder
   double sample_ms = 0;
@@ -27,10 +29,12 @@ struct EngineStats {
 
 // One turn of the engine's loop.
 struct StepReport {
-  int64_t decode_tokens = 0;   // rows of decoding sequences
+  int64_t decode_tokens = 0;   // rows of decoding sequences, drafts included
   int64_t prefill_tokens = 0;  // rows of the prefill chunk
   int64_t sampled_tokens = 0;  // by decoding sequences and those whose prompt is complete now
-  int64_t tiles = 0;           // encoded before the step
+  int64_t drafted_tokens = 0;
+  int64_t accepted_tokens = 0;
+  int64_t tiles = 0;  // encoded before the step
   double vision_ms = 0;
   double forward_ms = 0;
   double sample_ms = 0;

@@ -35,17 +35,21 @@ inline std::shared_ptr<const Tokenizer> byte_tokenizer() {
 
 inline constexpr uint64_t kTestSeed = 7;
 
-inline std::unique_ptr<Engine> test_engine(const TestBackend& backend, EngineOptions options = {},
-                                           const std::string& preset = "test-small") {
+inline std::unique_ptr<Engine> test_engine(const TestBackend& backend, EngineOptions options,
+                                           const ModelConfig& config) {
   options.backend = backend.name;
   if (options.compute.threads == 0) options.compute.threads = 2;
   const char* before = std::getenv("VL2_CPU_ISA");
   const std::string kept = before != nullptr ? before : "";
   if (!backend.isa.empty()) ::setenv("VL2_CPU_ISA", backend.isa.c_str(), 1);
   RandomSource source(kTestSeed);
-  auto engine = Engine::create(preset_config(preset), source, byte_tokenizer(), options);
+  auto engine = Engine::create(config, source, byte_tokenizer(), options);
   ::setenv("VL2_CPU_ISA", kept.c_str(), 1);
   return engine;
+}
+inline std::unique_ptr<Engine> test_engine(const TestBackend& backend, EngineOptions options = {},
+                                           const std::string& preset = "test-small") {
+  return test_engine(backend, std::move(options), preset_config(preset));
 }
 inline std::unique_ptr<Engine> test_engine(EngineOptions options = {}) {
   return test_engine(TestBackend{}, std::move(options));

@@ -6,6 +6,7 @@
 #include "core/model_spec/weight_schema.h"
 #include "engine/model/attention.h"
 #include "engine/model/deepseek_vl2.h"
+#include "engine/runtime/drafter.h"
 
 namespace vl2 {
 namespace {
@@ -58,11 +59,11 @@ int64_t chunk_tokens(const MemoryPlanInput& input) {
 
 double language_step_bytes(const ModelConfig& config, const MemoryPlanInput& input) {
   const LanguageConfig& c = config.language;
-  const auto rows = static_cast<double>(chunk_tokens(input) + input.max_sequences);
+  const auto rows = static_cast<double>(chunk_tokens(input) + input.max_sequences + kMostDrafts);
   // Keys and values of one whole sequence, expanded from their latents.
   const int64_t expanded =
       c.use_mla ? input.max_context * c.num_attention_heads * (c.qk_nope_head_dim + c.v_head_dim) : 0;
-  const auto logits = static_cast<double>(input.max_sequences * c.vocab_size);
+  const auto logits = static_cast<double>((input.max_sequences + kMostDrafts) * c.vocab_size);
   return kFloat * (rows * language_row_floats(c) + static_cast<double>(expanded) + logits);
 }
 

@@ -19,6 +19,14 @@ enum class Stage { kLoad, kVision, kPrefill };
 // throw.
 using ProgressCallback = std::function<void(Stage stage, int64_t done, int64_t total)>;
 
+// Prompt lookup: the next tokens are guessed from what prompt and answer already say, and verified together in one
+// step. The answer is the same to the last bit, only its time differs.
+enum class Speculation {
+  kOff,
+  kAuto,    // where it should save time
+  kAlways,  // wherever there is a guess; for tests and measurements
+};
+
 struct Request {
   MultimodalPrompt prompt;
   SamplingParams sampling;
@@ -26,7 +34,8 @@ struct Request {
   std::vector<std::string> stop;  // the answer ends before the first of these; needs a tokenizer
   bool ignore_eos = false;        // go on until max_new_tokens; for benchmarks
   int top_logprobs = 0;           // alternatives reported with every token, at most 20
-  ProgressCallback progress;      // optional: kVision and kPrefill of this request
+  Speculation speculation = Speculation::kAuto;
+  ProgressCallback progress;  // optional: kVision and kPrefill of this request
 };
 
 struct TokenLogprob {
@@ -59,12 +68,16 @@ struct Usage {
   int64_t completion_tokens = 0;  // with the end-of-sentence token
 };
 
-// Wall-clock milliseconds. The stages follow each other: their sum is the time from submit to finish.
+// Wall-clock milliseconds; differs from run to run. The stages follow each other: their sum is the time from submit to
+// finish.
 struct Timings {
   double queue_ms = 0;    // submit until admitted
   double vision_ms = 0;   // until the last picture is encoded
   double prefill_ms = 0;  // until the first token
   double decode_ms = 0;   // from the first token to the last
+  // Of the decode stage: guessed tokens that were run, and those of them that saved a step.
+  int64_t drafted_tokens = 0;
+  int64_t accepted_tokens = 0;
   double total_ms() const { return queue_ms + vision_ms + prefill_ms + decode_ms; }
   double first_token_ms() const { return queue_ms + vision_ms + prefill_ms; }
 };

@@ -43,7 +43,9 @@ std::vector<Scheduler::Slice> Scheduler::next_step() const {
   int64_t left = prefill_budget();
   for (Schedulable* s : running_) {
     if (s->decoding()) {
-      slices.push_back({s, 1});
+      VL2_CHECK(s->past + 1 + s->drafts <= s->max_cached, "{} drafts behind token {} of at most {}", s->drafts, s->past,
+                s->max_cached);
+      slices.push_back({s, 1 + s->drafts});
       continue;
     }
     if (!s->encoded || left == 0) continue;

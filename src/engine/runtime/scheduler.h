@@ -2,7 +2,8 @@
 //
 // A request is admitted with every cache block it can ever need, so that nothing that runs has to be thrown out again;
 // the first one that does not fit holds back those behind it, so that nobody starves. A step holds one token of every
-// decoding sequence and up to prefill_chunk prompt tokens of the others, in order of arrival.
+// decoding sequence, with the drafts behind it, and up to prefill_chunk prompt tokens of the others, in order of
+// arrival.
 //
 // Knows neither model nor text. Borrows what it schedules; the engine's thread only.
 #pragma once
@@ -21,6 +22,7 @@ struct Schedulable {
   int64_t max_cached = 0;       // tokens it will have in the cache at most
   int64_t past = 0;             // tokens in the cache
   bool encoded = true;          // its pictures have been through the vision encoder
+  int64_t drafts = 0;           // guessed tokens to run behind its next one; decoding sequences only
   std::vector<int32_t> blocks;  // of the cache; the scheduler's to fill and to free
 
   bool decoding() const { return past >= prompt_tokens; }
@@ -40,6 +42,8 @@ class Scheduler {
     int64_t count = 0;
 
     bool samples() const { return sequence->past + count >= sequence->prompt_tokens; }
+    // Its last rows, whose logits are wanted: of a prompt the last one, of an answer all.
+    int64_t logit_rows() const { return sequence->decoding() ? count : samples() ? 1 : 0; }
   };
 
   Scheduler(const SchedulerLimits& limits, KvBlocks& blocks);

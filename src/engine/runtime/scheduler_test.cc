@@ -56,6 +56,22 @@ TEST_F(SchedulerTest, DecodingSequencesAndOneChunkOfPromptsShareAStep) {
   EXPECT_EQ(run_step(), "0+1! 1+1! 2+1!");
 }
 
+TEST_F(SchedulerTest, DraftsRunBehindTheirSequenceAndTakeNothingFromPrompts) {
+  Schedulable& first = arrive(3, 9);
+  arrive(30, 9);
+  scheduler().admit();
+  EXPECT_EQ(run_step(), "0+3! 1+13");
+  first.drafts = 4;
+  EXPECT_EQ(scheduler().next_step()[0].logit_rows(), 5) << "of all its rows";
+  EXPECT_EQ(scheduler().next_step()[1].logit_rows(), 0) << "the prompt is not complete";
+  EXPECT_EQ(run_step(), "0+5! 1+16");
+  first.drafts = 2;
+  EXPECT_EQ(scheduler().next_step()[1].logit_rows(), 1);
+  EXPECT_EQ(run_step(), "0+3! 1+1!");
+  first.drafts = 1;
+  EXPECT_THROW(scheduler().next_step(), Error) << "it has no cache left behind its last token";
+}
+
 TEST_F(SchedulerTest, RequestsJoinBetweenSteps) {
   arrive(4, 9);
   scheduler().admit();

@@ -23,6 +23,7 @@ Sequence::Sequence(Submission submission, const SequenceLimits& limits)
       ids_(request_.prompt.input_ids),
       sampler_(request_.sampling, limits.vocab_size, num_ids(limits), ids_),
       stops_(request_.stop),
+      drafter_(request_.speculation, ids_, request_.prompt.images_seq_mask),
       phase_began_(submission.submitted) {
   prompt_tokens = static_cast<int64_t>(ids_.size());
   max_new_tokens_ = std::min(request_.max_new_tokens, limits.max_context - prompt_tokens);
@@ -85,6 +86,28 @@ std::string Sequence::rest_of_text() {
   return text + stops_.finish();
 }
 
+void Sequence::draft(int64_t most, int64_t rows, const StepCost& cost) {
+  draft_ = drafter_.draft(std::clamp<int64_t>(max_cached - past - 1, 0, most), rows, cost);
+  drafts = static_cast<int64_t>(draft_.size());
+}
+
+void Sequence::drop_draft() {
+  draft_.clear();
+  drafts = 0;
+}
+
+void Sequence::ran(int64_t count) {
+  past += count - drafts;
+  answer_.timings.drafted_tokens += drafts;
+}
+
+bool Sequence::accept_drafted(int64_t index) {
+  if (index >= drafts || draft_[static_cast<size_t>(index)] != ids_.back()) return false;
+  ++past;
+  ++answer_.timings.accepted_tokens;
+  return true;
+}
+
 bool Sequence::sample(std::span<const float> logits) {
   TokenEvent event;
   event.id = sampler_.sample(logits);
@@ -97,6 +120,7 @@ bool Sequence::sample(std::span<const float> logits) {
   if (answer_.ids.empty()) begin_phase(Phase::kDecode);
   ids_.push_back(event.id);
   answer_.ids.push_back(event.id);
+  drafter_.push(event.id);
   event.text = text_of(event.id);
   if (event.id == limits_.eos && !request_.ignore_eos) {
     reason_ = FinishReason::kStop;

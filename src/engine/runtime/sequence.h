@@ -12,6 +12,7 @@
 #include "core/text/incremental_decoder.h"
 #include "engine/ops/tensor.h"
 #include "engine/runtime/channels.h"
+#include "engine/runtime/drafter.h"
 #include "engine/runtime/scheduler.h"
 #include "engine/runtime/stop_strings.h"
 
@@ -55,6 +56,17 @@ class Sequence : public Schedulable {
   void admitted();
   void pictures_encoded();
 
+  // Drafts what may follow the token that runs next, at most `most` tokens and as far as the answer may go; `rows` as
+  // for Drafter::draft(). Sets Schedulable::drafts.
+  void draft(int64_t most, int64_t rows, const StepCost& cost);
+  void drop_draft();
+  const std::vector<int32_t>& drafted() const { return draft_; }
+  // Takes note of rows that have been run: `count` of the prompt, or the answer's next token and the draft behind it.
+  // Of those only the first is past: a drafted token is when it turns out to be the answer's.
+  void ran(int64_t count);
+  // After sample() of row `index`: it chose the token that was drafted there, so the next row is the next token's.
+  bool accept_drafted(int64_t index);
+
   // Chooses the next token and sends it. True: the answer is complete, finish() is due. Errors as Sampler::sample().
   bool sample(std::span<const float> logits);
 
@@ -76,6 +88,8 @@ class Sequence : public Schedulable {
   Sampler sampler_;
   std::optional<IncrementalDecoder> decoder_;
   StopStrings stops_;
+  Drafter drafter_;
+  std::vector<int32_t> draft_;
   int64_t max_new_tokens_;
   Answer answer_;
   std::optional<FinishReason> reason_;

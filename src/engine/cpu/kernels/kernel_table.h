@@ -50,6 +50,17 @@ struct GemmKernel {
   void (*run)(const GemmTask& task);
 };
 
+// Rows of keys or values of one head, where they lie: row j begins at runs[j / run] + offset + j % run * stride.
+struct RowRuns {
+  const float* const* runs;
+  int64_t run;    // rows of a run
+  int64_t count;  // rows of all runs
+  int64_t offset;
+  int64_t stride;
+};
+
+inline constexpr int64_t kMaxLanes = 48;  // queries that share one pass over the keys
+
 struct KernelTable {
   const char* isa;      // whose kernels these are: "avx2"
   GemmKernel f32;       // float32 panels, float32 arithmetic
@@ -89,6 +100,21 @@ struct KernelTable {
   int64_t (*peak_int8)(const void* data, int64_t rounds, float* sink);  // data: any bytes
   // Reads memory as fast as it comes, in 1, 2 or 4 streams, prefetching `ahead` bytes; bytes is a multiple of 4096.
   float (*read_memory)(const std::byte* data, int64_t bytes, int streams, int64_t ahead);
+
+  // Attention with one query a lane, `vectors` vectors of 16 lanes, at most query_vectors. Rows are [first, first + n).
+  int64_t query_vectors;
+  // out [n][lanes] = keys [n][size] q [size][lanes]
+  void (*attend_scores)(const float* q, int64_t vectors, const RowRuns& keys, int64_t first, int64_t n, int64_t size,
+                        float* out);
+  // s [n][lanes] = 2^(s - top), top and sum [lanes] kept up to date; factor [lanes]: what the old sums shrink by. Takes
+  // any number of vectors.
+  void (*attend_softmax)(float* s, int64_t vectors, int64_t n, float* top, float* sum, float* factor);
+  // out [size][lanes] = factor out + values^T [size][n] p [n][lanes]
+  void (*attend_mix)(const float* p, int64_t vectors, const RowRuns& values, int64_t first, int64_t n, int64_t size,
+                     const float* factor, float* out);
+  // out [cols][rows] = factor x [rows][cols]
+  void (*transpose)(const float* x, int64_t stride, int64_t rows, int64_t cols, float factor, float* out,
+                    int64_t out_stride);
 };
 
 inline constexpr int64_t kPeakBytes = 16 << 10;

@@ -2,9 +2,12 @@
 // is the shipped code. The tiles follow Intel's description of the instructions and refuse what would fault.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <vector>
 
 #include "core/base/random.h"
@@ -74,6 +77,18 @@ struct TileUnit {
             element<float>(sums, m, n) +=
                 to_float(element<BF16>(left, m, 2 * k + pair)) * to_float(element<BF16>(right, k, 2 * n + pair));
   }
+  // Signed bytes of a by unsigned bytes of b.
+  void dot_signed_unsigned(int c, int a, int b) {
+    Tile &sums = tile(c), &left = tile(a), &right = tile(b);
+    if (left.rows != sums.rows || right.bytes_per_row != sums.bytes_per_row || left.bytes_per_row / 4 != right.rows)
+      throw std::logic_error("tiles do not fit each other");
+    for (int m = 0; m < sums.rows; ++m)
+      for (int k = 0; k < left.bytes_per_row / 4; ++k)
+        for (int n = 0; n < sums.bytes_per_row / 4; ++n)
+          for (int i = 0; i < 4; ++i)
+            element<int32_t>(sums, m, n) +=
+                int32_t{element<int8_t>(left, m, 4 * k + i)} * element<uint8_t>(right, k, 4 * n + i);
+  }
 };
 
 TileUnit unit;
@@ -86,12 +101,14 @@ TileUnit unit;
 #undef _tile_loadd
 #undef _tile_stored
 #undef _tile_dpbf16ps
+#undef _tile_dpbsud
 #define _tile_loadconfig(memory) software::unit.configure(memory)
 #define _tile_release() software::unit.release()
 #define _tile_zero(t) software::unit.zero(t)
 #define _tile_loadd(t, base, stride) software::unit.load(t, base, stride)
 #define _tile_stored(t, base, stride) software::unit.store(t, base, stride)
 #define _tile_dpbf16ps(c, a, b) software::unit.dot_bf16(c, a, b)
+#define _tile_dpbsud(c, a, b) software::unit.dot_signed_unsigned(c, a, b)
 
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC diagnostic ignored "-Wuninitialized"
@@ -105,6 +122,10 @@ namespace in_software {
 #include "engine/cpu/kernels/generic/math-inl.h"
 #include "engine/cpu/kernels/generic/finish-inl.h"
 #include "engine/cpu/kernels/amx/tiles-inl.h"
+#include "engine/cpu/kernels/avx512/codes.h"
+#include "engine/cpu/kernels/avx512/dot_words.h"
+#include "engine/cpu/kernels/generic/quant-inl.h"
+#include "engine/cpu/kernels/amx/code-tiles-inl.h"
 // clang-format on
 }  // namespace in_software
 }  // namespace amx
@@ -172,6 +193,45 @@ TEST_P(SoftwareTiles, MultiplyAsTheScalarKernel) {
     ASSERT_EQ(std::memcmp(alone.data(), &together[static_cast<size_t>(r * size.columns)], alone.size() * sizeof(float)),
               0)
         << "row " << r;
+  }
+}
+
+// Codes: the tiles, the kernel for few rows behind them, and the vector kernels give the same bits.
+TEST_P(SoftwareTiles, MultiplyCodesToTheBitsOfTheVectorKernels) {
+  const Size size = GetParam();
+  Random random(static_cast<uint64_t>(size.rows * 1000 + size.k));
+  std::vector<float> a(static_cast<size_t>(size.rows * size.k)), bias(static_cast<size_t>(size.columns));
+  std::vector<float> start(static_cast<size_t>(size.rows * size.columns)), w(static_cast<size_t>(kPanel * size.k));
+  for (auto* values : {&a, &bias, &start})
+    for (float& x : *values) x = random.normal();
+  const auto run = [&](const GemmKernel& kernel, const std::byte* panels, int64_t rows, const float* x, float* c) {
+    std::vector<std::byte> memory(static_cast<size_t>(kernel.packed_a_bytes(rows, size.k)) + 64);
+    auto* packed = memory.data() + (64 - reinterpret_cast<uintptr_t>(memory.data()) % 64) % 64;
+    kernel.pack_a(x, size.k, nullptr, rows, size.k, packed);
+    std::vector<float> scratch(static_cast<size_t>(gemm_scratch_floats(rows)));
+    kernel.run({packed, rows, panels, (size.columns + kPanel - 1) / kPanel, size.k, c, size.columns, size.columns,
+                bias.data(), Epilogue::kAdd, scratch.data()});
+  };
+  for (const PanelFormat format : {PanelFormat::kQ8, PanelFormat::kQ4}) {
+    const auto bytes = static_cast<size_t>(matrix_bytes(format, size.columns, size.k));
+    const std::unique_ptr<std::byte, decltype(&std::free)> panels(
+        static_cast<std::byte*>(std::aligned_alloc(64, bytes)), &std::free);
+    for (int64_t r = 0; r < size.columns; r += kPanel) {
+      for (float& x : w) x = random.normal();
+      encode_panel(format, w.data(), size.k, std::min(kPanel, size.columns - r), size.k, nullptr,
+                   panels.get() + r / kPanel * vl2::panel_bytes(format, size.k));
+    }
+    const bool eight = format == PanelFormat::kQ8;
+    const GemmKernel& vectors = eight ? avx512_kernels().q8 : avx512_kernels().q4;
+    const GemmKernel& tiles = eight ? amx::in_software::kCodeKernel<amx::in_software::Bytes>
+                                    : amx::in_software::kCodeKernel<amx::in_software::Nibbles>;
+    std::vector<float> expected = start, found = start, alone = start;
+    run(vectors, panels.get(), size.rows, a.data(), expected.data());
+    run(tiles, panels.get(), size.rows, a.data(), found.data());
+    for (int64_t r = 0; r < size.rows; ++r)
+      run(tiles, panels.get(), 1, a.data() + r * size.k, alone.data() + r * size.columns);
+    EXPECT_EQ(std::memcmp(found.data(), expected.data(), found.size() * sizeof(float)), 0) << panel_format_name(format);
+    EXPECT_EQ(std::memcmp(alone.data(), expected.data(), found.size() * sizeof(float)), 0) << panel_format_name(format);
   }
 }
 

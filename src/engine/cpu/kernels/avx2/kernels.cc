@@ -24,6 +24,7 @@ namespace avx2 {
 #include "engine/cpu/kernels/generic/rows-inl.h"
 #include "engine/cpu/kernels/generic/panels-inl.h"
 #include "engine/cpu/kernels/generic/cache-inl.h"
+#include "engine/cpu/kernels/generic/attend-inl.h"
 #include "engine/cpu/kernels/generic/peak-inl.h"
 #include "engine/cpu/kernels/generic/peak_codes-inl.h"
 #include "engine/cpu/kernels/generic/table-inl.h"

@@ -4,6 +4,12 @@ inline constexpr const char* kIsaName = "avx2";
 inline constexpr int kRowGroup = 6;  // 6 x 2 sums, 2 weights and 1 activation fill the 16 registers
 inline constexpr int kPanelsAtOnce = 1;
 
+// Attention: vectors of queries, and rows beside one vector or beside several; rows x queries of a decode step.
+inline constexpr int kQueryVectors = 1;
+inline constexpr int kRowsOfOneVector = 6;
+inline constexpr int kRowsOfVectors = 6;
+inline constexpr int kCacheBlock = 2;
+
 struct Vec {
   __m256 lo, hi;
 };
@@ -96,4 +102,21 @@ inline void store_bf16(BF16* p, const Vec& x) {
   const __m256i low = _mm256_srli_epi32(round_bits(x.lo), 16), high = _mm256_srli_epi32(round_bits(x.hi), 16);
   const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(low, high), 0xd8);
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), packed);
+}
+inline void transpose16(Vec* x) {
+  float in[16][16];
+  for (int i = 0; i < 16; ++i) store(in[i], x[i]);
+  for (int i = 0; i < 16; ++i) {
+    float column[16];
+    for (int j = 0; j < 16; ++j) column[j] = in[j][i];
+    x[i] = load(column);
+  }
+}
+inline __m256i bf16_pairs(__m256 first, __m256 second) {
+  const __m256i upper = _mm256_and_si256(round_bits(second), _mm256_set1_epi32(static_cast<int>(0xffff0000u)));
+  return _mm256_or_si256(upper, _mm256_srli_epi32(round_bits(first), 16));
+}
+inline void store_bf16_pairs(BF16* p, const Vec& first, const Vec& second) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), bf16_pairs(first.lo, second.lo));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 16), bf16_pairs(first.hi, second.hi));
 }

@@ -10,6 +10,7 @@ struct Codes {
 
 inline constexpr int kQuantRows = 12;  // 12 x 2 sums of the 32 registers
 inline constexpr int kQuantPanels = 2;
+inline constexpr int kStreams = 4;  // panels that stream from memory side by side
 inline constexpr int64_t kQuantAhead = 2048;
 
 inline Sums set_sums(int32_t x) { return {_mm512_set1_epi32(x)}; }

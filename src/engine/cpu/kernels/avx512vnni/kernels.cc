@@ -24,7 +24,7 @@ namespace avx512vnni {
 #include "engine/cpu/kernels/generic/math-inl.h"
 #include "engine/cpu/kernels/generic/finish-inl.h"
 #include "engine/cpu/kernels/generic/quant-inl.h"
-#include "engine/cpu/kernels/generic/peak_codes-inl.h"
+#include "engine/cpu/kernels/avx512vnni/peak_vnni.h"
 // clang-format on
 
 constexpr GemmKernel kQ8 = {quant_pack, quant_packed_bytes, kQuantRows, quant_gemm<Bytes>};

@@ -38,23 +38,23 @@ inline void dot_block(const float* q, int64_t q_stride, const T* x, int64_t x_st
     for (int j = 0; j < J; ++j) out[i * out_stride + j] = reduce_add(sum[i][j]);
 }
 
+template <int J, typename T>
+inline void dot_some(const float* q, int64_t q_stride, int64_t rows, const T* x, int64_t x_stride, int64_t width,
+                     float* out, int64_t out_stride) {
+  int64_t i = 0;
+  for (; i + kCacheBlock <= rows; i += kCacheBlock)
+    dot_block<kCacheBlock, J>(q + i * q_stride, q_stride, x, x_stride, width, out + i * out_stride, out_stride);
+  for (; i < rows; ++i)
+    dot_block<1, J>(q + i * q_stride, q_stride, x, x_stride, width, out + i * out_stride, out_stride);
+}
+
 template <typename T>
 void dot_rows(const float* q, int64_t q_stride, int64_t rows, const T* x, int64_t x_stride, int64_t n, int64_t width,
               float* out, int64_t out_stride) {
   int64_t j = 0;
-  for (; j + 2 <= n; j += 2) {
-    int64_t i = 0;
-    for (; i + 2 <= rows; i += 2)
-      dot_block<2, 2>(q + i * q_stride, q_stride, x + j * x_stride, x_stride, width, out + i * out_stride + j,
-                      out_stride);
-    if (i < rows)
-      dot_block<1, 2>(q + i * q_stride, q_stride, x + j * x_stride, x_stride, width, out + i * out_stride + j,
-                      out_stride);
-  }
-  if (j < n)
-    for (int64_t i = 0; i < rows; ++i)
-      dot_block<1, 1>(q + i * q_stride, q_stride, x + j * x_stride, x_stride, width, out + i * out_stride + j,
-                      out_stride);
+  for (; j + kCacheBlock <= n; j += kCacheBlock)
+    dot_some<kCacheBlock>(q, q_stride, rows, x + j * x_stride, x_stride, width, out + j, out_stride);
+  for (; j < n; ++j) dot_some<1>(q, q_stride, rows, x + j * x_stride, x_stride, width, out + j, out_stride);
 }
 
 // Q outputs, C vectors of columns; p is read column by column.
@@ -83,24 +83,28 @@ inline void mix_block(const float* p, int64_t p_stride, const T* x, int64_t x_st
     for (int c = 0; c < C; ++c) store(out + i * out_stride + c * 16, sum[i][c]);
 }
 
-template <typename T>
-void mix_rows(const float* p, int64_t p_stride, int64_t rows, const T* x, int64_t x_stride, int64_t n, int64_t width,
-              float* out, int64_t out_stride) {
+template <int Q, typename T>
+inline void mix_some(const float* p, int64_t p_stride, const T* x, int64_t x_stride, int64_t n, int64_t width,
+                     float* out, int64_t out_stride) {
+  constexpr int C = Q == 1 ? 2 * kCacheBlock : kCacheBlock;
   int64_t d = 0;
-  for (; d + 32 <= width; d += 32) {
-    int64_t i = 0;
-    for (; i + 2 <= rows; i += 2)
-      mix_block<2, 2>(p + i * p_stride, p_stride, x + d, x_stride, n, out + i * out_stride + d, out_stride);
-    if (i < rows) mix_block<1, 2>(p + i * p_stride, p_stride, x + d, x_stride, n, out + i * out_stride + d, out_stride);
-  }
-  for (; d + 16 <= width; d += 16)
-    for (int64_t i = 0; i < rows; ++i)
-      mix_block<1, 1>(p + i * p_stride, p_stride, x + d, x_stride, n, out + i * out_stride + d, out_stride);
+  for (; d + C * 16 <= width; d += C * 16) mix_block<Q, C>(p, p_stride, x + d, x_stride, n, out + d, out_stride);
+  for (; d + 16 <= width; d += 16) mix_block<Q, 1>(p, p_stride, x + d, x_stride, n, out + d, out_stride);
   if (d == width) return;
-  for (int64_t i = 0; i < rows; ++i) {
+  for (int64_t i = 0; i < Q; ++i) {
     Vec sum = load_n(out + i * out_stride + d, width - d);
     for (int64_t j = 0; j < n; ++j)
       sum = fma(set1(p[i * p_stride + j]), load_row_n(x + j * x_stride + d, width - d), sum);
     store_n(out + i * out_stride + d, sum, width - d);
   }
+}
+
+template <typename T>
+void mix_rows(const float* p, int64_t p_stride, int64_t rows, const T* x, int64_t x_stride, int64_t n, int64_t width,
+              float* out, int64_t out_stride) {
+  int64_t i = 0;
+  for (; i + kCacheBlock <= rows; i += kCacheBlock)
+    mix_some<kCacheBlock>(p + i * p_stride, p_stride, x, x_stride, n, width, out + i * out_stride, out_stride);
+  for (; i < rows; ++i)
+    mix_some<1>(p + i * p_stride, p_stride, x, x_stride, n, width, out + i * out_stride, out_stride);
 }

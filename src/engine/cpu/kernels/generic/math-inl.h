@@ -17,6 +17,21 @@ inline Vec exp(const Vec& x) {
   return scale_by_power(p, n);
 }
 
+// 2^x within 1 unit in the last place for x <= 0; exactly 1 for 0; below -126 it gives 2^-126.
+inline Vec exp2(const Vec& x) {
+  const Vec clamped = max(x, set1(-126.0f));
+  const Vec n = round(clamped);
+  const Vec r = sub(clamped, n);
+  Vec p = set1(1.5594677825e-4f);
+  p = fma(p, r, set1(1.3406643411e-3f));
+  p = fma(p, r, set1(9.6176927909e-3f));
+  p = fma(p, r, set1(5.5503103882e-2f));
+  p = fma(p, r, set1(2.4022652209e-1f));
+  p = fma(p, r, set1(6.9314724207e-1f));
+  p = fma(p, r, set1(1.0f));
+  return scale_by_power(p, n);
+}
+
 // x * sigmoid(x)
 inline Vec silu(const Vec& x) { return div(x, add(set1(1.0f), exp(sub(zero(), x)))); }
 

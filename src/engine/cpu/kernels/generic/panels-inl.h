@@ -22,17 +22,8 @@ inline void panel_from_rows(const float* x, int64_t stride, int64_t columns, int
 // One panel from columns that lie side by side: x[d * stride + c].
 inline void panel_from_columns(const float* x, int64_t stride, int64_t columns, int64_t k, BF16* out) {
   for (int64_t d = 0; d < round_up(k, kTileDepth); d += 2) {
-    alignas(64) BF16 first[kPanel] = {}, second[kPanel] = {};
-    if (columns == kPanel) {
-      if (d < k) store_bf16(first, load(x + d * stride));
-      if (d + 1 < k) store_bf16(second, load(x + (d + 1) * stride));
-    } else {
-      if (d < k) store_bf16(first, load_n(x + d * stride, columns));
-      if (d + 1 < k) store_bf16(second, load_n(x + (d + 1) * stride, columns));
-    }
-    for (int64_t c = 0; c < kPanel; ++c) {
-      out[d * kPanel + 2 * c] = first[c];
-      out[d * kPanel + 2 * c + 1] = second[c];
-    }
+    const Vec first = d < k ? load_some(x + d * stride, columns) : zero();
+    const Vec second = d + 1 < k ? load_some(x + (d + 1) * stride, columns) : zero();
+    store_bf16_pairs(out + d * kPanel, first, second);
   }
 }

@@ -17,6 +17,18 @@ struct Nibbles {
   static constexpr int64_t kDepth = 8;
 };
 
+// Where a group of M packed rows has the byte of (k, row) and its scales; its sums of bytes follow the scales.
+struct Interleaved {
+  template <int M>
+  static int64_t rows() {
+    return M;
+  }
+  template <int M>
+  static int64_t at(int64_t k, int64_t m) {
+    return k * M + m * 4;
+  }
+};
+
 // --- packing of A: groups of kQuantRows rows. Each holds [depth / 4][rows][4] bytes, then per group of k and row the
 // scale, then the sum of the bytes. ---
 
@@ -71,7 +83,7 @@ inline void quant_pack(const float* a, int64_t stride, const int32_t* index, int
 
 // sums [M][P] += codes a over `depth`. A function of its own, and sums in memory around it, because the compiler keeps
 // the block in registers only when nothing else competes for them.
-template <typename Kind, int M, int P, bool kStream>
+template <typename Kind, typename Layout, int M, int P, bool kStream>
 [[gnu::noinline]] void multiply_codes(const uint8_t* codes, int64_t panel_stride, const int8_t* a, int64_t depth,
                                       Sums* sums) {
   Sums sum[M][P];
@@ -92,7 +104,7 @@ template <typename Kind, int M, int P, bool kStream>
 #pragma GCC unroll 16
       for (int m = 0; m < M; ++m)
 #pragma GCC unroll 16
-        for (int p = 0; p < P; ++p) sum[m][p] = dot_bytes(sum[m][p], w[p], a + k * M + m * 4);
+        for (int p = 0; p < P; ++p) sum[m][p] = dot_bytes(sum[m][p], w[p], a + Layout::template at<M>(k, m));
     } else {
       Codes low[P];
 #pragma GCC unroll 16
@@ -100,7 +112,7 @@ template <typename Kind, int M, int P, bool kStream>
 #pragma GCC unroll 16
       for (int m = 0; m < M; ++m)
 #pragma GCC unroll 16
-        for (int p = 0; p < P; ++p) sum[m][p] = dot_nibbles(sum[m][p], low[p], a + k * M + m * 4);
+        for (int p = 0; p < P; ++p) sum[m][p] = dot_nibbles(sum[m][p], low[p], a + Layout::template at<M>(k, m));
       // Loaded again: kept, they would not leave enough registers for the sums.
       if constexpr (M > 4) __asm__ volatile("" ::: "memory");
 #pragma GCC unroll 16
@@ -108,7 +120,7 @@ template <typename Kind, int M, int P, bool kStream>
 #pragma GCC unroll 16
       for (int m = 0; m < M; ++m)
 #pragma GCC unroll 16
-        for (int p = 0; p < P; ++p) sum[m][p] = dot_nibbles(sum[m][p], low[p], a + (k + 4) * M + m * 4);
+        for (int p = 0; p < P; ++p) sum[m][p] = dot_nibbles(sum[m][p], low[p], a + Layout::template at<M>(k + 4, m));
     }
   }
 #pragma GCC unroll 16
@@ -118,33 +130,35 @@ template <typename Kind, int M, int P, bool kStream>
 }
 
 // M rows against P panels over the whole depth; sums [M][P][16].
-template <typename Kind, int M, int P, bool kStream>
+template <typename Kind, typename Layout, int M, int P, bool kStream>
 inline void multiply_groups(const std::byte* panels, int64_t panel_stride, const int8_t* a, int64_t k, float* sums) {
   const int64_t depth = round_up(k, kQuantDepth), groups = quant_groups(k);
-  const auto* a_scales = reinterpret_cast<const float*>(a + depth * M);
-  const auto* a_sums = reinterpret_cast<const int32_t*>(a_scales + groups * M);
+  const int64_t rows = Layout::template rows<M>();
+  const auto* a_scales = reinterpret_cast<const float*>(a + depth * rows);
+  const auto* a_sums = reinterpret_cast<const int32_t*>(a_scales + groups * rows);
   const auto* codes = reinterpret_cast<const uint8_t*>(panels) + quant_scale_bytes(k);
   for (int64_t g = 0; g < groups; ++g) {
     const int64_t begin = g * kQuantGroup, count = depth - begin < kQuantGroup ? depth - begin : kQuantGroup;
     alignas(64) Sums sum[M * P];
     for (int m = 0; m < M; ++m)
-      for (int p = 0; p < P; ++p) sum[m * P + p] = set_sums(-Kind::kOffset * a_sums[g * M + m]);
-    multiply_codes<Kind, M, P, kStream>(codes + begin / Kind::kDepth * 64, panel_stride, a + begin * M, count, sum);
+      for (int p = 0; p < P; ++p) sum[m * P + p] = set_sums(-Kind::kOffset * a_sums[g * rows + m]);
+    multiply_codes<Kind, Layout, M, P, kStream>(codes + begin / Kind::kDepth * 64, panel_stride,
+                                                a + Layout::template at<M>(begin, 0), count, sum);
     for (int p = 0; p < P; ++p) {
       const Vec scale = load_bf16(reinterpret_cast<const BF16*>(panels + p * panel_stride) + g * kPanelRows);
       for (int m = 0; m < M; ++m) {
         float* to = sums + (m * P + p) * kPanel;
-        store(to, fma(to_floats(sum[m * P + p]), mul(scale, set1(a_scales[g * M + m])), g == 0 ? zero() : load(to)));
+        store(to, fma(to_floats(sum[m * P + p]), mul(scale, set1(a_scales[g * rows + m])), g == 0 ? zero() : load(to)));
       }
     }
   }
 }
 
-template <typename Kind, int M, int P, bool kStream>
+template <typename Kind, typename Layout, int M, int P, bool kStream>
 inline void quant_block(const GemmTask& task, const int8_t* a, int64_t first_row, int64_t first_panel,
                         int64_t panel_stride) {
-  multiply_groups<Kind, M, P, kStream>(static_cast<const std::byte*>(task.b) + first_panel * panel_stride, panel_stride,
-                                       a, task.k, task.scratch);
+  multiply_groups<Kind, Layout, M, P, kStream>(static_cast<const std::byte*>(task.b) + first_panel * panel_stride,
+                                               panel_stride, a, task.k, task.scratch);
   for (int m = 0; m < M; ++m)
     for (int p = 0; p < P; ++p)
       finish(task, task.c + (first_row + m) * task.c_stride, (first_panel + p) * kPanel,
@@ -152,15 +166,16 @@ inline void quant_block(const GemmTask& task, const int8_t* a, int64_t first_row
 }
 
 // All rows against P panels.
-template <typename Kind, int P>
+template <typename Kind, typename Layout, int P>
 inline void quant_panels(const GemmTask& task, int64_t first_panel, int64_t panel_stride) {
   const auto* a = static_cast<const int8_t*>(task.a);
   for (int64_t row = 0; row < task.rows; row += kQuantRows) {
     const int64_t count = task.rows - row < kQuantRows ? task.rows - row : kQuantRows;
     switch (count) {
-#define VL2_ROWS(m)                                                                                              \
-  case m:                                                                                                        \
-    if constexpr ((m) <= kQuantRows) quant_block<Kind, m, P, (m) <= 4>(task, a, row, first_panel, panel_stride); \
+#define VL2_ROWS(m)                                                                       \
+  case m:                                                                                 \
+    if constexpr ((m) <= kQuantRows)                                                      \
+      quant_block<Kind, Layout, m, P, (m) <= 4>(task, a, row, first_panel, panel_stride); \
     break;
       VL2_ROWS(1)
       VL2_ROWS(2)
@@ -182,14 +197,68 @@ inline void quant_panels(const GemmTask& task, int64_t first_panel, int64_t pane
   }
 }
 
-template <typename Kind>
+// One row against panels that stream from memory, P at a time: all sums stay in registers.
+template <typename Kind, typename Layout, int P>
+[[gnu::noinline]] void stream_codes(const GemmTask& task, int64_t first_panel, int64_t panel_stride) {
+  const int64_t depth = round_up(task.k, kQuantDepth), groups = quant_groups(task.k);
+  const auto* a = static_cast<const int8_t*>(task.a);
+  const int64_t rows = Layout::template rows<1>();
+  const auto* a_scales = reinterpret_cast<const float*>(a + depth * rows);
+  const auto* a_sums = reinterpret_cast<const int32_t*>(a_scales + groups * rows);
+  const std::byte* panels = static_cast<const std::byte*>(task.b) + first_panel * panel_stride;
+  const auto* codes = reinterpret_cast<const uint8_t*>(panels) + quant_scale_bytes(task.k);
+  Vec total[P];
+#pragma GCC unroll 8
+  for (int p = 0; p < P; ++p) total[p] = zero();
+  for (int64_t g = 0; g < groups; ++g) {
+    const int64_t begin = g * kQuantGroup, end = begin + kQuantGroup < depth ? begin + kQuantGroup : depth;
+    // Near its end a stream fetches the panel it goes on with.
+    const uint8_t* ahead = codes + kQuantAhead;
+    if (ahead - reinterpret_cast<const uint8_t*>(panels) >= panel_stride) ahead += (P - 1) * panel_stride;
+    Sums even[P], odd[P];
+#pragma GCC unroll 8
+    for (int p = 0; p < P; ++p) {
+      even[p] = set_sums(-Kind::kOffset * a_sums[g * rows]);
+      odd[p] = set_sums(0);
+    }
+    for (int64_t k = begin; k < end; k += 8) {
+#pragma GCC unroll 8
+      for (int p = 0; p < P; ++p) {
+        const uint8_t* from = codes + p * panel_stride;
+        if constexpr (kQuantAhead > 0) __builtin_prefetch(ahead + p * panel_stride);
+        if constexpr (Kind::kFormat == PanelFormat::kQ8) {
+          if constexpr (kQuantAhead > 0) __builtin_prefetch(ahead + p * panel_stride + 64);
+          even[p] = dot_bytes(even[p], load_codes(from), a + Layout::template at<1>(k, 0));
+          odd[p] = dot_bytes(odd[p], load_codes(from + 64), a + Layout::template at<1>(k + 4, 0));
+        } else {
+          const Codes both = load_codes(from);
+          even[p] = dot_nibbles(even[p], low_nibbles(both), a + Layout::template at<1>(k, 0));
+          odd[p] = dot_nibbles(odd[p], high_nibbles(both), a + Layout::template at<1>(k + 4, 0));
+        }
+      }
+      codes += 8 / Kind::kDepth * 64;
+      ahead += 8 / Kind::kDepth * 64;
+    }
+#pragma GCC unroll 8
+    for (int p = 0; p < P; ++p) {
+      const Vec scale = load_bf16(reinterpret_cast<const BF16*>(panels + p * panel_stride) + g * kPanelRows);
+      total[p] = fma(to_floats(add(even[p], odd[p])), mul(scale, set1(a_scales[g * rows])), total[p]);
+    }
+  }
+  for (int p = 0; p < P; ++p) finish(task, task.c, (first_panel + p) * kPanel, total[p]);
+}
+
+template <typename Kind, typename Layout = Interleaved>
 void quant_gemm(const GemmTask& task) {
   const int64_t stride = vl2::panel_bytes(Kind::kFormat, task.k);
   int64_t panel = 0;
   if (task.rows == 1) {
-    for (; panel + 4 <= task.panels; panel += 4) quant_panels<Kind, 4>(task, panel, stride);
+    for (; panel + kStreams <= task.panels; panel += kStreams)
+      stream_codes<Kind, Layout, kStreams>(task, panel, stride);
+    for (; panel < task.panels; ++panel) stream_codes<Kind, Layout, 1>(task, panel, stride);
+    return;
   }
   for (; panel + kQuantPanels <= task.panels; panel += kQuantPanels)
-    quant_panels<Kind, kQuantPanels>(task, panel, stride);
-  for (; panel < task.panels; ++panel) quant_panels<Kind, 1>(task, panel, stride);
+    quant_panels<Kind, Layout, kQuantPanels>(task, panel, stride);
+  for (; panel < task.panels; ++panel) quant_panels<Kind, Layout, 1>(task, panel, stride);
 }

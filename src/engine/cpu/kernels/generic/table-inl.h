@@ -26,4 +26,9 @@ inline constexpr KernelTable kTable = {
     .peak_bf16 = nullptr,
     .peak_int8 = peak_int8,
     .read_memory = read_memory,
+    .query_vectors = kQueryVectors,
+    .attend_scores = attend_scores,
+    .attend_softmax = attend_softmax,
+    .attend_mix = attend_mix,
+    .transpose = transpose,
 };

@@ -4,6 +4,12 @@ inline constexpr const char* kIsaName = "scalar";
 inline constexpr int kRowGroup = 4;
 inline constexpr int kPanelsAtOnce = 1;
 
+// Attention: vectors of queries, and rows beside one vector or beside several; rows x queries of a decode step.
+inline constexpr int kQueryVectors = 1;
+inline constexpr int kRowsOfOneVector = 2;
+inline constexpr int kRowsOfVectors = 1;
+inline constexpr int kCacheBlock = 2;
+
 struct Vec {
   float v[16];
 };
@@ -89,4 +95,22 @@ inline Vec round_to_bf16(const Vec& x) {
 }
 inline void store_bf16(BF16* p, const Vec& x) {
   for (int i = 0; i < 16; ++i) p[i] = to_bf16(x.v[i]);
+}
+inline void transpose16(Vec* x) {
+  float in[16][16];
+  for (int i = 0; i < 16; ++i) store(in[i], x[i]);
+  for (int i = 0; i < 16; ++i) {
+    float column[16];
+    for (int j = 0; j < 16; ++j) column[j] = in[j][i];
+    x[i] = load(column);
+  }
+}
+inline void store_bf16_pairs(BF16* p, const Vec& first, const Vec& second) {
+  BF16 a[16], b[16];
+  store_bf16(a, first);
+  store_bf16(b, second);
+  for (int i = 0; i < 16; ++i) {
+    p[2 * i] = a[i];
+    p[2 * i + 1] = b[i];
+  }
 }

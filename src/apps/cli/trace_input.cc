@@ -1,0 +1,53 @@
+#include "apps/cli/trace_input.h"
+
+#include "apps/cli/conversation_file.h"
+#include "core/image/normalize.h"
+#include "core/processor/processor.h"
+#include "engine/runtime/available_memory.h"
+#include "engine/runtime/memory_plan.h"
+#include "engine/runtime/request_check.h"
+
+namespace vl2::cli {
+
+TraceCase case_of_prompt(const MultimodalPrompt& prompt) {
+  TraceCase c;
+  c.length = static_cast<int64_t>(prompt.input_ids.size());
+  c.input_ids = prompt.input_ids;
+  c.image_mask = prompt.images_seq_mask;
+  c.attention_mask.assign(prompt.input_ids.size(), 1);
+  c.images.resize(1);
+  c.pixels.resize(1);
+  std::vector<float>& pixels = c.pixels.front();
+  for (const TiledImage& image : prompt.images) {
+    c.images.front().push_back({image.tiles_wide, image.tiles_high});
+    const auto values = static_cast<size_t>(image.tile_size * image.tile_size * 3);
+    for (size_t at = 0; at < image.pixels.size(); at += values) {
+      pixels.resize(pixels.size() + values);
+      normalize(std::span(image.pixels).subspan(at, values), image.tile_size, pixels.data() + pixels.size() - values);
+    }
+  }
+  return c;
+}
+
+TraceCase case_of_request(const std::string& request, const ModelFiles& model, const PictureOptions& pictures) {
+  const ConversationFile conversation = read_conversation(request);
+  if (conversation.sizes)
+    fail(ErrorCode::kInvalidArgument, "{}: has sizes of pictures; a trace needs the pictures", request);
+  Request checked;
+  checked.prompt = build_prompt(conversation, Processor::open(model.folder), PromptOptions{}, pictures);
+  check_request(checked, model.config, model.config.language.max_position_embeddings, true);
+  return case_of_prompt(checked.prompt);
+}
+
+void check_case_fits(const ModelFiles& model, const TraceCase& c, const ComputeOptions& compute, int64_t new_tokens) {
+  MemoryPlanInput input;
+  input.footprint = backend_footprint(compute.backend, compute.backend_options(model.matrix_type));
+  input.max_context = c.length + new_tokens;
+  input.cached_tokens = c.batch * input.max_context;
+  input.prefill_chunk = 0;
+  input.max_sequences = c.batch;
+  if (const auto available = available_memory())
+    check_memory(plan_memory(model.config, input), *available, model.folder.string());
+}
+
+}  // namespace vl2::cli
