@@ -1,4 +1,5 @@
-// The limit of this unit's 8-bit products. Included inside an ISA namespace after codes.h and its dot_nibbles.
+// The limit of 8-bit products where no instruction makes them whole (VNNI has its own loop). Included inside an ISA
+// namespace after codes.h and its dot_nibbles.
 
 inline constexpr int64_t kPeakStep = 64 * (kQuantPanels + 1);
 inline constexpr int64_t kPeakSteps = kPeakBytes / kPeakStep;
