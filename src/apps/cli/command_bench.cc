@@ -40,7 +40,9 @@ int run(BenchCommandOptions options) {
     throw UsageError("load opens a whole model; --layers is for the other work");
   if (options.bench.preset.empty()) {
     options.bench.model = find_model(options.model);
-    weights = ModelFiles(options.bench.model).matrix_type;
+    const ModelFiles files(options.bench.model);
+    weights = files.matrix_type;
+    options.bench.format = files.config.quantization.value_or(ModelFormat::kBf16);
     if (weights != DType::kBF16)
       fail(ErrorCode::kUnsupported, "{} stores its matrices as {}; bench knows bf16", options.bench.model.string(),
            dtype_name(weights));
