@@ -69,7 +69,7 @@ template <typename Panel, int M, int P>
     for (int p = 0; p < P; ++p) sum[m][p] = first ? zero() : load(sums + (m * P + p) * kPanel);
 
   for (int64_t k = 0; k < depth; k += Panel::kDepthStep) {
-    if constexpr (M == 1) {
+    if constexpr (M == 1 || Panel::kDepthStep == 2) {  // else a slice in the cache
 #pragma GCC unroll 16
       for (int p = 0; p < P; ++p)
         __builtin_prefetch(b + p * panel_stride + k * kPanel + kStreamAhead / static_cast<int64_t>(sizeof(*b)));
@@ -119,12 +119,13 @@ inline void group_block(const GemmTask& task, const float* a, const typename Pan
 template <typename Panel, int P>
 inline void any_group(const GemmTask& task, int64_t rows, const float* a, const typename Panel::Element* b,
                       int64_t panel_stride, int64_t first_row, int64_t first_panel, int64_t depth, bool first,
-                      bool last, float* sums) {
+                      bool last, float* sums, int64_t panel_step = 1) {
   switch (rows) {
-#define VL2_ROWS(m)                                                                                         \
-  case m:                                                                                                   \
-    if constexpr ((m) <= kRowGroup)                                                                         \
-      group_block<Panel, m, P>(task, a, b, panel_stride, first_row, first_panel, depth, first, last, sums); \
+#define VL2_ROWS(m)                                                                                        \
+  case m:                                                                                                  \
+    if constexpr ((m) <= kRowGroup && ((m)*P <= kRowGroup * kPanelsAtOnce || (m) == 1))                    \
+      group_block<Panel, m, P>(task, a, b, panel_stride, first_row, first_panel, depth, first, last, sums, \
+                               panel_step);                                                                \
     break;
     VL2_ROWS(1)
     VL2_ROWS(2)
@@ -159,11 +160,11 @@ inline void all_groups(const GemmTask& task, const typename Panel::Element* b, i
   }
 }
 
-// P panels. Few rows stream the weights once, whole; many rows pass over one block of depth after the other.
+// P panels: many rows pass over one block of depth after the other.
 template <typename Panel, int P>
 inline void panel_step(const GemmTask& task, int64_t first_panel) {
   const int64_t whole = Panel::depth(task.k), panel_stride = Panel::panel_elements(task.panel_depth());
-  const int64_t block = task.rows <= kRowGroup ? whole : kDepthBlock;
+  const int64_t block = kDepthBlock;
   const auto* panels = static_cast<const typename Panel::Element*>(task.b) + first_panel * panel_stride;
   for (int64_t begin = 0; begin < whole; begin += block) {
     const int64_t depth = whole - begin < block ? whole - begin : block;
@@ -186,20 +187,28 @@ inline void panel_step(const GemmTask& task, int64_t first_panel) {
   }
 }
 
+// One group of rows: P streams of weights at once, each one unbroken run of memory: enough independent sums to hide the
+// latency, enough loads in flight to fill the bus.
+template <typename Panel, int P>
+void stream_panels(const GemmTask& task) {
+  const int64_t depth = Panel::depth(task.k), stride = Panel::panel_elements(task.panel_depth());
+  const auto* a = static_cast<const float*>(task.a);
+  const auto* b = static_cast<const typename Panel::Element*>(task.b);
+  const int64_t step = task.panels / P;
+  for (int64_t panel = 0; panel < step; ++panel)
+    any_group<Panel, P>(task, task.rows, a, b + panel * stride, step * stride, 0, panel, depth, true, true,
+                        task.scratch, step);
+  for (int64_t panel = step * P; panel < task.panels; ++panel)
+    any_group<Panel, 1>(task, task.rows, a, b + panel * stride, stride, 0, panel, depth, true, true, task.scratch);
+}
+
 template <typename Panel>
 void gemm(const GemmTask& task) {
-  int64_t panel = 0;
-  if (task.rows == 1) {
-    // Four streams of weights at once, each one unbroken run of memory: enough independent sums to hide the latency,
-    // enough loads in flight to fill the bus.
-    const int64_t depth = Panel::depth(task.k), stride = Panel::panel_elements(task.panel_depth());
-    const int64_t step = task.panels / 4;
-    for (; panel < step; ++panel)
-      group_block<Panel, 1, 4>(task, static_cast<const float*>(task.a),
-                               static_cast<const typename Panel::Element*>(task.b) + panel * stride, step * stride, 0,
-                               panel, depth, true, true, task.scratch, step);
-    panel = 4 * step;
+  if (task.rows <= kRowGroup) {
+    const bool four = task.rows == 1 || task.rows * 4 <= kRowGroup * kPanelsAtOnce;
+    return four ? stream_panels<Panel, 4>(task) : stream_panels<Panel, kPanelsAtOnce>(task);
   }
+  int64_t panel = 0;
   for (; panel + kPanelsAtOnce <= task.panels; panel += kPanelsAtOnce) panel_step<Panel, kPanelsAtOnce>(task, panel);
   for (; panel < task.panels; ++panel) panel_step<Panel, 1>(task, panel);
 }

@@ -154,28 +154,34 @@ inline void multiply_groups(const std::byte* panels, int64_t panel_stride, const
   }
 }
 
+// Panels first + p * step, whose codes lie `apart` bytes from each other.
+struct PanelSet {
+  int64_t first, step, apart;
+};
+
 template <typename Kind, typename Layout, int M, int P, bool kStream>
-inline void quant_block(const GemmTask& task, const int8_t* a, int64_t first_row, int64_t first_panel,
-                        int64_t panel_stride) {
-  multiply_groups<Kind, Layout, M, P, kStream>(static_cast<const std::byte*>(task.b) + first_panel * panel_stride,
-                                               panel_stride, a, task.k, task.scratch);
+inline void quant_block(const GemmTask& task, const int8_t* a, int64_t first_row, const std::byte* panels,
+                        const PanelSet& set) {
+  multiply_groups<Kind, Layout, M, P, kStream>(panels, set.apart, a, task.k, task.scratch);
   for (int m = 0; m < M; ++m)
     for (int p = 0; p < P; ++p)
-      finish(task, task.c + (first_row + m) * task.c_stride, (first_panel + p) * kPanel,
+      finish(task, task.c + (first_row + m) * task.c_stride, (set.first + p * set.step) * kPanel,
              load(task.scratch + (m * P + p) * kPanel));
 }
 
-// All rows against P panels.
-template <typename Kind, typename Layout, int P>
-inline void quant_panels(const GemmTask& task, int64_t first_panel, int64_t panel_stride) {
+// All rows against P panels. kStream: the rows are one group, and the codes come from memory.
+template <typename Kind, typename Layout, int P, bool kStream>
+inline void quant_panels(const GemmTask& task, int64_t first, int64_t step, int64_t panel_stride) {
+  const std::byte* panels = static_cast<const std::byte*>(task.b) + first * panel_stride;
+  const PanelSet set{first, step, step * panel_stride};
   const auto* a = static_cast<const int8_t*>(task.a);
   for (int64_t row = 0; row < task.rows; row += kQuantRows) {
     const int64_t count = task.rows - row < kQuantRows ? task.rows - row : kQuantRows;
     switch (count) {
-#define VL2_ROWS(m)                                                                       \
-  case m:                                                                                 \
-    if constexpr ((m) <= kQuantRows)                                                      \
-      quant_block<Kind, Layout, m, P, (m) <= 4>(task, a, row, first_panel, panel_stride); \
+#define VL2_ROWS(m)                                                        \
+  case m:                                                                  \
+    if constexpr ((m) <= kQuantRows && (m)*P <= kQuantRows * kQuantPanels) \
+      quant_block<Kind, Layout, m, P, kStream>(task, a, row, panels, set); \
     break;
       VL2_ROWS(1)
       VL2_ROWS(2)
@@ -195,6 +201,15 @@ inline void quant_panels(const GemmTask& task, int64_t first_panel, int64_t pane
     }
     a += quant_packed_bytes(count, task.k);
   }
+}
+
+// Few rows: P streams, each one unbroken run of memory.
+template <typename Kind, typename Layout, int P>
+void quant_streams(const GemmTask& task, int64_t stride) {
+  const int64_t step = task.panels / P;
+  for (int64_t panel = 0; panel < step; ++panel) quant_panels<Kind, Layout, P, true>(task, panel, step, stride);
+  for (int64_t panel = step * P; panel < task.panels; ++panel)
+    quant_panels<Kind, Layout, 1, true>(task, panel, 1, stride);
 }
 
 // One row against panels that stream from memory, all sums in registers. Panels first + p * step, one of each of P
@@ -256,7 +271,11 @@ void quant_gemm(const GemmTask& task) {
     for (panel = step * kStreams; panel < task.panels; ++panel) stream_codes<Kind, Layout, 1>(task, panel, 1, stride);
     return;
   }
+  if (task.rows <= kQuantRows) {
+    return task.rows * kStreams <= kQuantRows * kQuantPanels ? quant_streams<Kind, Layout, kStreams>(task, stride)
+                                                             : quant_streams<Kind, Layout, kQuantPanels>(task, stride);
+  }
   for (; panel + kQuantPanels <= task.panels; panel += kQuantPanels)
-    quant_panels<Kind, Layout, kQuantPanels>(task, panel, stride);
-  for (; panel < task.panels; ++panel) quant_panels<Kind, Layout, 1>(task, panel, stride);
+    quant_panels<Kind, Layout, kQuantPanels, false>(task, panel, 1, stride);
+  for (; panel < task.panels; ++panel) quant_panels<Kind, Layout, 1, false>(task, panel, 1, stride);
 }
