@@ -138,11 +138,13 @@ template <typename Kind>
 void code_gemm(const GemmTask& task) {
   if (task.rows < kRowsForTiles) return quant_gemm<Kind, RowTile>(task);
   const int64_t stride = vl2::panel_bytes(Kind::kFormat, task.k), depth = round_up(task.k, kQuantDepth);
-  std::vector<uint8_t> wide(Kind::kFormat == PanelFormat::kQ4 ? static_cast<size_t>(2 * depth * kPanel) : 0);
+  // Rows of a tile that cross cache lines load at half the rate.
+  std::vector<uint8_t> memory(Kind::kFormat == PanelFormat::kQ4 ? static_cast<size_t>(2 * depth * kPanel) + 64 : 64);
+  uint8_t* wide = memory.data() + (64 - reinterpret_cast<uintptr_t>(memory.data()) % 64) % 64;
   configure_tiles();
   int64_t panel = 0;
-  for (; panel + 2 <= task.panels; panel += 2) code_panels<Kind, 2>(task, panel, stride, wide.data());
-  if (panel < task.panels) code_panels<Kind, 1>(task, panel, stride, wide.data());
+  for (; panel + 2 <= task.panels; panel += 2) code_panels<Kind, 2>(task, panel, stride, wide);
+  if (panel < task.panels) code_panels<Kind, 1>(task, panel, stride, wide);
   _tile_release();
 }
 
