@@ -64,6 +64,8 @@ void routed_experts(const CpuContext& context, Tensor out, Tensor x, const Routi
 
   const GatedMlp& shape = experts.experts.front();
   const PackedMatrix& any_gate = packed(shape.gate.weight);
+  VL2_CHECK(packed(shape.up.weight).format == any_gate.format && packed(shape.down.weight).format == any_gate.format,
+            "[routed_experts] an expert's three matrices are stored in different forms");
   const GemmKernel& kernel = context.gemm(any_gate.format);
   const int64_t inner = any_gate.n, hidden = x.cols;
   const std::vector<float*> scratch = thread_scratch(context, gemm_scratch_floats(largest));

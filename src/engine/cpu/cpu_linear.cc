@@ -68,6 +68,7 @@ void swiglu(const CpuContext& context, Tensor out, Tensor x, const GatedMlp& mlp
   if (x.rows == 0) return;
   const PackedMatrix& gate = packed(mlp.gate.weight);
   const PackedMatrix& up = packed(mlp.up.weight);
+  VL2_CHECK(gate.format == up.format, "[swiglu] gate and up are stored in different forms");
   const GemmKernel& kernel = context.gemm(gate.format);
   Workspace::Scope scope(context.workspace);
   Tensor hidden = context.workspace.tensor(x.rows, gate.n);
