@@ -17,6 +17,6 @@
   }
 #pragma GCC unroll 24
   for (int s = 1; s < kPeakSums; ++s) sum[0] = _mm512_add_epi32(sum[0], sum[s]);
-  *sink = static_cast<float>(_mm512_reduce_add_epi32(sum[0]));
+  *sink = _mm512_reduce_add_ps(_mm512_cvtepi32_ps(sum[0]));  // sums wrap around; adding ints across would be undefined
   return rounds * (kVectors / 2) * kPeakSums * 64 * 2;
 }
