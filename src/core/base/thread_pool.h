@@ -1,9 +1,10 @@
 // The one parallel construct of the kernels: run fn(task) for task in [0, num_tasks).
 //
-// Tasks are dealt statically in shares (share t has tasks t, t + T, ...). The calling thread takes part: it runs share
-// 0, then every share whose worker has not woken up yet, so that a busy machine costs speed and not a time slice per
-// region. fn's `thread` says whose scratch to use and nothing else: no result may depend on it, or it would depend on
-// timing. Workers spin briefly after a region, then sleep on a futex. One caller at a time; regions do not nest.
+// Every thread owns an equal run of neighbouring tasks and takes them front to back, so that what it reads lies in
+// order; a thread that has none left takes the last task of another's run, so that a region does not wait for a core
+// that somebody else slowed down. Who runs a task depends on timing, therefore no result may: fn's `thread` says whose
+// scratch to use and nothing else. The calling thread takes part. Workers spin briefly after a region, then sleep on a
+// futex. One caller at a time; regions do not nest.
 #pragma once
 
 #include <atomic>
@@ -25,7 +26,7 @@ class ThreadPool {
 
   int num_threads() const { return num_threads_; }
 
-  // fn(int64_t task, int thread). An exception thrown by fn is rethrown here after the region.
+  // fn(int64_t task, int thread); at most 2^31 tasks. An exception thrown by fn is rethrown here after the region.
   template <typename Fn>
   void parallel_for(int64_t num_tasks, const Fn& fn) {
     run({&fn, [](const void* context, int64_t task, int thread) { (*static_cast<const Fn*>(context))(task, thread); }},
@@ -41,21 +42,24 @@ class ThreadPool {
   };
   void run(Job job, int64_t num_tasks);
   void work(int thread);
-  bool claim(int share, uint32_t region);
-  void run_share(int share, int thread);
+  void run_tasks(int thread);
+
+  // Tasks nobody has taken yet: first << 32 | end. Whoever takes one may read the job, because the region lasts until
+  // all are done.
+  struct alignas(64) Range {
+    std::atomic<uint64_t> tasks{0};
+    bool take_first(int64_t& task);
+    bool take_last(int64_t& task);
+  };
 
   int num_threads_;
   Job job_{};
-  int64_t num_tasks_ = 0;
   std::atomic<uint32_t> generation_{0};
-  std::atomic<int> unfinished_{0};
+  std::atomic<int64_t> unfinished_{0};  // tasks
   std::atomic<int> sleeping_{0};
-  struct alignas(64) Claim {
-    std::atomic<uint32_t> region{0};  // the last one whose share somebody took
-  };
-  std::unique_ptr<Claim[]> claims_;  // one a share
+  std::unique_ptr<Range[]> ranges_;  // one a thread
   std::atomic<bool> stop_{false};
-  std::vector<std::exception_ptr> errors_;  // one slot per thread
+  std::vector<std::exception_ptr> errors_;  // one a thread: the first it met in this region
   std::vector<std::thread> workers_;
 };
 

@@ -49,6 +49,29 @@ TEST(ThreadPool, WorkersTakePart) {
   EXPECT_NE(ids[0], ids[1]);
 }
 
+TEST(ThreadPool, AThreadThatIsDoneTakesTasksOfALateOne) {
+  ThreadPool pool(2);
+  std::atomic<int> left{9};
+  std::atomic<bool> alone{true};
+  // The first task lasts until all others are done: half of them were dealt to its thread.
+  pool.parallel_for(10, [&](int64_t task, int) {
+    if (task != 0) {
+      left.fetch_sub(1);
+      return;
+    }
+    const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (left.load() > 0 && std::chrono::steady_clock::now() < give_up) std::this_thread::yield();
+    alone = left.load() > 0;
+  });
+  EXPECT_FALSE(alone);
+}
+
+TEST(ThreadPool, ExceptionsOfSeveralTasksLeaveNoneBehind) {
+  ThreadPool pool(4);
+  EXPECT_THROW(pool.parallel_for(400, [](int64_t, int) { throw std::runtime_error("bad"); }), std::runtime_error);
+  EXPECT_NO_THROW(pool.parallel_for(400, [](int64_t, int) {}));
+}
+
 TEST(ThreadPool, AnExceptionOfAnyTaskReachesTheCallerAndThePoolGoesOn) {
   ThreadPool pool(4);
   for (int64_t bad = 0; bad < 9; ++bad) {

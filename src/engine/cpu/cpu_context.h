@@ -70,6 +70,9 @@ void linear(const CpuContext& context, Tensor out, Tensor x, const PackedMatrix&
             Epilogue epilogue);
 void swiglu(const CpuContext& context, Tensor out, Tensor x, const GatedMlp& mlp);
 
+// Panels of a task where rows are few: long enough to read in one run, short enough to be taken over from a late thread.
+int64_t stream_share(const PackedMatrix& w, int64_t threads);
+
 // --- cpu_experts.cc ---
 void routed_experts(const CpuContext& context, Tensor out, Tensor x, const Routing& routing,
                     const ExpertWeights& experts);

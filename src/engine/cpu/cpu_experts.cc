@@ -21,11 +21,12 @@ struct Piece {
   int64_t count;
 };
 
-std::vector<Piece> cut(const std::vector<Group>& groups, int64_t panels, int64_t threads) {
-  // One token wakes few experts: cut them so that all threads work. Many tokens: whole experts are pieces enough.
-  const auto active = static_cast<int64_t>(groups.size());
+std::vector<Piece> cut(const std::vector<Group>& groups, const PackedMatrix& w, int64_t largest,
+                       const GemmKernel& kernel, int64_t threads) {
+  // Few rows: pieces like those of any matrix. Many tokens: whole experts are pieces enough.
+  const auto active = static_cast<int64_t>(groups.size()), panels = num_panels(w.n);
   const int64_t wanted = std::clamp<int64_t>((8 * threads + active - 1) / std::max<int64_t>(active, 1), 1, 8);
-  const int64_t share = std::max<int64_t>(round_up((panels + wanted - 1) / wanted, 4), 4);
+  const int64_t share = largest <= kernel.row_group ? stream_share(w, 1) : round_up((panels + wanted - 1) / wanted, 4);
   std::vector<Piece> pieces;
   for (int64_t g = 0; g < active; ++g)
     for (int64_t p = 0; p < panels; p += share) pieces.push_back({g, p, std::min(share, panels - p)});
@@ -95,7 +96,11 @@ void routed_experts(const CpuContext& context, Tensor out, Tensor x, const Routi
     Workspace::Scope inside(context.workspace);
     Tensor up_out = context.workspace.tensor(slots, inner);
     const std::vector<std::byte*> rows = pack_groups(x, token_of.data());
-    const std::vector<Piece> pieces = cut(groups, num_panels(inner), threads);
+    const auto first_panel = [&](const Piece& piece) {
+      const int64_t expert = groups[static_cast<size_t>(piece.group)].expert;
+      return packed(experts.experts[static_cast<size_t>(expert)].gate.weight).panel(piece.panel);
+    };
+    const std::vector<Piece> pieces = cut(groups, any_gate, largest, kernel, threads);
     context.pool.parallel_for(static_cast<int64_t>(pieces.size()), [&](int64_t i, int thread) {
       const Piece& piece = pieces[static_cast<size_t>(i)];
       const Group& g = groups[static_cast<size_t>(piece.group)];
@@ -112,8 +117,11 @@ void routed_experts(const CpuContext& context, Tensor out, Tensor x, const Routi
                     nullptr,
                     Epilogue::kStore,
                     scratch[static_cast<size_t>(thread)]};
+      task.next = packed(mlp.up.weight).panel(piece.panel);
       kernel.run(task);
-      task.b = packed(mlp.up.weight).panel(piece.panel);
+      task.b = task.next;
+      task.next =
+          i + 1 < static_cast<int64_t>(pieces.size()) ? first_panel(pieces[static_cast<size_t>(i + 1)]) : nullptr;
       task.c = up_out.row(g.begin) + column;
       kernel.run(task);
       for (int64_t r = g.begin; r < g.begin + g.count; ++r)
@@ -123,7 +131,7 @@ void routed_experts(const CpuContext& context, Tensor out, Tensor x, const Routi
 
   Tensor result = context.workspace.tensor(slots, hidden);
   const std::vector<std::byte*> rows = pack_groups(activated, nullptr);
-  const std::vector<Piece> pieces = cut(groups, num_panels(hidden), threads);
+  const std::vector<Piece> pieces = cut(groups, packed(shape.down.weight), largest, kernel, threads);
   context.pool.parallel_for(static_cast<int64_t>(pieces.size()), [&](int64_t i, int thread) {
     const Piece& piece = pieces[static_cast<size_t>(i)];
     const Group& g = groups[static_cast<size_t>(piece.group)];

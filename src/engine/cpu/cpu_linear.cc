@@ -19,7 +19,35 @@ int64_t row_block(const GemmKernel& kernel, int64_t rows, int64_t k) {
   return round_up((rows + blocks - 1) / blocks, kernel.row_group);
 }
 
+// Blocks of rows x shares of panels, in the order of tasks: a block's shares one after the other.
+struct Cut {
+  int64_t rows, block, panels, share;
+
+  int64_t shares() const { return (panels + share - 1) / share; }
+  int64_t tasks() const { return (rows + block - 1) / block * shares(); }
+  int64_t row(int64_t task) const { return task / shares() * block; }
+  int64_t panel(int64_t task) const { return task % shares() * share; }
+  int64_t num_rows(int64_t task) const { return std::min(block, rows - row(task)); }
+  int64_t num_panels(int64_t task) const { return std::min(share, panels - panel(task)); }
+};
+
+Cut cut(const GemmKernel& kernel, int64_t rows, const PackedMatrix& w, int64_t threads) {
+  const int64_t panels = num_panels(w.n), block = row_block(kernel, rows, w.k), blocks = (rows + block - 1) / block;
+  if (rows <= kernel.row_group) return {rows, block, panels, stream_share(w, threads)};
+  // Enough pieces to even out the threads, each of a few panels at least.
+  const int64_t pieces = std::clamp<int64_t>(panels / 4, 1, blocks >= 4 * threads ? threads : 4 * threads);
+  return {rows, block, panels, threads == 1 ? panels : round_up((panels + pieces - 1) / pieces, 4)};
+}
+
 }  // namespace
+
+int64_t stream_share(const PackedMatrix& w, int64_t threads) {
+  constexpr int64_t kPieceBytes = 128 << 10;
+  const int64_t panels = num_panels(w.n);
+  const int64_t pieces = threads * std::max<int64_t>(w.num_bytes() / (threads * kPieceBytes), 1);
+  const int64_t at_once = w.format == Format::kF32 || w.format == Format::kBf16 ? 4 : 1;
+  return round_up((panels + pieces - 1) / pieces, at_once);
+}
 
 PackedRows pack_activations(const CpuContext& context, const GemmKernel& kernel, Tensor x, const int32_t* index,
                             int64_t rows) {
@@ -47,19 +75,12 @@ void linear(const CpuContext& context, Tensor out, Tensor x, const PackedMatrix&
   const GemmKernel& kernel = context.gemm(w.format);
   Workspace::Scope scope(context.workspace);
   const PackedRows a = pack_activations(context, kernel, x, nullptr, x.rows);
-  const int64_t block = row_block(kernel, x.rows, x.cols), blocks = (x.rows + block - 1) / block;
-  const std::vector<float*> scratch = thread_scratch(context, gemm_scratch_floats(block));
-  // Enough pieces to even out the threads, each of a few panels at least.
-  const int64_t panels = num_panels(w.n), threads = context.pool.num_threads();
-  const int64_t pieces = std::clamp<int64_t>(panels / 4, 1, blocks >= 4 * threads ? threads : 4 * threads);
-  const int64_t share = threads == 1 ? panels : round_up((panels + pieces - 1) / pieces, 4);
-  const int64_t shares = (panels + share - 1) / share;
-  context.pool.parallel_for(blocks * shares, [&](int64_t task, int thread) {
-    const int64_t row = task / shares * block, panel = task % shares * share;
-    const int64_t rows = std::min(block, x.rows - row), count = std::min(share, panels - panel);
-    kernel.run({a.data + kernel.packed_a_bytes(row, x.cols), rows, w.panel(panel), count, w.k,
-                out.row(row) + panel * kPanel, out.row_stride,
-                w.n - panel * kPanel < count * kPanel ? w.n - panel * kPanel : count * kPanel,
+  const Cut cuts = cut(kernel, x.rows, w, context.pool.num_threads());
+  const std::vector<float*> scratch = thread_scratch(context, gemm_scratch_floats(cuts.block));
+  context.pool.parallel_for(cuts.tasks(), [&](int64_t task, int thread) {
+    const int64_t row = cuts.row(task), panel = cuts.panel(task), count = cuts.num_panels(task);
+    kernel.run({a.data + kernel.packed_a_bytes(row, x.cols), cuts.num_rows(task), w.panel(panel), count, w.k,
+                out.row(row) + panel * kPanel, out.row_stride, std::min(w.n - panel * kPanel, count * kPanel),
                 bias != nullptr ? bias + panel * kPanel : nullptr, epilogue, scratch[static_cast<size_t>(thread)]});
   });
 }
@@ -76,14 +97,11 @@ void swiglu(const CpuContext& context, Tensor out, Tensor x, const GatedMlp& mlp
     Workspace::Scope inner(context.workspace);
     Tensor other = context.workspace.tensor(x.rows, gate.n);
     const PackedRows a = pack_activations(context, kernel, x, nullptr, x.rows);
-    const int64_t block = row_block(kernel, x.rows, x.cols), blocks = (x.rows + block - 1) / block;
-    const std::vector<float*> scratch = thread_scratch(context, gemm_scratch_floats(block));
-    const int64_t panels = num_panels(gate.n), threads = context.pool.num_threads();
-    const int64_t share = std::max<int64_t>(round_up((panels + 4 * threads - 1) / (4 * threads), 4), 4);
-    const int64_t shares = (panels + share - 1) / share;
-    context.pool.parallel_for(blocks * shares, [&](int64_t task, int thread) {
-      const int64_t row = task / shares * block, panel = task % shares * share, column = panel * kPanel;
-      const int64_t rows = std::min(block, x.rows - row), count = std::min(share, panels - panel);
+    const Cut cuts = cut(kernel, x.rows, gate, context.pool.num_threads());
+    const std::vector<float*> scratch = thread_scratch(context, gemm_scratch_floats(cuts.block));
+    context.pool.parallel_for(cuts.tasks(), [&](int64_t task, int thread) {
+      const int64_t row = cuts.row(task), panel = cuts.panel(task), column = panel * kPanel;
+      const int64_t rows = cuts.num_rows(task), count = cuts.num_panels(task);
       const int64_t columns = std::min(count * kPanel, gate.n - column);
       GemmTask product{a.data + kernel.packed_a_bytes(row, x.cols),
                        rows,
@@ -99,8 +117,10 @@ void swiglu(const CpuContext& context, Tensor out, Tensor x, const GatedMlp& mlp
       const float* gate_bias = vector(mlp.gate.bias);
       const float* up_bias = vector(mlp.up.bias);
       product.bias = gate_bias != nullptr ? gate_bias + column : nullptr;
+      product.next = up.panel(panel);
       kernel.run(product);
       product.b = up.panel(panel);
+      product.next = gate.panel(panel + count);
       product.c = other.row(row) + column;
       product.bias = up_bias != nullptr ? up_bias + column : nullptr;
       kernel.run(product);

@@ -34,7 +34,8 @@ struct GemmTask {
   const float* bias;  // nullptr: none; one per column
   Epilogue epilogue;
   float* scratch;        // gemm_scratch_floats(rows)
-  int64_t stored_k = 0;  // depth the panels were stored with when it is more than k; 0: k
+  const void* next = nullptr;  // what this thread multiplies by next; few rows fetch its first lines. nullptr: unknown
+  int64_t stored_k = 0;        // depth the panels were stored with when it is more than k; 0: k
 
   int64_t panel_depth() const { return stored_k != 0 ? stored_k : k; }
 };

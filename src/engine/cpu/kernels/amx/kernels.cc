@@ -32,6 +32,7 @@ namespace amx {
 #include "engine/cpu/kernels/avx512/codes.h"
 #include "engine/cpu/kernels/avx512vnni/dot_vnni.h"
 #include "engine/cpu/kernels/generic/quant-inl.h"
+#include "engine/cpu/kernels/generic/stream-inl.h"
 #include "engine/cpu/kernels/amx/code-tiles-inl.h"
 // clang-format on
 

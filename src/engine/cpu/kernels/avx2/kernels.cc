@@ -21,6 +21,7 @@ namespace avx2 {
 #include "engine/cpu/kernels/generic/finish-inl.h"
 #include "engine/cpu/kernels/generic/gemm-inl.h"
 #include "engine/cpu/kernels/generic/quant-inl.h"
+#include "engine/cpu/kernels/generic/stream-inl.h"
 #include "engine/cpu/kernels/generic/rows-inl.h"
 #include "engine/cpu/kernels/generic/panels-inl.h"
 #include "engine/cpu/kernels/generic/cache-inl.h"

@@ -24,6 +24,7 @@ namespace avx512vnni {
 #include "engine/cpu/kernels/generic/math-inl.h"
 #include "engine/cpu/kernels/generic/finish-inl.h"
 #include "engine/cpu/kernels/generic/quant-inl.h"
+#include "engine/cpu/kernels/generic/stream-inl.h"
 #include "engine/cpu/kernels/avx512vnni/peak_vnni.h"
 // clang-format on
 

@@ -203,7 +203,7 @@ inline void quant_panels(const GemmTask& task, int64_t first, int64_t step, int6
   }
 }
 
-// Few rows: P streams, each one unbroken run of memory.
+// Rows of one group: P streams, each one unbroken run of memory.
 template <typename Kind, typename Layout, int P>
 void quant_streams(const GemmTask& task, int64_t stride) {
   const int64_t step = task.panels / P;
@@ -212,69 +212,11 @@ void quant_streams(const GemmTask& task, int64_t stride) {
     quant_panels<Kind, Layout, 1, true>(task, panel, 1, stride);
 }
 
-// One row against panels that stream from memory, all sums in registers. Panels first + p * step, one of each of P
-// streams: called for first, first + 1, ... a stream is one unbroken run of memory.
-template <typename Kind, typename Layout, int P>
-[[gnu::noinline]] void stream_codes(const GemmTask& task, int64_t first, int64_t step, int64_t panel_stride) {
-  const int64_t depth = round_up(task.k, kQuantDepth), groups = quant_groups(task.k);
-  const auto* a = static_cast<const int8_t*>(task.a);
-  const int64_t rows = Layout::template rows<1>();
-  const auto* a_scales = reinterpret_cast<const float*>(a + depth * rows);
-  const auto* a_sums = reinterpret_cast<const int32_t*>(a_scales + groups * rows);
-  const std::byte* panels = static_cast<const std::byte*>(task.b) + first * panel_stride;
-  const auto* codes = reinterpret_cast<const uint8_t*>(panels) + quant_scale_bytes(task.k);
-  const int64_t apart = step * panel_stride;
-  Vec total[P];
-#pragma GCC unroll 8
-  for (int p = 0; p < P; ++p) total[p] = zero();
-  for (int64_t g = 0; g < groups; ++g) {
-    const int64_t begin = g * kQuantGroup, end = begin + kQuantGroup < depth ? begin + kQuantGroup : depth;
-    Sums even[P], odd[P];
-#pragma GCC unroll 8
-    for (int p = 0; p < P; ++p) {
-      even[p] = set_sums(-Kind::kOffset * a_sums[g * rows]);
-      odd[p] = set_sums(0);
-    }
-    for (int64_t k = begin; k < end; k += 8) {
-#pragma GCC unroll 8
-      for (int p = 0; p < P; ++p) {
-        const uint8_t* from = codes + p * apart;
-        if constexpr (kQuantAhead > 0) __builtin_prefetch(from + kQuantAhead);
-        if constexpr (Kind::kFormat == PanelFormat::kQ8) {
-          if constexpr (kQuantAhead > 0) __builtin_prefetch(from + kQuantAhead + 64);
-          even[p] = dot_bytes(even[p], load_codes(from), a + Layout::template at<1>(k, 0));
-          odd[p] = dot_bytes(odd[p], load_codes(from + 64), a + Layout::template at<1>(k + 4, 0));
-        } else {
-          const Codes both = load_codes(from);
-          even[p] = dot_nibbles(even[p], low_nibbles(both), a + Layout::template at<1>(k, 0));
-          odd[p] = dot_nibbles(odd[p], high_nibbles(both), a + Layout::template at<1>(k + 4, 0));
-        }
-      }
-      codes += 8 / Kind::kDepth * 64;
-    }
-#pragma GCC unroll 8
-    for (int p = 0; p < P; ++p) {
-      const Vec scale = load_bf16(reinterpret_cast<const BF16*>(panels + p * apart) + g * kPanelRows);
-      total[p] = fma(to_floats(add(even[p], odd[p])), mul(scale, set1(a_scales[g * rows])), total[p]);
-    }
-  }
-  for (int p = 0; p < P; ++p) finish(task, task.c, (first + p * step) * kPanel, total[p]);
-}
-
-template <typename Kind, typename Layout = Interleaved>
-void quant_gemm(const GemmTask& task) {
+template <typename Kind, typename Layout>
+void quant_blocks(const GemmTask& task) {
   const int64_t stride = vl2::panel_bytes(Kind::kFormat, task.k);
+  if (task.rows <= kQuantRows) return quant_streams<Kind, Layout, kQuantPanels>(task, stride);
   int64_t panel = 0;
-  if (task.rows == 1) {
-    const int64_t step = task.panels / kStreams;
-    for (; panel < step; ++panel) stream_codes<Kind, Layout, kStreams>(task, panel, step, stride);
-    for (panel = step * kStreams; panel < task.panels; ++panel) stream_codes<Kind, Layout, 1>(task, panel, 1, stride);
-    return;
-  }
-  if (task.rows <= kQuantRows) {
-    return task.rows * kStreams <= kQuantRows * kQuantPanels ? quant_streams<Kind, Layout, kStreams>(task, stride)
-                                                             : quant_streams<Kind, Layout, kQuantPanels>(task, stride);
-  }
   for (; panel + kQuantPanels <= task.panels; panel += kQuantPanels)
     quant_panels<Kind, Layout, kQuantPanels, false>(task, panel, 1, stride);
   for (; panel < task.panels; ++panel) quant_panels<Kind, Layout, 1, false>(task, panel, 1, stride);
