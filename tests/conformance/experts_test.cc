@@ -96,6 +96,25 @@ TEST_P(ExpertOps, RoutedExpertsMatchTheReferenceAndIgnoreNeighbours) {
         ops_->routed_experts(alone.tensor().row_range(t, 1), row, ops_->route(row, gate, {}, p), tested);
       }
       expect_same_bits(y, alone, fmt::format("{} tokens, {} experts, one at a time", c.tokens, c.experts));
+
+      // With shared experts: the same as one after the other, for as many tokens as are taken together and for more.
+      const Stored shared_gate(dtype, {c.inner + 9, c.width}, random_, 0.3f),
+          shared_up(dtype, {c.inner + 9, c.width}, random_, 0.3f),
+          shared_down(dtype, {c.width, c.inner + 9}, random_, 0.3f);
+      const GatedMlp shared = {{ops_->pack(shared_gate.view(), WeightUse::kLinear), {}},
+                               {ops_->pack(shared_up.view(), WeightUse::kLinear), {}},
+                               {ops_->pack(shared_down.view(), WeightUse::kLinear), {}}};
+      for (const int64_t tokens : {int64_t{1}, int64_t{3}, c.tokens}) {
+        if (tokens > c.tokens) continue;
+        Tensor rows = x.tensor().row_range(0, tokens);
+        Rows all(tokens, c.width), parts(tokens, c.width), second(tokens, c.width);
+        const Routing routing = ops_->route(rows, gate, {}, p);
+        ops_->all_experts(all.tensor(), rows, routing, tested, shared);
+        ops_->routed_experts(parts.tensor(), rows, routing, tested);
+        ops_->swiglu(second.tensor(), rows, shared);
+        ops_->add(parts.tensor(), second.tensor());
+        expect_same_bits(all, parts, fmt::format("{} of {} tokens, {} experts", tokens, c.tokens, c.experts));
+      }
     }
 }
 

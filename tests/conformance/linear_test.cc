@@ -102,6 +102,30 @@ TEST_P(LinearOps, SwigluIsItsParts) {
   }
 }
 
+TEST_P(LinearOps, LinearEachIsOneLinearAfterTheOther) {
+  for (const Size& size : kSizes) {
+    // The middle one is stored in another form, where a backend may have to start anew.
+    const Layer ws[] = {layer(DType::kBF16, size.out, size.in, true), layer(DType::kF32, size.out + 5, size.in, false),
+                        layer(DType::kF32, 3, size.in, true)};
+    Rows x = Rows::random(size.rows, size.in, random_);
+    std::vector<Rows> together, apart;
+    std::vector<Tensor> outs;
+    std::vector<const Linear*> linears;
+    for (const Layer& w : ws) {
+      together.emplace_back(size.rows, w.tested.weight.out);
+      apart.emplace_back(size.rows, w.tested.weight.out);
+    }
+    for (size_t i = 0; i < 3; ++i) {
+      outs.push_back(together[i].tensor());
+      linears.push_back(&ws[i].tested);
+      ops_->linear(apart[i].tensor(), x.tensor(), ws[i].tested);
+    }
+    ops_->linear_each(outs, x.tensor(), linears);
+    for (size_t i = 0; i < 3; ++i)
+      expect_same_bits(together[i], apart[i], fmt::format("{} x {} -> {}, {}", size.rows, size.in, size.out, i));
+  }
+}
+
 VL2_FOR_EVERY_BACKEND(LinearOps);
 
 }  // namespace

@@ -25,9 +25,10 @@ std::vector<OpRow> OpTable::rows() const {
 }
 
 double OpTable::experts_per_layer() const {
-  const auto found = rows_.find("routed_experts");
-  if (found == rows_.end()) return 0;
-  return static_cast<double>(found->second.work.experts) / static_cast<double>(found->second.calls);
+  for (const char* op : {"all_experts", "routed_experts"})
+    if (const auto found = rows_.find(op); found != rows_.end())
+      return static_cast<double>(found->second.work.experts) / static_cast<double>(found->second.calls);
+  return 0;
 }
 
 void finish_ops(std::vector<OpRow>& rows, const MachineLimits& limits, const std::string& unit,

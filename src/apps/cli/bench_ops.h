@@ -31,7 +31,7 @@ class OpTable : public OpObserver {
   void after(std::string_view op, const std::string& shapes) override;
 
   std::vector<OpRow> rows() const;  // longest first
-  // Distinct experts of a call of routed_experts, on average; 0 without one.
+  // Distinct routed experts of a layer, on average; 0 without one.
   double experts_per_layer() const;
 
  private:

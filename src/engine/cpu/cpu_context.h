@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <span>
 #include <vector>
 
 #include "core/base/thread_pool.h"
@@ -65,17 +66,29 @@ struct PackedRows {
 };
 PackedRows pack_activations(const CpuContext& context, const GemmKernel& kernel, Tensor x, const int32_t* index,
                             int64_t rows);
-// out = epilogue(W x + b). Spreads blocks of rows and panels over the pool.
+// A product with rows that several share: out = epilogue(W x + b).
+struct Product {
+  Tensor out;
+  const PackedMatrix* w;
+  const float* bias;
+  Epilogue epilogue;
+};
+// Spreads blocks of rows and panels of all products over the pool, in one region where they are stored alike.
+void multiply_rows(const CpuContext& context, Tensor x, std::span<const Product> products);
 void linear(const CpuContext& context, Tensor out, Tensor x, const PackedMatrix& w, const float* bias,
             Epilogue epilogue);
 void swiglu(const CpuContext& context, Tensor out, Tensor x, const GatedMlp& mlp);
 
-// Panels of a task where rows are few: long enough to read in one run, short enough to be taken over from a late thread.
+// Panels of a task where rows are few: long enough to read in one run, short enough to be taken over from a late
+// thread.
 int64_t stream_share(const PackedMatrix& w, int64_t threads);
 
 // --- cpu_experts.cc ---
+// So many rows that every kernel takes them in one pass over the weights.
+inline constexpr int64_t kFewRows = 4;
+// shared (optional, for kFewRows at most): added for every token.
 void routed_experts(const CpuContext& context, Tensor out, Tensor x, const Routing& routing,
-                    const ExpertWeights& experts);
+                    const ExpertWeights& experts, const GatedMlp* shared);
 
 // --- cpu_attention.cc ---
 void full_attention(const CpuContext& context, Tensor out, Tensor qkv, int64_t heads, int64_t tokens_per_item);

@@ -69,20 +69,38 @@ PackedRows pack_activations(const CpuContext& context, const GemmKernel& kernel,
   return packed;
 }
 
-void linear(const CpuContext& context, Tensor out, Tensor x, const PackedMatrix& w, const float* bias,
-            Epilogue epilogue) {
+void multiply_rows(const CpuContext& context, Tensor x, std::span<const Product> products) {
   if (x.rows == 0) return;
-  const GemmKernel& kernel = context.gemm(w.format);
+  const GemmKernel& kernel = context.gemm(products[0].w->format);
   Workspace::Scope scope(context.workspace);
   const PackedRows a = pack_activations(context, kernel, x, nullptr, x.rows);
-  const Cut cuts = cut(kernel, x.rows, w, context.pool.num_threads());
-  const std::vector<float*> scratch = thread_scratch(context, gemm_scratch_floats(cuts.block));
-  context.pool.parallel_for(cuts.tasks(), [&](int64_t task, int thread) {
-    const int64_t row = cuts.row(task), panel = cuts.panel(task), count = cuts.num_panels(task);
-    kernel.run({a.data + kernel.packed_a_bytes(row, x.cols), cuts.num_rows(task), w.panel(panel), count, w.k,
-                out.row(row) + panel * kPanel, out.row_stride, std::min(w.n - panel * kPanel, count * kPanel),
-                bias != nullptr ? bias + panel * kPanel : nullptr, epilogue, scratch[static_cast<size_t>(thread)]});
+  std::vector<Cut> cuts;
+  std::vector<int64_t> first = {0};  // task of each product
+  for (const Product& product : products) {
+    if (product.w->format != products[0].w->format) break;
+    cuts.push_back(cut(kernel, x.rows, *product.w, context.pool.num_threads()));
+    first.push_back(first.back() + cuts.back().tasks());
+  }
+  const std::vector<float*> scratch = thread_scratch(context, gemm_scratch_floats(cuts[0].block));
+  context.pool.parallel_for(first.back(), [&](int64_t index, int thread) {
+    const auto i = static_cast<size_t>(std::upper_bound(first.begin(), first.end(), index) - first.begin() - 1);
+    const Cut& c = cuts[i];
+    const auto& [out, w, bias, epilogue] = products[i];
+    const int64_t task = index - first[i], row = c.row(task), panel = c.panel(task), count = c.num_panels(task);
+    const void* next = panel + count < c.panels ? w->panel(panel + count) : nullptr;
+    if (next == nullptr && i + 1 < cuts.size()) next = products[i + 1].w->panel(0);
+    kernel.run({a.data + kernel.packed_a_bytes(row, x.cols), c.num_rows(task), w->panel(panel), count, w->k,
+                out.row(row) + panel * kPanel, out.row_stride, std::min(w->n - panel * kPanel, count * kPanel),
+                bias != nullptr ? bias + panel * kPanel : nullptr, epilogue, scratch[static_cast<size_t>(thread)],
+                next});
   });
+  if (cuts.size() < products.size()) multiply_rows(context, x, products.subspan(cuts.size()));
+}
+
+void linear(const CpuContext& context, Tensor out, Tensor x, const PackedMatrix& w, const float* bias,
+            Epilogue epilogue) {
+  const Product product{out, &w, bias, epilogue};
+  multiply_rows(context, x, {&product, 1});
 }
 
 void swiglu(const CpuContext& context, Tensor out, Tensor x, const GatedMlp& mlp) {

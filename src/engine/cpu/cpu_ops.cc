@@ -170,6 +170,12 @@ class CpuOps : public Ops {
   }
   void do_swiglu(Tensor out, Tensor x, const GatedMlp& mlp) override { cpu::swiglu(context_, out, x, mlp); }
 
+  void do_linear_each(std::span<const Tensor> outs, Tensor x, std::span<const Linear* const> ws) override {
+    std::vector<cpu::Product> products;
+    for (size_t i = 0; i < ws.size(); ++i)
+      products.push_back({outs[i], &packed(ws[i]->weight), vector(ws[i]->bias), cpu::Epilogue::kStore});
+    cpu::multiply_rows(context_, x, products);
+  }
   void do_gelu(Tensor x, GeluKind kind) override {
     each_row(x.rows, 8 * x.cols, [&](int64_t t) {
       float* row = x.row(t);
@@ -224,7 +230,13 @@ class CpuOps : public Ops {
   }
 
   void do_routed_experts(Tensor out, Tensor x, const Routing& routing, const ExpertWeights& experts) override {
-    cpu::routed_experts(context_, out, x, routing, experts);
+    cpu::routed_experts(context_, out, x, routing, experts, nullptr);
+  }
+  void do_all_experts(Tensor out, Tensor x, const Routing& routing, const ExpertWeights& experts,
+                      const GatedMlp& shared) override {
+    // Few rows: one stream of weights after the other. Many: the shared experts' rows want blocks of their own.
+    if (x.rows > cpu::kFewRows) return Ops::do_all_experts(out, x, routing, experts, shared);
+    cpu::routed_experts(context_, out, x, routing, experts, &shared);
   }
 
   void do_pixel_shuffle(Tensor out, Tensor x, int64_t grid, int64_t ratio) override {

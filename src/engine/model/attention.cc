@@ -3,6 +3,7 @@
 #include "engine/model/attention.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 namespace vl2 {
@@ -38,9 +39,7 @@ void multi_head_attention(const ModelContext& context, const MhaWeights& w, Tens
   Tensor q = ops.workspace().tensor(rows, w.q.weight.out);
   Tensor k = ops.workspace().tensor(rows, w.k.weight.out);
   Tensor v = ops.workspace().tensor(rows, w.v.weight.out);
-  ops.linear(q, normed_TD, w.q);
-  ops.linear(k, normed_TD, w.k);
-  ops.linear(v, normed_TD, w.v);
+  ops.linear_each(std::array{q, k, v}, normed_TD, std::array{&w.q, &w.k, &w.v});
 
   Tensor q_THK = q.split_heads(c.num_attention_heads);
   Tensor k_TGK = k.split_heads(c.num_key_value_heads);
@@ -55,16 +54,17 @@ void multi_head_attention(const ModelContext& context, const MhaWeights& w, Tens
   output_projection(context, w.o, attended, residual_TD, probe, kv.layer);
 }
 
-Tensor query(const ModelContext& context, const MlaWeights& w, Tensor normed_TD) {
+// The query, and beside it the latent of keys and values, which reads the same rows.
+Tensor query(const ModelContext& context, const MlaWeights& w, Tensor normed_TD, Tensor kv_a) {
   Ops& ops = context.ops;
   if (const auto* plain = std::get_if<PlainQuery>(&w.query)) {
     Tensor q = ops.workspace().tensor(normed_TD.rows, plain->q.weight.out);
-    ops.linear(q, normed_TD, plain->q);
+    ops.linear_each(std::array{q, kv_a}, normed_TD, std::array{&plain->q, &w.kv_a});
     return q;
   }
   const LoraQuery& lora = std::get<LoraQuery>(w.query);
   Tensor q_a = ops.workspace().tensor(normed_TD.rows, lora.q_a.weight.out);
-  ops.linear(q_a, normed_TD, lora.q_a);
+  ops.linear_each(std::array{q_a, kv_a}, normed_TD, std::array{&lora.q_a, &w.kv_a});
   ops.rms_norm(q_a, q_a, lora.q_a_norm, kLatentNormEps);
   Tensor q = ops.workspace().tensor(normed_TD.rows, lora.q_b.weight.out);
   ops.linear(q, q_a, lora.q_b);
@@ -76,9 +76,8 @@ void multi_head_latent_attention(const ModelContext& context, const MlaWeights& 
   Ops& ops = context.ops;
   const LanguageConfig& c = context.config.language;
   const int64_t rows = normed_TD.rows;
-  Tensor q_THK = query(context, w, normed_TD).split_heads(c.num_attention_heads);
   Tensor kv_a = ops.workspace().tensor(rows, w.kv_a.weight.out);
-  ops.linear(kv_a, normed_TD, w.kv_a);
+  Tensor q_THK = query(context, w, normed_TD, kv_a).split_heads(c.num_attention_heads);
   Tensor c_kv_TL = kv_a.columns(0, c.kv_lora_rank);
   Tensor k_pe_TR = kv_a.columns(c.kv_lora_rank, c.qk_rope_head_dim);
   ops.rms_norm(c_kv_TL, c_kv_TL, w.kv_a_norm, kLatentNormEps);

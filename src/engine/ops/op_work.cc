@@ -50,6 +50,16 @@ OpWork linear_work(Tensor out, Tensor x, const Weight& weight) {
           .activation_bytes = kFloat * real(x.size() + out.size())};
 }
 
+OpWork linear_each_work(std::span<const Tensor> outs, Tensor x, std::span<const Linear* const> ws) {
+  OpWork work{.activation_bytes = kFloat * real(x.size())};
+  for (size_t i = 0; i < ws.size(); ++i) {
+    OpWork one = linear_work(outs[i], x, ws[i]->weight);
+    one.activation_bytes -= kFloat * real(x.size());  // read once
+    work += one;
+  }
+  return work;
+}
+
 OpWork swiglu_work(Tensor out, Tensor x, const GatedMlp& mlp) {
   return {.flops = real(x.rows) * product_flops(mlp),
           .weight_bytes = stored(mlp),
@@ -92,6 +102,14 @@ OpWork routed_experts_work(Tensor out, Tensor x, const Routing& routing, const E
     work.weight_bytes += stored(experts.experts[static_cast<size_t>(e)]);
     ++work.experts;
   }
+  return work;
+}
+
+OpWork all_experts_work(Tensor out, Tensor x, const Routing& routing, const ExpertWeights& experts,
+                        const GatedMlp& shared) {
+  OpWork work = routed_experts_work(out, x, routing, experts);
+  work.flops += real(x.rows) * product_flops(shared);
+  work.weight_bytes += stored(shared);
   return work;
 }
 

@@ -26,6 +26,7 @@ struct OpWork {
 OpWork rows_work(int64_t values);  // of operations that only pass over `values` activations, read and written together
 OpWork lookup_work(const Weight& table, int64_t rows, Tensor out);
 OpWork linear_work(Tensor out, Tensor x, const Weight& weight);
+OpWork linear_each_work(std::span<const Tensor> outs, Tensor x, std::span<const Linear* const> ws);
 OpWork swiglu_work(Tensor out, Tensor x, const GatedMlp& mlp);
 OpWork full_attention_work(Tensor out, Tensor qkv, int64_t tokens_per_item);
 // Scores and mixtures of every query with the keys it sees.
@@ -34,5 +35,7 @@ OpWork cached_attention_work(Tensor out, Tensor q, Tensor k, KvLayer kv, std::sp
 OpWork latent_attention_work(Tensor out, Tensor q, const LatentWeights& w, KvLayer kv,
                              std::span<const SequenceSlice> sequences);
 OpWork routed_experts_work(Tensor out, Tensor x, const Routing& routing, const ExpertWeights& experts);
+OpWork all_experts_work(Tensor out, Tensor x, const Routing& routing, const ExpertWeights& experts,
+                        const GatedMlp& shared);
 
 }  // namespace vl2

@@ -49,6 +49,13 @@ void check_rows(std::string_view op, std::span<const int32_t> rows, int64_t limi
   for (int32_t row : rows) VL2_CHECK(row >= 0 && row < limit, "[{}] row {} of {}", op, row, limit);
 }
 
+void check_experts(std::string_view op, Tensor out, Tensor x, const Routing& routing, const ExpertWeights& experts) {
+  check_same_shape(op, out, x);
+  VL2_CHECK(routing.num_tokens == x.rows && routing.num_experts == static_cast<int64_t>(experts.experts.size()));
+  check_mlp(op, out, x, experts.experts.front());
+  check_rows(op, routing.expert, routing.num_experts);
+}
+
 void check_sequences(std::string_view op, std::span<const SequenceSlice> sequences, int64_t rows, KvLayer kv,
                      int64_t width, Tensor probe) {
   VL2_CHECK(kv.cache != nullptr && kv.layer >= 0 && kv.layer < kv.cache->num_layers(), "[{}] no such cache layer", op);
@@ -70,6 +77,11 @@ std::string sequences_shape(std::span<const SequenceSlice> sequences) {
   for (const SequenceSlice& s : sequences)
     text += fmt::format("{}{} {}@{}", text.empty() ? "" : ", ", s.decode ? "answer" : "prompt", s.count, s.past);
   return text;
+}
+
+std::string experts_shape(Tensor x, const Routing& routing, const ExpertWeights& experts) {
+  return fmt::format("{} top {} of {} through {}", shape_of(x), routing.top_k, routing.num_experts,
+                     experts.experts.front().gate.weight.out);
 }
 
 std::string router_string(const RouterParams& p) {
@@ -235,6 +247,18 @@ void Ops::swiglu(Tensor out, Tensor x, const GatedMlp& mlp) {
       [&] { return fmt::format("{} through {}", shape_of(x), mlp.gate.weight.out); });
 }
 
+void Ops::linear_each(std::span<const Tensor> outs, Tensor x, std::span<const Linear* const> ws) {
+  VL2_CHECK(outs.size() == ws.size() && !ws.empty());
+  for (size_t i = 0; i < ws.size(); ++i) check_linear("linear_each", outs[i], x, *ws[i]);
+  observed(
+      observer_, "linear_each", [&] { return linear_each_work(outs, x, ws); }, [&] { do_linear_each(outs, x, ws); },
+      [&] {
+        std::string result = shape_of(x);
+        for (const Linear* w : ws) result += " x " + shape_of(*w);
+        return result;
+      });
+}
+
 void Ops::rope(Tensor x, Tensor cos, Tensor sin, RopeLayout layout) {
   VL2_CHECK(
       x.cols % 2 == 0 && cos.cols * 2 == x.cols && sin.cols == cos.cols && cos.rows == x.rows && sin.rows == x.rows,
@@ -307,17 +331,20 @@ Routing Ops::route(Tensor x, const Weight& gate, const Weight& bias, const Route
 }
 
 void Ops::routed_experts(Tensor out, Tensor x, const Routing& routing, const ExpertWeights& experts) {
-  check_same_shape("routed_experts", out, x);
-  VL2_CHECK(routing.num_tokens == x.rows && routing.num_experts == static_cast<int64_t>(experts.experts.size()));
-  check_mlp("routed_experts", out, x, experts.experts.front());
-  check_rows("routed_experts", routing.expert, routing.num_experts);
+  check_experts("routed_experts", out, x, routing, experts);
   observed(
       observer_, "routed_experts", [&] { return routed_experts_work(out, x, routing, experts); },
-      [&] { do_routed_experts(out, x, routing, experts); },
-      [&] {
-        return fmt::format("{} top {} of {} through {}", shape_of(x), routing.top_k, routing.num_experts,
-                           experts.experts.front().gate.weight.out);
-      });
+      [&] { do_routed_experts(out, x, routing, experts); }, [&] { return experts_shape(x, routing, experts); });
+}
+
+void Ops::all_experts(Tensor out, Tensor x, const Routing& routing, const ExpertWeights& experts,
+                      const GatedMlp& shared) {
+  check_experts("all_experts", out, x, routing, experts);
+  check_mlp("all_experts", out, x, shared);
+  observed(
+      observer_, "all_experts", [&] { return all_experts_work(out, x, routing, experts, shared); },
+      [&] { do_all_experts(out, x, routing, experts, shared); },
+      [&] { return fmt::format("{}, all through {}", experts_shape(x, routing, experts), shared.gate.weight.out); });
 }
 
 void Ops::pixel_shuffle(Tensor out, Tensor x, int64_t grid, int64_t ratio) {
@@ -370,6 +397,19 @@ void Ops::do_swiglu(Tensor out, Tensor x, const GatedMlp& mlp) {
   do_linear(up, x, mlp.up);
   do_silu_mul(gate, up);
   do_linear(out, gate, mlp.down);
+}
+
+void Ops::do_linear_each(std::span<const Tensor> outs, Tensor x, std::span<const Linear* const> ws) {
+  for (size_t i = 0; i < ws.size(); ++i) do_linear(outs[i], x, *ws[i]);
+}
+
+void Ops::do_all_experts(Tensor out, Tensor x, const Routing& routing, const ExpertWeights& experts,
+                         const GatedMlp& shared) {
+  Workspace::Scope scope(workspace_);
+  Tensor y = workspace_.tensor(out.rows, out.cols);
+  do_routed_experts(out, x, routing, experts);
+  do_swiglu(y, x, shared);
+  do_add(out, y);
 }
 
 }  // namespace vl2

@@ -101,6 +101,8 @@ class Ops {
   void linear_gelu(Tensor out, Tensor x, const Linear& w, GeluKind kind);  // fused
   void linear_add(Tensor residual, Tensor x, const Linear& w);             // fused: residual += W x (+ b)
   void swiglu(Tensor out, Tensor x, const GatedMlp& mlp);                  // fused
+  // Fused: outs[i] = W_i x (+ b_i), several matrices that read the same rows.
+  void linear_each(std::span<const Tensor> outs, Tensor x, std::span<const Linear* const> ws);
 
   // --- attention ---
   // x [T, H, R] in place; cos and sin [T, R / 2] for each row's position.
@@ -122,6 +124,9 @@ class Ops {
   // gate [E, D]; bias [E] is used for the choice alone (kNoauxTc), empty otherwise. Spans are taken from the workspace.
   Routing route(Tensor x_TD, const Weight& gate, const Weight& bias, const RouterParams& params);
   void routed_experts(Tensor out_TD, Tensor x_TD, const Routing& routing, const ExpertWeights& experts);  // out = sum
+  // Fused: the routed experts' sum plus `shared` of every token.
+  void all_experts(Tensor out_TD, Tensor x_TD, const Routing& routing, const ExpertWeights& experts,
+                   const GatedMlp& shared);
 
   // --- vision and output ---
   // x [items * grid * grid, C] -> out [items * side * side, C * ratio^2], side = ceil(grid / ratio), zeros beyond the
@@ -137,6 +142,9 @@ class Ops {
   virtual void do_linear_gelu(Tensor out, Tensor x, const Linear& w, GeluKind kind);
   virtual void do_linear_add(Tensor residual, Tensor x, const Linear& w);
   virtual void do_swiglu(Tensor out, Tensor x, const GatedMlp& mlp);
+  virtual void do_linear_each(std::span<const Tensor> outs, Tensor x, std::span<const Linear* const> ws);
+  virtual void do_all_experts(Tensor out, Tensor x, const Routing& routing, const ExpertWeights& experts,
+                              const GatedMlp& shared);
 
  private:
   virtual Weight do_pack(const TensorView& tensor, WeightUse use, const std::shared_ptr<const void>& owner) = 0;

@@ -10,8 +10,8 @@ struct Codes {
 
 inline constexpr int kQuantRows = 4;  // 4 x 2 sums of the 16 registers
 inline constexpr int kQuantPanels = 1;
-inline constexpr int kByteOffset = 0;  // dot_bytes makes the codes signed first
-inline constexpr int kStreamSums = 4;  // that few rows keep in registers
+inline constexpr int kByteOffset = 0;         // dot_bytes makes the codes signed first
+inline constexpr int kStreamSums = 4;         // that few rows keep in registers
 inline constexpr int64_t kQuantAhead = 2048;  // bytes ahead that streaming codes are fetched
 
 inline Sums set_sums(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }

@@ -10,11 +10,18 @@ struct Bytes {
   static constexpr PanelFormat kFormat = PanelFormat::kQ8;
   static constexpr int kOffset = kByteOffset;  // subtracted here
   static constexpr int64_t kDepth = 4;         // k of 64 stored bytes
+  // Of 8 k from p on.
+  static Codes first(const uint8_t* p) { return load_codes(p); }
+  static Codes second(const uint8_t* p) { return load_codes(p + 64); }
+  static Sums dot(const Sums& sums, const Codes& codes, const int8_t* a) { return dot_bytes(sums, codes, a); }
 };
 struct Nibbles {
   static constexpr PanelFormat kFormat = PanelFormat::kQ4;
   static constexpr int kOffset = 8;
   static constexpr int64_t kDepth = 8;
+  static Codes first(const uint8_t* p) { return low_nibbles(load_codes(p)); }
+  static Codes second(const uint8_t* p) { return high_nibbles(load_codes(p)); }
+  static Sums dot(const Sums& sums, const Codes& codes, const int8_t* a) { return dot_nibbles(sums, codes, a); }
 };
 
 // Where a group of M packed rows has the byte of (k, row) and its scales; its sums of bytes follow the scales.
