@@ -85,7 +85,7 @@ int64_t stream_share(const PackedMatrix& w, int64_t threads);
 
 // --- cpu_experts.cc ---
 // So many rows that every kernel takes them in one pass over the weights.
-inline constexpr int64_t kFewRows = 4;
+inline constexpr int64_t kFewRows = 12;
 // shared (optional, for kFewRows at most): added for every token.
 void routed_experts(const CpuContext& context, Tensor out, Tensor x, const Routing& routing,
                     const ExpertWeights& experts, const GatedMlp* shared);

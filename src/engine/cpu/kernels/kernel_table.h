@@ -33,12 +33,21 @@ struct GemmTask {
   int64_t columns;    // of C, at most panels * 16; columns beyond are not written
   const float* bias;  // nullptr: none; one per column
   Epilogue epilogue;
-  float* scratch;        // gemm_scratch_floats(rows)
+  float* scratch;              // gemm_scratch_floats(rows)
   const void* next = nullptr;  // what this thread multiplies by next; few rows fetch its first lines. nullptr: unknown
   int64_t stored_k = 0;        // depth the panels were stored with when it is more than k; 0: k
 
   int64_t panel_depth() const { return stored_k != 0 ? stored_k : k; }
 };
+
+// fn(Size<n>) for an n from 1 to kMost: a number of rows that the compiler must know to keep their sums in registers.
+template <int n>
+struct Size {};
+template <int kMost, typename Fn>
+inline void with_size(int64_t n, const Fn& fn) {
+  if (n == kMost) return fn(Size<kMost>{});
+  if constexpr (kMost > 1) with_size<kMost - 1>(n, fn);
+}
 
 inline int64_t gemm_scratch_floats(int64_t rows) { return round_up(rows, 32) * 4 * kPanel; }
 

@@ -91,27 +91,7 @@ inline void dot_panels(const GemmTask& task, int64_t first_panel) {
   const BF16* a = static_cast<const BF16*>(task.a);
   for (int64_t row = 0; row < task.rows; row += kRowGroup) {
     const int64_t group = task.rows - row < kRowGroup ? task.rows - row : kRowGroup;
-    switch (group) {
-#define VL2_ROWS(m)                             \
-  case m:                                       \
-    dot_group<m, P>(task, a, row, first_panel); \
-    break;
-      VL2_ROWS(1)
-      VL2_ROWS(2)
-      VL2_ROWS(3)
-      VL2_ROWS(4)
-      VL2_ROWS(5)
-      VL2_ROWS(6)
-      VL2_ROWS(7)
-      VL2_ROWS(8)
-      VL2_ROWS(9)
-      VL2_ROWS(10)
-      VL2_ROWS(11)
-      VL2_ROWS(12)
-#undef VL2_ROWS
-      default:
-        break;
-    }
+    with_size<kRowGroup>(group, [&]<int M>(Size<M>) { dot_group<M, P>(task, a, row, first_panel); });
     a += group * round_up(task.k, kTileDepth);
   }
 }

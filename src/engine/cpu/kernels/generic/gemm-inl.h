@@ -120,29 +120,10 @@ template <typename Panel, int P>
 inline void any_group(const GemmTask& task, int64_t rows, const float* a, const typename Panel::Element* b,
                       int64_t panel_stride, int64_t first_row, int64_t first_panel, int64_t depth, bool first,
                       bool last, float* sums, int64_t panel_step = 1) {
-  switch (rows) {
-#define VL2_ROWS(m)                                                                                        \
-  case m:                                                                                                  \
-    if constexpr ((m) <= kRowGroup && ((m)*P <= kRowGroup * kPanelsAtOnce || (m) == 1))                    \
-      group_block<Panel, m, P>(task, a, b, panel_stride, first_row, first_panel, depth, first, last, sums, \
-                               panel_step);                                                                \
-    break;
-    VL2_ROWS(1)
-    VL2_ROWS(2)
-    VL2_ROWS(3)
-    VL2_ROWS(4)
-    VL2_ROWS(5)
-    VL2_ROWS(6)
-    VL2_ROWS(7)
-    VL2_ROWS(8)
-    VL2_ROWS(9)
-    VL2_ROWS(10)
-    VL2_ROWS(11)
-    VL2_ROWS(12)
-#undef VL2_ROWS
-    default:
-      break;
-  }
+  with_size<kRowGroup>(rows, [&]<int M>(Size<M>) {
+    if constexpr (M * P <= kRowGroup * kPanelsAtOnce || M == 1)
+      group_block<Panel, M, P>(task, a, b, panel_stride, first_row, first_panel, depth, first, last, sums, panel_step);
+  });
 }
 
 // All rows against one slice of P panels.

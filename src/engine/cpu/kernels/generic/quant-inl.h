@@ -90,7 +90,7 @@ inline void quant_pack(const float* a, int64_t stride, const int32_t* index, int
 
 // sums [M][P] += codes a over `depth`. A function of its own, and sums in memory around it, because the compiler keeps
 // the block in registers only when nothing else competes for them.
-template <typename Kind, typename Layout, int M, int P, bool kStream>
+template <typename Kind, typename Layout, int M, int P>
 [[gnu::noinline]] void multiply_codes(const uint8_t* codes, int64_t panel_stride, const int8_t* a, int64_t depth,
                                       Sums* sums) {
   Sums sum[M][P];
@@ -99,10 +99,6 @@ template <typename Kind, typename Layout, int M, int P, bool kStream>
 #pragma GCC unroll 16
     for (int p = 0; p < P; ++p) sum[m][p] = sums[m * P + p];
   for (int64_t k = 0; k < depth; k += Kind::kDepth) {
-    if constexpr (kStream && kQuantAhead > 0) {
-#pragma GCC unroll 16
-      for (int p = 0; p < P; ++p) __builtin_prefetch(codes + p * panel_stride + kQuantAhead);
-    }
     Codes w[P];
 #pragma GCC unroll 16
     for (int p = 0; p < P; ++p) w[p] = load_codes(codes + p * panel_stride);
@@ -137,7 +133,7 @@ template <typename Kind, typename Layout, int M, int P, bool kStream>
 }
 
 // M rows against P panels over the whole depth; sums [M][P][16].
-template <typename Kind, typename Layout, int M, int P, bool kStream>
+template <typename Kind, typename Layout, int M, int P>
 inline void multiply_groups(const std::byte* panels, int64_t panel_stride, const int8_t* a, int64_t k, float* sums) {
   const int64_t depth = round_up(k, kQuantDepth), groups = quant_groups(k);
   const int64_t rows = Layout::template rows<M>();
@@ -149,8 +145,8 @@ inline void multiply_groups(const std::byte* panels, int64_t panel_stride, const
     alignas(64) Sums sum[M * P];
     for (int m = 0; m < M; ++m)
       for (int p = 0; p < P; ++p) sum[m * P + p] = set_sums(-Kind::kOffset * a_sums[g * rows + m]);
-    multiply_codes<Kind, Layout, M, P, kStream>(codes + begin / Kind::kDepth * 64, panel_stride,
-                                                a + Layout::template at<M>(begin, 0), count, sum);
+    multiply_codes<Kind, Layout, M, P>(codes + begin / Kind::kDepth * 64, panel_stride,
+                                       a + Layout::template at<M>(begin, 0), count, sum);
     for (int p = 0; p < P; ++p) {
       const Vec scale = load_bf16(reinterpret_cast<const BF16*>(panels + p * panel_stride) + g * kPanelRows);
       for (int m = 0; m < M; ++m) {
@@ -161,70 +157,30 @@ inline void multiply_groups(const std::byte* panels, int64_t panel_stride, const
   }
 }
 
-// Panels first + p * step, whose codes lie `apart` bytes from each other.
-struct PanelSet {
-  int64_t first, step, apart;
-};
-
-template <typename Kind, typename Layout, int M, int P, bool kStream>
-inline void quant_block(const GemmTask& task, const int8_t* a, int64_t first_row, const std::byte* panels,
-                        const PanelSet& set) {
-  multiply_groups<Kind, Layout, M, P, kStream>(panels, set.apart, a, task.k, task.scratch);
-  for (int m = 0; m < M; ++m)
-    for (int p = 0; p < P; ++p)
-      finish(task, task.c + (first_row + m) * task.c_stride, (set.first + p * set.step) * kPanel,
-             load(task.scratch + (m * P + p) * kPanel));
-}
-
-// All rows against P panels. kStream: the rows are one group, and the codes come from memory.
-template <typename Kind, typename Layout, int P, bool kStream>
-inline void quant_panels(const GemmTask& task, int64_t first, int64_t step, int64_t panel_stride) {
+// All rows against P panels.
+template <typename Kind, typename Layout, int P>
+inline void quant_panels(const GemmTask& task, int64_t first, int64_t panel_stride) {
   const std::byte* panels = static_cast<const std::byte*>(task.b) + first * panel_stride;
-  const PanelSet set{first, step, step * panel_stride};
   const auto* a = static_cast<const int8_t*>(task.a);
   for (int64_t row = 0; row < task.rows; row += kQuantRows) {
     const int64_t count = task.rows - row < kQuantRows ? task.rows - row : kQuantRows;
-    switch (count) {
-#define VL2_ROWS(m)                                                        \
-  case m:                                                                  \
-    if constexpr ((m) <= kQuantRows && (m)*P <= kQuantRows * kQuantPanels) \
-      quant_block<Kind, Layout, m, P, kStream>(task, a, row, panels, set); \
-    break;
-      VL2_ROWS(1)
-      VL2_ROWS(2)
-      VL2_ROWS(3)
-      VL2_ROWS(4)
-      VL2_ROWS(5)
-      VL2_ROWS(6)
-      VL2_ROWS(7)
-      VL2_ROWS(8)
-      VL2_ROWS(9)
-      VL2_ROWS(10)
-      VL2_ROWS(11)
-      VL2_ROWS(12)
-#undef VL2_ROWS
-      default:
-        break;
-    }
+    with_size<kQuantRows>(count, [&]<int M>(Size<M>) {
+      multiply_groups<Kind, Layout, M, P>(panels, panel_stride, a, task.k, task.scratch);
+      for (int m = 0; m < M; ++m)
+        for (int p = 0; p < P; ++p)
+          finish(task, task.c + (row + m) * task.c_stride, (first + p) * kPanel,
+                 load(task.scratch + (m * P + p) * kPanel));
+    });
     a += quant_packed_bytes(count, task.k);
   }
 }
 
-// Rows of one group: P streams, each one unbroken run of memory.
-template <typename Kind, typename Layout, int P>
-void quant_streams(const GemmTask& task, int64_t stride) {
-  const int64_t step = task.panels / P;
-  for (int64_t panel = 0; panel < step; ++panel) quant_panels<Kind, Layout, P, true>(task, panel, step, stride);
-  for (int64_t panel = step * P; panel < task.panels; ++panel)
-    quant_panels<Kind, Layout, 1, true>(task, panel, 1, stride);
-}
-
+// More rows than a group.
 template <typename Kind, typename Layout>
 void quant_blocks(const GemmTask& task) {
   const int64_t stride = vl2::panel_bytes(Kind::kFormat, task.k);
-  if (task.rows <= kQuantRows) return quant_streams<Kind, Layout, kQuantPanels>(task, stride);
   int64_t panel = 0;
   for (; panel + kQuantPanels <= task.panels; panel += kQuantPanels)
-    quant_panels<Kind, Layout, kQuantPanels, false>(task, panel, 1, stride);
-  for (; panel < task.panels; ++panel) quant_panels<Kind, Layout, 1, false>(task, panel, 1, stride);
+    quant_panels<Kind, Layout, kQuantPanels>(task, panel, stride);
+  for (; panel < task.panels; ++panel) quant_panels<Kind, Layout, 1>(task, panel, stride);
 }

@@ -1,8 +1,5 @@
-// Few rows against stored codes that stream from memory: one unbroken run, all sums in registers. Included inside an
-// ISA namespace after quant-inl.h.
-
-// Up to this many rows; with more, sums of two panels at once save loads of activations.
-inline constexpr int64_t kStreamRows = 4;
+// A group of rows against stored codes that stream from memory: one unbroken run, all sums in registers. Included
+// inside an ISA namespace after quant-inl.h.
 
 // What is fetched while the loads are still kQuantAhead bytes behind: these panels, then the first lines of what comes
 // next, so that no run begins with a wait.
@@ -41,13 +38,13 @@ template <typename Kind, typename Layout, int M>
     codes += scale_bytes;
     fetch.lines(scale_bytes);
     Vec total[M];
-#pragma GCC unroll 4
+#pragma GCC unroll 16
     for (int m = 0; m < M; ++m) total[m] = zero();
     for (int64_t g = 0; g < groups; ++g) {
       fetch.follow();
       const int64_t begin = g * kQuantGroup, end = begin + kQuantGroup < depth ? begin + kQuantGroup : depth;
       Sums even[M], odd[M];
-#pragma GCC unroll 4
+#pragma GCC unroll 16
       for (int m = 0; m < M; ++m) {
         even[m] = set_sums(-Kind::kOffset * a_sums[g * rows + m]);
         if constexpr (kChains > 1) odd[m] = set_sums(0);
@@ -55,7 +52,7 @@ template <typename Kind, typename Layout, int M>
       for (int64_t k = begin; k < end; k += 8, codes += kBytes) {
         fetch.lines(kBytes);
         const Codes first = Kind::first(codes), second = Kind::second(codes);
-#pragma GCC unroll 4
+#pragma GCC unroll 16
         for (int m = 0; m < M; ++m) {
           even[m] = Kind::dot(even[m], first, a + Layout::template at<M>(k, m));
           Sums& other = kChains > 1 ? odd[m] : even[m];
@@ -63,29 +60,19 @@ template <typename Kind, typename Layout, int M>
         }
       }
       const Vec scale = load_bf16(scales + g * kPanelRows);
-#pragma GCC unroll 4
+#pragma GCC unroll 16
       for (int m = 0; m < M; ++m) {
         const Sums sum = kChains > 1 ? add(even[m], odd[m]) : even[m];
         total[m] = fma(to_floats(sum), mul(scale, set1(a_scales[g * rows + m])), total[m]);
       }
     }
-#pragma GCC unroll 4
+#pragma GCC unroll 16
     for (int m = 0; m < M; ++m) finish(task, task.c + m * task.c_stride, panel * kPanel, total[m]);
   }
 }
 
 template <typename Kind, typename Layout = Interleaved>
 void quant_gemm(const GemmTask& task) {
-  switch (task.rows) {
-    case 1:
-      return stream_codes<Kind, Layout, 1>(task);
-    case 2:
-      return stream_codes<Kind, Layout, 2>(task);
-    case 3:
-      return stream_codes<Kind, Layout, 3>(task);
-    case kStreamRows:
-      return stream_codes<Kind, Layout, kStreamRows>(task);
-    default:
-      return quant_blocks<Kind, Layout>(task);
-  }
+  if (task.rows > kQuantRows) return quant_blocks<Kind, Layout>(task);
+  with_size<kQuantRows>(task.rows, [&]<int M>(Size<M>) { stream_codes<Kind, Layout, M>(task); });
 }
