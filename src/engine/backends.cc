@@ -22,6 +22,8 @@ struct Backend {
 std::unique_ptr<Ops> make_reference(const BackendOptions& options) {
   if (options.compute == Compute::kBF16)
     fail(ErrorCode::kUnsupported, "the reference backend computes in float64 only; leave the compute type on auto");
+  if (options.cache == CacheType::kBF16)
+    fail(ErrorCode::kUnsupported, "the reference backend caches float32 only; leave the type of the cache on auto");
   return make_reference_ops();
 }
 
@@ -31,8 +33,19 @@ std::unique_ptr<LimitMeter> reference_limits(const BackendOptions&) {
   fail(ErrorCode::kUnsupported, "the reference backend is slow on purpose and has no limit to be compared with");
 }
 
+bool bf16_compute(const BackendOptions& options) {
+  if (options.compute != Compute::kAuto) return options.compute == Compute::kBF16;
+  return options.weights == DType::kBF16 && choose_isa() == Isa::kAmx;
+}
+
+bool bf16_cache(const BackendOptions& options) {
+  if (options.cache != CacheType::kAuto) return options.cache == CacheType::kBF16;
+  return options.quantized || bf16_compute(options);
+}
+
 CpuOptions cpu_options(const BackendOptions& options) {
-  return {.threads = options.threads, .compute = options.compute, .isa = std::nullopt};
+  return {
+      .threads = options.threads, .compute = options.compute, .bf16_cache = bf16_cache(options), .isa = std::nullopt};
 }
 
 std::unique_ptr<Ops> make_cpu(const BackendOptions& options) { return make_cpu_ops(cpu_options(options)); }
@@ -42,11 +55,8 @@ std::unique_ptr<LimitMeter> cpu_limits(const BackendOptions& options) {
 }
 
 BackendFootprint cpu_footprint(const BackendOptions& options) {
-  const bool bf16 = options.weights == DType::kBF16;
-  const bool bf16_compute =
-      options.compute == Compute::kBF16 || (options.compute == Compute::kAuto && bf16 && choose_isa() == Isa::kAmx);
-  const double stored = bf16 ? 2 : 4;
-  return {bf16_compute ? 2 : stored, stored, 4, bf16_compute ? 2.0 : 4.0};
+  const double stored = options.weights == DType::kBF16 ? 2 : 4;
+  return {bf16_compute(options) ? 2 : stored, stored, 4, bf16_cache(options) ? 2.0 : 4.0};
 }
 
 // Best first.

@@ -15,8 +15,10 @@ namespace vl2 {
 
 struct BackendOptions {
   Compute compute = Compute::kAuto;
+  CacheType cache = CacheType::kAuto;
   int threads = 0;               // 0: every core this process may use
   DType weights = DType::kBF16;  // stored type of the matrices; decides what kAuto means and what they take in memory
+  bool quantized = false;        // matrices are stored as codes; decides what kAuto means for the cache
 };
 
 // Bytes a backend keeps per stored value, for planning memory before anything is allocated.

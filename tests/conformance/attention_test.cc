@@ -224,7 +224,45 @@ TEST_P(AttentionOps, AnswerRowsAgreeWithPromptRows) {
               attention_tolerance(), "latent");
 }
 
+// A cache of half the bytes stores what bf16 can say as it is: then nothing else may differ from the reference.
+class Bf16Cache : public AttentionOps {
+ protected:
+  Rows representable(int64_t rows, int64_t cols, float scale = 1.0f) {
+    Rows result = Rows::random(rows, cols, random_, scale);
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t c = 0; c < cols; ++c) result.row(r)[c] = to_float(to_bf16(result.row(r)[c]));
+    return result;
+  }
+};
+
+TEST_P(Bf16Cache, KeysAndValuesAreWhatWasStored) {
+  for (const Heads& h : {Heads{1, 1, 2}, Heads{6, 2, 23}, Heads{5, 5, 64}, Heads{3, 1, 128}}) {
+    const int64_t n = total_rows(kBorders);
+    Rows q = Rows::random(n, h.heads * h.size, random_), k = representable(n, h.groups * h.size, 0.5f),
+         v = representable(n, h.groups * h.size);
+    const Rows rows = cached(*ops_, h, q, k, v, kBorders);
+    expect_near(rows, cached(*reference_, h, q, k, v, kBorders), attention_tolerance(),
+                fmt::format("{} heads over {} of {}", h.heads, h.groups, h.size));
+    expect_same_bits(rows, cached(*ops_, h, q, k, v, kBordersOtherwise), "cut otherwise");
+  }
+}
+
+TEST_P(Bf16Cache, LatentsAreWhatWasStored) {
+  for (const Latent& l : {Latent{9, 12, 6, 10, 33}, Latent{20, 8, 4, 6, 80}, Latent{3, 16, 8, 24, 40}}) {
+    const int64_t n = total_rows(kBorders);
+    const Stored kv_b(DType::kBF16, {l.heads * (l.nope + l.v), l.rank}, random_,
+                      static_cast<float>(1 / std::sqrt(static_cast<double>(l.rank))));
+    Rows q = Rows::random(n, l.heads * (l.nope + l.rope), random_), c_kv = representable(n, l.rank),
+         k_pe = representable(n, l.rope);
+    const Rows rows = latent(*ops_, l, kv_b, q, c_kv, k_pe, kBorders);
+    expect_near(rows, latent(*reference_, l, kv_b, q, c_kv, k_pe, kBorders), attention_tolerance(),
+                fmt::format("{} heads, rank {}", l.heads, l.rank));
+    expect_same_bits(rows, latent(*ops_, l, kv_b, q, c_kv, k_pe, kBordersOtherwise), "cut otherwise");
+  }
+}
+
 VL2_FOR_EVERY_BACKEND(AttentionOps);
+INSTANTIATE_TEST_SUITE_P(Backends, Bf16Cache, testing::ValuesIn(bf16_cache_backends()), backend_test_name);
 
 }  // namespace
 }  // namespace vl2::conformance

@@ -77,6 +77,12 @@ void OpTest::expect_same_bits(const Rows& actual, const Rows& expected, const st
 
 std::string backend_test_name(const testing::TestParamInfo<std::string>& info) { return info.param; }
 
+std::vector<std::string> bf16_cache_backends() {
+  std::vector<std::string> names;
+  for (const parity::Backend& b : parity::bf16_cache_backends()) names.push_back(b.name);
+  return names;
+}
+
 std::vector<std::string> tested_backends() {
   std::vector<std::string> names;
   for (const auto* list : {&parity::backends(), &parity::rounding_backends()})

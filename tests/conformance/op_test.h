@@ -71,6 +71,7 @@ class OpTest : public testing::TestWithParam<std::string> {
 
 std::string backend_test_name(const testing::TestParamInfo<std::string>& info);
 std::vector<std::string> tested_backends();
+std::vector<std::string> bf16_cache_backends();
 
 }  // namespace vl2::conformance
 

@@ -56,7 +56,7 @@ OpenedModel open_model(const std::filesystem::path& folder, const ComputeOptions
   const auto start = std::chrono::steady_clock::now();
   EngineOptions options;
   options.backend = compute.backend;
-  options.compute = compute.backend_options(DType::kBF16);  // the engine looks at what is stored
+  options.compute = compute.backend_options(DType::kBF16, false);  // the engine looks at what is stored
   options.max_context = max_context;
   options.max_sequences = 1;
   options.progress = progress_callback(progress);

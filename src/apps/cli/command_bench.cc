@@ -48,7 +48,7 @@ int run(BenchCommandOptions options) {
            dtype_name(weights));
   }
   options.bench.backend = options.compute.backend;
-  options.bench.compute = options.compute.backend_options(weights);
+  options.bench.compute = options.compute.backend_options(weights, options.bench.format != ModelFormat::kBf16);
   ProgressLine progress("bench");
   const BenchReport report = run_bench(options.bench, [&](const std::string& work, int64_t done, int64_t total) {
     progress.show(work, done, total, work == "load" ? "tensors" : "repeats");

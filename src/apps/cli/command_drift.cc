@@ -23,7 +23,7 @@ using nlohmann::ordered_json;
 using Trace = std::vector<TraceTensor>;
 
 struct Side {
-  std::string model, backend = "auto", compute = "auto";
+  std::string model, backend = "auto", compute = "auto", cache = "auto";
 };
 
 struct DriftOptions {
@@ -42,7 +42,7 @@ struct Outcome {
   DriftReport report;
 };
 
-ComputeOptions compute_of(const Side& side, int threads) { return {side.backend, side.compute, threads}; }
+ComputeOptions compute_of(const Side& side, int threads) { return {side.backend, side.compute, side.cache, threads}; }
 
 std::vector<TraceCase> cases_of(const DriftOptions& options, const ModelFiles& model) {
   if (options.requests.empty()) return built_in_cases(model);
@@ -68,7 +68,8 @@ std::vector<Trace> run_side(const ModelFiles& model, const Side& side, const Dri
                             ProgressLine& progress, std::string& description) {
   const ComputeOptions compute = compute_of(side, options.threads);
   for (const TraceCase& c : cases) check_case_fits(model, c, compute, options.generate);
-  const auto ops = make_ops(compute.backend, compute.backend_options(model.matrix_type));
+  const auto ops =
+      make_ops(compute.backend, compute.backend_options(model.matrix_type, model.config.quantization.has_value()));
   description = ops->description();
   CheckpointSource source(model.checkpoint);
   const DeepseekVl2 vl2(model.config, *ops, source, [&](int64_t done, int64_t total) {
@@ -168,8 +169,9 @@ ordered_json report_json(const Outcome& outcome, double threshold) {
 
 int run(const DriftOptions& options) {
   const bool one_model = options.b.model.empty();
-  if (one_model && options.a.backend == options.b.backend && options.a.compute == options.b.compute)
-    throw UsageError("A and B are the same: name a second model, or give --compute-b or --backend-b");
+  if (one_model && options.a.backend == options.b.backend && options.a.compute == options.b.compute &&
+      options.a.cache == options.b.cache)
+    throw UsageError("A and B are the same: name a second model, or give --compute-b, --cache-b or --backend-b");
   const ModelFiles a(find_model(options.a.model)), b(one_model ? a.folder : find_model(options.b.model));
   check_same_shape(a, b);
   const std::vector<TraceCase> cases = cases_of(options, a);
@@ -193,6 +195,9 @@ void add_side(CLI::App& app, Side& side, const std::string& name) {
       ->type_name("NAME")
       ->check(CLI::IsMember(backends).description(""));
   app.add_option("--compute-" + name, side.compute, "Arithmetic of " + name + ": f32, bf16 or auto (default)")
+      ->type_name("TYPE")
+      ->check(CLI::IsMember({"auto", "f32", "bf16"}).description(""));
+  app.add_option("--cache-" + name, side.cache, "Keys and values of " + name + ": f32, bf16 or auto (default)")
       ->type_name("TYPE")
       ->check(CLI::IsMember({"auto", "f32", "bf16"}).description(""));
 }

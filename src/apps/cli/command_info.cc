@@ -31,6 +31,7 @@ struct InfoOptions {
 MemoryReport memory_of(const ModelFiles& model) {
   BackendOptions options;
   options.weights = model.matrix_type;
+  options.quantized = model.config.quantization.has_value();
   MemoryPlanInput input;
   input.footprint = backend_footprint("auto", options);
   input.format = model.config.quantization;

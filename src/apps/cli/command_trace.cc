@@ -76,7 +76,8 @@ int run(const TraceCommandOptions& options) {
   const ModelFiles model(find_model(options.model));
   const TraceCase c = read_case(options, model);
   check_case_fits(model, c, options.compute, options.generate);
-  const auto ops = make_ops(options.compute.backend, options.compute.backend_options(model.matrix_type));
+  const auto ops = make_ops(options.compute.backend,
+                            options.compute.backend_options(model.matrix_type, model.config.quantization.has_value()));
 
   ProgressLine progress("trace");
   CheckpointSource source(model.checkpoint);

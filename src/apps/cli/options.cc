@@ -27,11 +27,13 @@ void add_model_option(CLI::App& app, std::string& model) {
       ->type_name("MODEL");
 }
 
-BackendOptions ComputeOptions::backend_options(DType weights) const {
+BackendOptions ComputeOptions::backend_options(DType weights, bool quantized) const {
   BackendOptions result;
   result.compute = compute == "f32" ? Compute::kF32 : compute == "bf16" ? Compute::kBF16 : Compute::kAuto;
+  result.cache = cache == "f32" ? CacheType::kF32 : cache == "bf16" ? CacheType::kBF16 : CacheType::kAuto;
   result.threads = threads;
   result.weights = weights;
+  result.quantized = quantized;
   return result;
 }
 
@@ -44,6 +46,10 @@ void add_compute_options(CLI::App& app, ComputeOptions& options) {
       ->check(CLI::IsMember(backends).description(""));
   app.add_option("--compute", options.compute,
                  "Arithmetic: f32, bf16, or auto (default): bf16 where the weights are and the processor has AMX")
+      ->type_name("TYPE")
+      ->check(CLI::IsMember({"auto", "f32", "bf16"}).description(""));
+  app.add_option("--cache", options.cache,
+                 "Keys and values: f32, bf16, or auto (default): bf16 where products round their rows anyway")
       ->type_name("TYPE")
       ->check(CLI::IsMember({"auto", "f32", "bf16"}).description(""));
   app.add_option("--threads", options.threads, "Threads (default: every core this process may use)")

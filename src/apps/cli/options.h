@@ -22,10 +22,11 @@ void add_model_option(CLI::App& app, std::string& model);
 struct ComputeOptions {
   std::string backend = "auto";
   std::string compute = "auto";
+  std::string cache = "auto";
   int threads = 0;
 
   // `weights`: what the checkpoint's matrices are stored as.
-  BackendOptions backend_options(DType weights) const;
+  BackendOptions backend_options(DType weights, bool quantized) const;
 };
 void add_compute_options(CLI::App& app, ComputeOptions& options);
 

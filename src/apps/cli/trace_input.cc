@@ -41,7 +41,8 @@ TraceCase case_of_request(const std::string& request, const ModelFiles& model, c
 
 void check_case_fits(const ModelFiles& model, const TraceCase& c, const ComputeOptions& compute, int64_t new_tokens) {
   MemoryPlanInput input;
-  input.footprint = backend_footprint(compute.backend, compute.backend_options(model.matrix_type));
+  input.footprint = backend_footprint(
+      compute.backend, compute.backend_options(model.matrix_type, model.config.quantization.has_value()));
   input.format = model.config.quantization;
   input.max_context = c.length + new_tokens;
   input.cached_tokens = c.batch * input.max_context;

@@ -114,6 +114,20 @@ void prompt_rows(const Problem& p, const SequenceSlice& s) {
     p.context.pool.parallel_for(p.groups, [&](int64_t g, int thread) {
       pack_head(p, s, g, heads[static_cast<size_t>(g)], buffers[static_cast<size_t>(thread)]);
     });
+  } else if (p.cache.bf16()) {
+    // Widened once for all queries: [group][keys, then values].
+    float* wide = p.context.workspace.array<float>(2 * p.groups * total * size).data();
+    for (int64_t i = 0; i < 2 * p.groups; ++i) runs.push_back(wide + i * total * size);
+    p.context.pool.parallel_for(2 * p.groups, [&](int64_t i, int) {
+      const int64_t column = (i % 2 * p.groups + i / 2) * size;
+      p.cache.gather(p.layer, s.blocks, 0, total, column, size, wide + i * total * size, size);
+    });
+    for (int64_t g = 0; g < p.groups; ++g)
+      heads.push_back({.keys = total,
+                       .size = size,
+                       .v_size = size,
+                       .k = {&runs[static_cast<size_t>(2 * g)], total, total, 0, size},
+                       .v = {&runs[static_cast<size_t>(2 * g + 1)], total, total, 0, size}});
   } else {
     for (int64_t j = 0; j < total; j += tokens) runs.push_back(p.block<float>(s, j));
     const int64_t segment = p.cache.segment_values();

@@ -4,8 +4,10 @@
 
 namespace vl2::cpu {
 
-CpuCache::CpuCache(bool bf16, int64_t layers, int64_t blocks, int64_t block_tokens, int64_t width)
+CpuCache::CpuCache(const KernelTable& kernels, bool bf16, int64_t layers, int64_t blocks, int64_t block_tokens,
+                   int64_t width)
     : KvCache(layers, blocks, block_tokens, width),
+      kernels_(kernels),
       bf16_(bf16),
       segment_(std::max<int64_t>(width, 1)),
       data_(map_lazily(num_bytes())) {}
@@ -31,8 +33,7 @@ void CpuCache::write(int64_t layer, std::span<const int32_t> blocks, int64_t tok
                      int64_t count) {
   const int32_t number = blocks[static_cast<size_t>(token / block_tokens())];
   if (bf16_) {
-    std::transform(values, values + count, block<BF16>(layer, number) + place(token, column),
-                   [](float x) { return to_bf16(x); });
+    kernels_.to_bf16_row(block<BF16>(layer, number) + place(token, column), values, count);
   } else {
     std::copy_n(values, count, block<float>(layer, number) + place(token, column));
   }
@@ -43,8 +44,7 @@ void CpuCache::gather(int64_t layer, std::span<const int32_t> blocks, int64_t be
   for (int64_t t = begin; t < end; ++t, out += out_stride) {
     const int32_t number = blocks[static_cast<size_t>(t / block_tokens())];
     if (bf16_) {
-      const BF16* row = block<BF16>(layer, number) + place(t, column);
-      std::transform(row, row + count, out, [](BF16 x) { return to_float(x); });
+      kernels_.to_float_row(out, block<BF16>(layer, number) + place(t, column), count);
     } else {
       std::copy_n(block<float>(layer, number) + place(t, column), count, out);
     }

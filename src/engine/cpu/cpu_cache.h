@@ -12,7 +12,7 @@ namespace vl2::cpu {
 
 class CpuCache : public KvCache {
  public:
-  CpuCache(bool bf16, int64_t layers, int64_t blocks, int64_t block_tokens, int64_t width);
+  CpuCache(const KernelTable& kernels, bool bf16, int64_t layers, int64_t blocks, int64_t block_tokens, int64_t width);
   int64_t num_bytes() const override;
   void read(int64_t layer, std::span<const int32_t> blocks, int64_t token, float* out) const override;
 
@@ -40,6 +40,7 @@ class CpuCache : public KvCache {
     return column / segment_ * segment_values() + token % block_tokens() * segment_ + column % segment_;
   }
 
+  const KernelTable& kernels_;
   bool bf16_;
   int64_t segment_;
   bool laid_out_ = false;

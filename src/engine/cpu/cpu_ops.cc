@@ -24,6 +24,7 @@ class CpuOps : public Ops {
   explicit CpuOps(const CpuOptions& options)
       : isa_(options.isa ? require_isa(*options.isa) : choose_isa()),
         compute_(options.compute),
+        bf16_cache_(options.bf16_cache),
         pool_(options.threads > 0 ? options.threads : ThreadPool::default_num_threads()),
         context_{cpu::select_kernels(isa_), pool_, workspace(), options.compute == Compute::kBF16} {}
 
@@ -34,7 +35,8 @@ class CpuOps : public Ops {
   }
 
   std::unique_ptr<KvCache> make_cache(int64_t layers, int64_t blocks, int64_t block_tokens, int64_t width) override {
-    return std::make_unique<cpu::CpuCache>(context_.bf16_compute, layers, blocks, block_tokens, width);
+    return std::make_unique<cpu::CpuCache>(context_.kernels, bf16_cache_ || context_.bf16_compute, layers, blocks,
+                                           block_tokens, width);
   }
 
  private:
@@ -282,6 +284,7 @@ class CpuOps : public Ops {
 
   const Isa isa_;
   Compute compute_;
+  const bool bf16_cache_;
   ThreadPool pool_;
   cpu::SlabAllocator slabs_;
   CpuContext context_;

@@ -13,7 +13,8 @@ namespace vl2 {
 struct CpuOptions {
   int threads = 0;  // 0: every core this process may use
   Compute compute = Compute::kAuto;
-  std::optional<Isa> isa;  // empty: VL2_CPU_ISA, or the best there is
+  bool bf16_cache = false;  // keys and values rounded when they are stored; bf16 arithmetic rounds them either way
+  std::optional<Isa> isa;   // empty: VL2_CPU_ISA, or the best there is
 };
 
 std::unique_ptr<Ops> make_cpu_ops(const CpuOptions& options = {});

@@ -29,6 +29,7 @@ EngineOptions resolve(EngineOptions options, const ModelConfig& config) {
   check_range("prefill_chunk", options.prefill_chunk, 0, kMostTokens);
   check_range("max_sequences", options.max_sequences, 1, 65536);
   check_range("memory_limit", options.memory_limit, 0, INT64_MAX);
+  options.compute.quantized |= config.quantization.has_value();
   if (options.max_context == 0) options.max_context = config.language.max_position_embeddings;
   check_range("max_context", options.max_context, 2, kMostTokens);  // a token and its answer
   if (options.max_cached_tokens == 0) options.max_cached_tokens = options.max_context;

@@ -60,9 +60,10 @@ int64_t chunk_tokens(const MemoryPlanInput& input) {
 double language_step_bytes(const ModelConfig& config, const MemoryPlanInput& input) {
   const LanguageConfig& c = config.language;
   const auto rows = static_cast<double>(chunk_tokens(input) + input.max_sequences + kMostDrafts);
-  // Keys and values of one whole sequence, expanded from their latents.
+  // Keys and values of one whole sequence for its prompt: expanded from their latents, or widened.
+  const int64_t widened = input.footprint.cache < kFloat ? 2 * c.num_key_value_heads * c.qk_head_dim() : 0;
   const int64_t expanded =
-      c.use_mla ? input.max_context * c.num_attention_heads * (c.qk_nope_head_dim + c.v_head_dim) : 0;
+      input.max_context * (c.use_mla ? c.num_attention_heads * (c.qk_nope_head_dim + c.v_head_dim) : widened);
   const auto logits = static_cast<double>((input.max_sequences + kMostDrafts) * c.vocab_size);
   return kFloat * (rows * language_row_floats(c) + static_cast<double>(expanded) + logits);
 }

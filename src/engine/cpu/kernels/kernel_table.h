@@ -100,6 +100,7 @@ struct KernelTable {
   void (*gelu_tanh_row)(float* x, int64_t n);
   void (*silu_mul_row)(float* gate, const float* up, int64_t n);
   void (*to_bf16_row)(BF16* out, const float* x, int64_t n);
+  void (*to_float_row)(float* out, const BF16* x, int64_t n);
   // One bf16 panel of at most 16 columns, each k floats: rows x[c], or side by side as x[d * stride + c].
   void (*panel_from_rows)(const float* x, int64_t stride, int64_t columns, int64_t k, BF16* out);
   void (*panel_from_columns)(const float* x, int64_t stride, int64_t columns, int64_t k, BF16* out);

@@ -5,6 +5,15 @@ inline Vec load_row(const BF16* p) { return load_bf16(p); }
 inline Vec load_row_n(const float* p, int64_t n) { return load_n(p, n); }
 inline Vec load_row_n(const BF16* p, int64_t n) { return load_bf16_n(p, n); }
 
+// Rows lie one behind the other for many kilobytes, but are not read in that order: so they are fetched in it.
+inline constexpr int64_t kRowBytesAhead = 4096;
+
+template <typename T>
+inline void fetch_ahead(const T* row, int64_t width) {
+  for (int64_t d = 0; d < width; d += 64 / static_cast<int64_t>(sizeof(T)))
+    __builtin_prefetch(reinterpret_cast<const char*>(row + d) + kRowBytesAhead);
+}
+
 // A block of Q queries x J rows; each sum is one chain per lane over ascending columns.
 template <int Q, int J, typename T>
 inline void dot_block(const float* q, int64_t q_stride, const T* x, int64_t x_stride, int64_t width, float* out,
@@ -57,8 +66,10 @@ template <typename T>
 void dot_rows(const float* q, int64_t q_stride, int64_t rows, const T* x, int64_t x_stride, int64_t n, int64_t width,
               float* out, int64_t out_stride) {
   int64_t j = 0;
-  for (; j + kCacheBlock <= n; j += kCacheBlock)
+  for (; j + kCacheBlock <= n; j += kCacheBlock) {
+    for (int64_t i = j; i < j + kCacheBlock; ++i) fetch_ahead(x + i * x_stride, width);
     dot_some<kCacheBlock>(q, q_stride, rows, x + j * x_stride, x_stride, width, out + j, out_stride);
+  }
   for (; j < n; ++j) dot_some<1>(q, q_stride, rows, x + j * x_stride, x_stride, width, out + j, out_stride);
 }
 
@@ -72,6 +83,7 @@ inline void mix_block(const float* p, int64_t p_stride, const T* x, int64_t x_st
 #pragma GCC unroll 16
     for (int c = 0; c < C; ++c) sum[i][c] = load(out + i * out_stride + c * 16);
   for (int64_t j = 0; j < n; ++j) {
+    fetch_ahead(x + j * x_stride, C * 16);
     Vec row[C];
 #pragma GCC unroll 16
     for (int c = 0; c < C; ++c) row[c] = load_row(x + j * x_stride + c * 16);

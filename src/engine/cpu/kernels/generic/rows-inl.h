@@ -129,3 +129,9 @@ inline void to_bf16_row(BF16* out, const float* x, int64_t n) {
   for (; i + 16 <= n; i += 16) store_bf16(out + i, load(x + i));
   for (; i < n; ++i) out[i] = to_bf16(x[i]);
 }
+
+inline void to_float_row(float* out, const BF16* x, int64_t n) {
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) store(out + i, load_bf16(x + i));
+  for (; i < n; ++i) out[i] = to_float(x[i]);
+}

@@ -20,6 +20,7 @@ inline constexpr KernelTable kTable = {
     .gelu_tanh_row = gelu_tanh_row,
     .silu_mul_row = silu_mul_row,
     .to_bf16_row = to_bf16_row,
+    .to_float_row = to_float_row,
     .panel_from_rows = panel_from_rows,
     .panel_from_columns = panel_from_columns,
     .peak_f32 = peak_f32,
