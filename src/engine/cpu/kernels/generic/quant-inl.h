@@ -105,16 +105,23 @@ inline void quant_pack(const float* a, int64_t stride, const int32_t* index, int
 
 // --- the register block: M rows x P panels over one group ---
 
-// sums [M][P] += codes a over `depth`. A function of its own, and sums in memory around it, because the compiler keeps
-// the block in registers only when nothing else competes for them.
+// Of one group: sums of the rows' bytes and scales of rows [M] and panels (panel_stride apart).
+struct GroupScales {
+  const int32_t* a_sums;
+  const float* a_scales;
+  const std::byte* scales;
+};
+
+// sums [M][P][16] += codes a over `depth` <= kQuantGroup. A function of its own, because the compiler keeps the block
+// in registers only when nothing else competes for them.
 template <typename Kind, typename Layout, int M, int P, bool kStream>
-[[gnu::noinline]] void multiply_codes(const uint8_t* codes, int64_t panel_stride, const int8_t* a, int64_t depth,
-                                      Sums* sums) {
+[[gnu::noinline]] void multiply_group(const uint8_t* codes, int64_t panel_stride, const int8_t* a, int64_t depth,
+                                      const GroupScales& group, float* sums) {
   Sums sum[M][P];
 #pragma GCC unroll 16
   for (int m = 0; m < M; ++m)
 #pragma GCC unroll 16
-    for (int p = 0; p < P; ++p) sum[m][p] = sums[m * P + p];
+    for (int p = 0; p < P; ++p) sum[m][p] = set_sums(-Kind::kOffset * group.a_sums[m]);
   for (int64_t k = 0; k < depth; k += Kind::kDepth) {
     if constexpr (kStream && kQuantAhead > 0) {
 #pragma GCC unroll 16
@@ -148,9 +155,14 @@ template <typename Kind, typename Layout, int M, int P, bool kStream>
     }
   }
 #pragma GCC unroll 16
-  for (int m = 0; m < M; ++m)
+  for (int p = 0; p < P; ++p) {
+    const Vec scale = load_bf16(reinterpret_cast<const BF16*>(group.scales + p * panel_stride));
 #pragma GCC unroll 16
-    for (int p = 0; p < P; ++p) sums[m * P + p] = sum[m][p];
+    for (int m = 0; m < M; ++m) {
+      float* to = sums + (m * P + p) * kPanel;
+      store(to, fma(to_floats(sum[m][p]), mul(scale, set1(group.a_scales[m])), load(to)));
+    }
+  }
 }
 
 // M rows against P panels over the whole depth; sums [M][P][16].
@@ -161,20 +173,13 @@ inline void multiply_groups(const std::byte* panels, int64_t panel_stride, const
   const auto* a_scales = reinterpret_cast<const float*>(a + depth * rows);
   const auto* a_sums = reinterpret_cast<const int32_t*>(a_scales + groups * rows);
   const auto* codes = reinterpret_cast<const uint8_t*>(panels) + quant_scale_bytes(k);
+  for (int i = 0; i < M * P; ++i) store(sums + i * kPanel, zero());
   for (int64_t g = 0; g < groups; ++g) {
     const int64_t begin = g * kQuantGroup, count = depth - begin < kQuantGroup ? depth - begin : kQuantGroup;
-    alignas(64) Sums sum[M * P];
-    for (int m = 0; m < M; ++m)
-      for (int p = 0; p < P; ++p) sum[m * P + p] = set_sums(-Kind::kOffset * a_sums[g * rows + m]);
-    multiply_codes<Kind, Layout, M, P, kStream>(codes + begin / Kind::kDepth * 64, panel_stride,
-                                                a + Layout::template at<M>(begin, 0), count, sum);
-    for (int p = 0; p < P; ++p) {
-      const Vec scale = load_bf16(reinterpret_cast<const BF16*>(panels + p * panel_stride) + g * kPanelRows);
-      for (int m = 0; m < M; ++m) {
-        float* to = sums + (m * P + p) * kPanel;
-        store(to, fma(to_floats(sum[m * P + p]), mul(scale, set1(a_scales[g * rows + m])), g == 0 ? zero() : load(to)));
-      }
-    }
+    const int64_t scale_bytes = g * kPanelRows * static_cast<int64_t>(sizeof(BF16));
+    multiply_group<Kind, Layout, M, P, kStream>(codes + begin / Kind::kDepth * 64, panel_stride,
+                                                a + Layout::template at<M>(begin, 0), count,
+                                                {a_sums + g * rows, a_scales + g * rows, panels + scale_bytes}, sums);
   }
 }
 
