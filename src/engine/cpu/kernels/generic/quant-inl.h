@@ -191,6 +191,7 @@ struct PanelSet {
 template <typename Kind, typename Layout, int M, int P, bool kStream>
 inline void quant_block(const GemmTask& task, const int8_t* a, int64_t first_row, const std::byte* panels,
                         const PanelSet& set) {
+  if constexpr (!kStream) expect<M, P>(task, first_row, set.first);
   multiply_groups<Kind, Layout, M, P, kStream>(panels, set.apart, a, task.k, task.scratch);
   for (int m = 0; m < M; ++m)
     for (int p = 0; p < P; ++p)
