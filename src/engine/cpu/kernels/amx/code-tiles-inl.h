@@ -36,7 +36,7 @@ void code_pack(const float* a, int64_t stride, const int32_t* index, int64_t row
       alignas(64) int8_t bytes[kQuantGroup] = {};
       const int64_t begin = g * kQuantGroup, n = k - begin < kQuantGroup ? k - begin : kQuantGroup;
       const int64_t stored = depth - begin < kQuantGroup ? depth - begin : kQuantGroup;
-      scales[g * kTileRows + lane] = row != nullptr ? round_group(row + begin, n, stored, bytes) : 0.0f;
+      scales[g * kTileRows + lane] = row != nullptr ? round_group(row + begin, n, bytes) : 0.0f;
       sums[g * kTileRows + lane] = sum_bytes(bytes, stored);
       for (int64_t i = 0; i < stored; i += kQuantDepth)
         std::memcpy(tile + RowTile::at<1>(begin + i, lane), bytes + i, kQuantDepth);

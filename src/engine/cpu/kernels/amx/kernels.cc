@@ -26,6 +26,7 @@ namespace vl2::cpu {
 namespace amx {
 // clang-format off
 #include "engine/cpu/kernels/avx512/simd.h"
+#include "engine/cpu/kernels/generic/interleave-inl.h"
 #include "engine/cpu/kernels/generic/math-inl.h"
 #include "engine/cpu/kernels/generic/finish-inl.h"
 #include "engine/cpu/kernels/amx/tiles-inl.h"

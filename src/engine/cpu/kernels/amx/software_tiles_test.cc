@@ -119,6 +119,7 @@ namespace amx {
 namespace in_software {
 // clang-format off
 #include "engine/cpu/kernels/avx512/simd.h"
+#include "engine/cpu/kernels/generic/interleave-inl.h"
 #include "engine/cpu/kernels/generic/math-inl.h"
 #include "engine/cpu/kernels/generic/finish-inl.h"
 #include "engine/cpu/kernels/amx/tiles-inl.h"

@@ -49,21 +49,25 @@ inline Sums dot_bytes(const Sums& sums, const Codes& codes, const int8_t* a) {
 }
 inline Sums add(const Sums& a, const Sums& b) { return {_mm256_add_epi32(a.lo, b.lo), _mm256_add_epi32(a.hi, b.hi)}; }
 inline Vec to_floats(const Sums& x) { return {_mm256_cvtepi32_ps(x.lo), _mm256_cvtepi32_ps(x.hi)}; }
-inline void store_bytes(int8_t* p, const Vec& x) {
-  const __m256i words = _mm256_packs_epi32(_mm256_cvtps_epi32(x.lo), _mm256_cvtps_epi32(x.hi));
-  const __m256i bytes =
-      _mm256_permutevar8x32_epi32(_mm256_packs_epi16(words, words), _mm256_setr_epi32(0, 4, 1, 5, 0, 0, 0, 0));
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_castsi256_si128(bytes));
+inline __m256i whole_words(const Vec& x) {
+  return _mm256_packs_epi32(_mm256_cvtps_epi32(x.lo), _mm256_cvtps_epi32(x.hi));
 }
-inline int32_t sum_bytes(const int8_t* p, int64_t n) {
-  __m256i sum = _mm256_setzero_si256();
-  for (int64_t i = 0; i + 16 <= n; i += 16) {
-    const __m256i words = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + i)));
-    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(words, _mm256_set1_epi16(1)));
+// 64 floats rounded to whole numbers, nearest even; |x| <= 127.
+inline void store_bytes(int8_t* p, const Vec* x) {
+  // Packing stays inside lanes of 128 bits.
+  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+  for (int i = 0; i < 4; i += 2) {
+    const __m256i bytes = _mm256_packs_epi16(whole_words(x[i]), whole_words(x[i + 1]));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 16 * i), _mm256_permutevar8x32_epi32(bytes, order));
   }
-  alignas(32) int32_t parts[8];
-  _mm256_store_si256(reinterpret_cast<__m256i*>(parts), sum);
-  int32_t total = 0;
-  for (const int32_t part : parts) total += part;
-  return total;
+}
+// n is a multiple of 64.
+inline int32_t sum_bytes(const int8_t* p, int64_t n) {
+  const __m256i ones = _mm256_set1_epi8(1);
+  __m256i sum = _mm256_setzero_si256();
+  for (int64_t i = 0; i < n; i += 32)
+    sum = dot_half(sum, ones, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + i)));
+  const __m128i four = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
+  const __m128i two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
+  return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_srli_epi64(two, 32)));
 }

@@ -17,6 +17,7 @@ namespace avx2 {
 // clang-format off
 #include "engine/cpu/kernels/avx2/simd.h"
 #include "engine/cpu/kernels/avx2/codes.h"
+#include "engine/cpu/kernels/generic/interleave-inl.h"
 #include "engine/cpu/kernels/generic/math-inl.h"
 #include "engine/cpu/kernels/generic/finish-inl.h"
 #include "engine/cpu/kernels/generic/gemm-inl.h"

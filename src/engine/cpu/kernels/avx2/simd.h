@@ -104,13 +104,43 @@ inline void store_bf16(BF16* p, const Vec& x) {
   const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(low, high), 0xd8);
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), packed);
 }
+inline void transpose8(__m256* x) {
+  __m256 a[8], b[8];
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; i += 2) {
+    a[i] = _mm256_unpacklo_ps(x[i], x[i + 1]);
+    a[i + 1] = _mm256_unpackhi_ps(x[i], x[i + 1]);
+  }
+  // b[i + c]: of rows i .. i + 3, columns c and c + 4.
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; i += 4) {
+    b[i] = _mm256_shuffle_ps(a[i], a[i + 2], 0x44);
+    b[i + 1] = _mm256_shuffle_ps(a[i], a[i + 2], 0xee);
+    b[i + 2] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0x44);
+    b[i + 3] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0xee);
+  }
+#pragma GCC unroll 8
+  for (int c = 0; c < 4; ++c) {
+    x[c] = _mm256_permute2f128_ps(b[c], b[4 + c], 0x20);
+    x[4 + c] = _mm256_permute2f128_ps(b[c], b[4 + c], 0x31);
+  }
+}
+// x[i] lane j and x[j] lane i change places.
 inline void transpose16(Vec* x) {
-  float in[16][16];
-  for (int i = 0; i < 16; ++i) store(in[i], x[i]);
-  for (int i = 0; i < 16; ++i) {
-    float column[16];
-    for (int j = 0; j < 16; ++j) column[j] = in[j][i];
-    x[i] = load(column);
+  __m256 part[4][8];  // of a square of four: upper left, lower left, upper right, lower right
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) {
+    part[0][i] = x[i].lo;
+    part[1][i] = x[8 + i].lo;
+    part[2][i] = x[i].hi;
+    part[3][i] = x[8 + i].hi;
+  }
+#pragma GCC unroll 8
+  for (auto& p : part) transpose8(p);
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) {
+    x[i] = {part[0][i], part[1][i]};
+    x[8 + i] = {part[2][i], part[3][i]};
   }
 }
 inline __m256i bf16_pairs(__m256 first, __m256 second) {

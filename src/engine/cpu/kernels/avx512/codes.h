@@ -26,12 +26,20 @@ inline __m512i four_bytes(const int8_t* a) {
 }
 inline Sums add(const Sums& a, const Sums& b) { return {_mm512_add_epi32(a.v, b.v)}; }
 inline Vec to_floats(const Sums& x) { return {_mm512_cvtepi32_ps(x.v)}; }
-inline void store_bytes(int8_t* p, const Vec& x) {
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(x.v)));
+// 64 floats rounded to whole numbers, nearest even; |x| <= 127.
+inline void store_bytes(int8_t* p, const Vec* x) {
+  const __m512i a = _mm512_packs_epi32(_mm512_cvtps_epi32(x[0].v), _mm512_cvtps_epi32(x[1].v));
+  const __m512i b = _mm512_packs_epi32(_mm512_cvtps_epi32(x[2].v), _mm512_cvtps_epi32(x[3].v));
+  // Packing stays inside lanes of 128 bits: words 4 l + i belong to x[i].
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  _mm512_storeu_si512(p, _mm512_permutexvar_epi32(order, _mm512_packs_epi16(a, b)));
 }
+// n is a multiple of 64.
 inline int32_t sum_bytes(const int8_t* p, int64_t n) {
   __m512i sum = _mm512_setzero_si512();
-  for (int64_t i = 0; i + 16 <= n; i += 16)
-    sum = _mm512_add_epi32(sum, _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + i))));
+  for (int64_t i = 0; i < n; i += 64) {
+    const __m512i words = _mm512_maddubs_epi16(_mm512_set1_epi8(1), _mm512_loadu_si512(p + i));
+    sum = _mm512_add_epi32(sum, _mm512_madd_epi16(words, _mm512_set1_epi16(1)));
+  }
   return _mm512_reduce_add_epi32(sum);
 }

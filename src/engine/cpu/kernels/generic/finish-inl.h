@@ -11,3 +11,11 @@ inline void finish(const GemmTask& task, float* c, int64_t column, Vec value) {
     store_n(c + column, task.epilogue == Epilogue::kAdd ? add(load_n(c + column, n), value) : value, n);
   }
 }
+
+// Asks for the places where rows x panels of a block will go, so that they are there when the sums are done.
+template <int M, int P>
+inline void expect(const GemmTask& task, int64_t first_row, int64_t first_panel) {
+  for (int m = 0; m < M; ++m)
+    for (int p = 0; p < P; ++p)
+      __builtin_prefetch(task.c + (first_row + m) * task.c_stride + (first_panel + p) * kPanel, 1);
+}

@@ -42,14 +42,23 @@ void pack_a(const float* a, int64_t stride, const int32_t* index, int64_t rows, 
   const int64_t depth = Panel::depth(k);
   for (int64_t first = 0; first < rows; first += kRowGroup) {
     const int64_t group = rows - first < kRowGroup ? rows - first : kRowGroup;
-    for (int64_t r = 0; r < group; ++r) {
-      const float* row = a + (index != nullptr ? index[first + r] : first + r) * stride;
-      for (int64_t d = 0; d < k; ++d) {
-        float value = row[d];
-        if constexpr (kRound) value = to_float(to_bf16(value));
-        out[d * group + r] = value;
+    const float* row[kRowGroup];
+    for (int64_t r = 0; r < group; ++r) row[r] = a + (index != nullptr ? index[first + r] : first + r) * stride;
+    if (group < kRowsToTranspose) {
+      for (int64_t r = 0; r < group; ++r) {
+        for (int64_t d = 0; d < k; ++d) out[d * group + r] = kRound ? to_float(to_bf16(row[r][d])) : row[r][d];
+        for (int64_t d = k; d < depth; ++d) out[d * group + r] = 0.0f;
       }
-      for (int64_t d = k; d < depth; ++d) out[d * group + r] = 0.0f;
+      out += group * depth;
+      continue;
+    }
+    for (int64_t d = 0; d < depth; d += 16) {
+      Vec block[16] = {};
+      for (int64_t r = 0; r < group; ++r) {
+        const Vec x = k - d >= 16 ? load(row[r] + d) : load_n(row[r] + d, k - d);
+        block[r] = kRound ? round_to_bf16(x) : x;
+      }
+      store_interleaved(block, depth - d < 16 ? depth - d : 16, group, out + d * group, (depth - d) * group);
     }
     out += group * depth;
   }

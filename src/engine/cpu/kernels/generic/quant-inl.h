@@ -43,24 +43,37 @@ inline int64_t quant_packed_bytes(int64_t rows, int64_t k) {
   return rows * (round_up(k, kQuantDepth) + quant_groups(k) * static_cast<int64_t>(sizeof(float) + sizeof(int32_t)));
 }
 
-// One group of `n` <= 128 values; bytes beyond n up to `depth` are zeros. Returns the scale; NaN if a value is none.
-inline float round_group(const float* x, int64_t n, int64_t depth, int8_t* out) {
-  Vec largest = zero(), poison = zero();
-  for (int64_t i = 0; i < n; i += 16) {
-    const Vec v = n - i < 16 ? load_n(x + i, n - i) : load(x + i);
-    largest = max(largest, max(v, sub(zero(), v)));
-    poison = fma(v, zero(), poison);  // maximum loses a NaN, this does not
+// One group of n <= kQuantGroup values to kQuantGroup bytes, zeros beyond n. Returns the scale; NaN if a value is none.
+inline float round_group(const float* x, int64_t n, int8_t* out) {
+  constexpr int kVectors = kQuantGroup / 16;
+  alignas(64) float padded[kQuantGroup];
+  if (n < kQuantGroup) {
+    for (int64_t i = 0; i < kQuantGroup; ++i) padded[i] = i < n ? x[i] : 0.0f;
+    x = padded;
   }
-  const float top = reduce_max(largest) + reduce_add(poison);
+  Vec largest[2] = {zero(), zero()}, poison[2] = {zero(), zero()};
+#pragma GCC unroll 8
+  for (int i = 0; i < kVectors; ++i) {
+    const Vec v = load(x + 16 * i);
+    largest[i % 2] = max(largest[i % 2], max(v, sub(zero(), v)));
+    poison[i % 2] = fma(v, zero(), poison[i % 2]);  // maximum loses a NaN, this does not
+  }
+  const float top = reduce_max(max(largest[0], largest[1])) + reduce_add(add(poison[0], poison[1]));
   const float inverse = top > 0.0f ? 127.0f / top : 0.0f;
   // 127 / top overflows for tiny values: they count as zeros.
-  const bool usable = inverse > 0.0f && inverse < INFINITY;
-  const Vec factor = set1(usable ? inverse : 0.0f);
-  for (int64_t i = 0; i < depth; i += 16) {
-    const Vec v = i >= n ? zero() : n - i < 16 ? load_n(x + i, n - i) : load(x + i);
-    store_bytes(out + i, usable ? mul(v, factor) : zero());
+  if (!(inverse > 0.0f && inverse < INFINITY)) {
+    std::memset(out, 0, kQuantGroup);
+    return top;
   }
-  return usable ? top / 127.0f : top;
+  const Vec factor = set1(inverse);
+#pragma GCC unroll 8
+  for (int i = 0; i < kVectors; i += 4) {
+    Vec v[4];
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) v[j] = mul(load(x + 16 * (i + j)), factor);
+    store_bytes(out + 16 * i, v);
+  }
+  return top / 127.0f;
 }
 
 inline void quant_pack(const float* a, int64_t stride, const int32_t* index, int64_t rows, int64_t k, void* packed) {
@@ -70,16 +83,27 @@ inline void quant_pack(const float* a, int64_t stride, const int32_t* index, int
     const int64_t count = rows - first < kQuantRows ? rows - first : kQuantRows;
     auto* scales = reinterpret_cast<float*>(out + depth * count);
     auto* sums = reinterpret_cast<int32_t*>(scales + groups * count);
-    for (int64_t r = 0; r < count; ++r) {
-      const float* row = a + (index != nullptr ? index[first + r] : first + r) * stride;
-      for (int64_t g = 0; g < groups; ++g) {
-        alignas(64) int8_t bytes[kQuantGroup];
-        const int64_t begin = g * kQuantGroup;
-        const int64_t n = k - begin < kQuantGroup ? k - begin : kQuantGroup;
-        const int64_t stored = depth - begin < kQuantGroup ? depth - begin : kQuantGroup;
-        scales[g * count + r] = round_group(row + begin, n, stored, bytes);
-        sums[g * count + r] = sum_bytes(bytes, stored);
-        for (int64_t i = 0; i < stored; i += 4) std::memcpy(out + (begin + i) * count + r * 4, bytes + i, 4);
+    for (int64_t g = 0; g < groups; ++g) {
+      alignas(64) int8_t bytes[kQuantRows][kQuantGroup];
+      const int64_t begin = g * kQuantGroup;
+      const int64_t n = k - begin < kQuantGroup ? k - begin : kQuantGroup;
+      const int64_t stored = depth - begin < kQuantGroup ? depth - begin : kQuantGroup;
+      for (int64_t r = 0; r < count; ++r) {
+        const float* row = a + (index != nullptr ? index[first + r] : first + r) * stride;
+        scales[g * count + r] = round_group(row + begin, n, bytes[r]);
+        sums[g * count + r] = sum_bytes(bytes[r], stored);
+      }
+      int8_t* to = out + begin * count;
+      if (count < kRowsToTranspose) {
+        for (int64_t r = 0; r < count; ++r)
+          for (int64_t i = 0; i < stored; i += 4) std::memcpy(to + i * count + r * 4, bytes[r] + i, 4);
+        continue;
+      }
+      // Four bytes move as one word, whatever they would mean as a float.
+      for (int64_t i = 0; i < stored; i += 64) {
+        Vec block[16] = {};
+        for (int64_t r = 0; r < count; ++r) block[r] = load(reinterpret_cast<const float*>(bytes[r] + i));
+        store_interleaved(block, 16, count, reinterpret_cast<float*>(to + i * count), (depth - begin - i) / 4 * count);
       }
     }
     out += quant_packed_bytes(count, k);
@@ -88,16 +112,23 @@ inline void quant_pack(const float* a, int64_t stride, const int32_t* index, int
 
 // --- the register block: M rows x P panels over one group ---
 
-// sums [M][P] += codes a over `depth`. A function of its own, and sums in memory around it, because the compiler keeps
-// the block in registers only when nothing else competes for them.
+// Of one group: sums of the rows' bytes and scales of rows [M] and panels (panel_stride apart).
+struct GroupScales {
+  const int32_t* a_sums;
+  const float* a_scales;
+  const std::byte* scales;
+};
+
+// sums [M][P][16] += codes a over `depth` <= kQuantGroup. A function of its own, because the compiler keeps the block
+// in registers only when nothing else competes for them.
 template <typename Kind, typename Layout, int M, int P>
-[[gnu::noinline]] void multiply_codes(const uint8_t* codes, int64_t panel_stride, const int8_t* a, int64_t depth,
-                                      Sums* sums) {
+[[gnu::noinline]] void multiply_group(const uint8_t* codes, int64_t panel_stride, const int8_t* a, int64_t depth,
+                                      const GroupScales& group, float* sums) {
   Sums sum[M][P];
 #pragma GCC unroll 16
   for (int m = 0; m < M; ++m)
 #pragma GCC unroll 16
-    for (int p = 0; p < P; ++p) sum[m][p] = sums[m * P + p];
+    for (int p = 0; p < P; ++p) sum[m][p] = set_sums(-Kind::kOffset * group.a_sums[m]);
   for (int64_t k = 0; k < depth; k += Kind::kDepth) {
     Codes w[P];
 #pragma GCC unroll 16
@@ -127,9 +158,14 @@ template <typename Kind, typename Layout, int M, int P>
     }
   }
 #pragma GCC unroll 16
-  for (int m = 0; m < M; ++m)
+  for (int p = 0; p < P; ++p) {
+    const Vec scale = load_bf16(reinterpret_cast<const BF16*>(group.scales + p * panel_stride));
 #pragma GCC unroll 16
-    for (int p = 0; p < P; ++p) sums[m * P + p] = sum[m][p];
+    for (int m = 0; m < M; ++m) {
+      float* to = sums + (m * P + p) * kPanel;
+      store(to, fma(to_floats(sum[m][p]), mul(scale, set1(group.a_scales[m])), load(to)));
+    }
+  }
 }
 
 // M rows against P panels over the whole depth; sums [M][P][16].
@@ -140,20 +176,13 @@ inline void multiply_groups(const std::byte* panels, int64_t panel_stride, const
   const auto* a_scales = reinterpret_cast<const float*>(a + depth * rows);
   const auto* a_sums = reinterpret_cast<const int32_t*>(a_scales + groups * rows);
   const auto* codes = reinterpret_cast<const uint8_t*>(panels) + quant_scale_bytes(k);
+  for (int i = 0; i < M * P; ++i) store(sums + i * kPanel, zero());
   for (int64_t g = 0; g < groups; ++g) {
     const int64_t begin = g * kQuantGroup, count = depth - begin < kQuantGroup ? depth - begin : kQuantGroup;
-    alignas(64) Sums sum[M * P];
-    for (int m = 0; m < M; ++m)
-      for (int p = 0; p < P; ++p) sum[m * P + p] = set_sums(-Kind::kOffset * a_sums[g * rows + m]);
-    multiply_codes<Kind, Layout, M, P>(codes + begin / Kind::kDepth * 64, panel_stride,
-                                       a + Layout::template at<M>(begin, 0), count, sum);
-    for (int p = 0; p < P; ++p) {
-      const Vec scale = load_bf16(reinterpret_cast<const BF16*>(panels + p * panel_stride) + g * kPanelRows);
-      for (int m = 0; m < M; ++m) {
-        float* to = sums + (m * P + p) * kPanel;
-        store(to, fma(to_floats(sum[m * P + p]), mul(scale, set1(a_scales[g * rows + m])), g == 0 ? zero() : load(to)));
-      }
-    }
+    const int64_t scale_bytes = g * kPanelRows * static_cast<int64_t>(sizeof(BF16));
+    multiply_group<Kind, Layout, M, P>(codes + begin / Kind::kDepth * 64, panel_stride,
+                                       a + Layout::template at<M>(begin, 0), count,
+                                       {a_sums + g * rows, a_scales + g * rows, panels + scale_bytes}, sums);
   }
 }
 
@@ -165,6 +194,7 @@ inline void quant_panels(const GemmTask& task, int64_t first, int64_t panel_stri
   for (int64_t row = 0; row < task.rows; row += kQuantRows) {
     const int64_t count = task.rows - row < kQuantRows ? task.rows - row : kQuantRows;
     with_size<kQuantRows>(count, [&]<int M>(Size<M>) {
+      expect<M, P>(task, row, first);
       multiply_groups<Kind, Layout, M, P>(panels, panel_stride, a, task.k, task.scratch);
       for (int m = 0; m < M; ++m)
         for (int p = 0; p < P; ++p)

@@ -53,9 +53,9 @@ inline Sums add(const Sums& a, const Sums& b) {
 inline Vec to_floats(const Sums& x) {
   return lanes([&](int i) { return static_cast<float>(x.v[i]); });
 }
-// Sixteen floats rounded to whole numbers, nearest even; |x| <= 127.
-inline void store_bytes(int8_t* p, const Vec& x) {
-  for (int i = 0; i < 16; ++i) p[i] = static_cast<int8_t>(std::nearbyint(x.v[i]));
+// 64 floats rounded to whole numbers, nearest even; |x| <= 127.
+inline void store_bytes(int8_t* p, const Vec* x) {
+  for (int i = 0; i < 64; ++i) p[i] = static_cast<int8_t>(std::nearbyint(x[i / 16].v[i % 16]));
 }
 inline int32_t sum_bytes(const int8_t* p, int64_t n) {
   int32_t sum = 0;

@@ -10,6 +10,7 @@ namespace scalar {
 // clang-format off
 #include "engine/cpu/kernels/scalar/simd.h"
 #include "engine/cpu/kernels/scalar/codes.h"
+#include "engine/cpu/kernels/generic/interleave-inl.h"
 #include "engine/cpu/kernels/generic/math-inl.h"
 #include "engine/cpu/kernels/generic/finish-inl.h"
 #include "engine/cpu/kernels/generic/gemm-inl.h"
