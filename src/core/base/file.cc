@@ -2,8 +2,10 @@
 
 #include <fcntl.h>
 #include <openssl/evp.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -66,6 +68,9 @@ std::string read_file(const std::filesystem::path& path, size_t max_bytes) {
     fail(errno == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo, "{}: cannot open: {}", path.string(),
          std::strerror(errno));
   std::string bytes;
+  struct stat info {};  // of a pipe it says 0
+  if (::fstat(fd, &info) == 0 && info.st_size > 0)
+    bytes.reserve(std::min(static_cast<size_t>(info.st_size), max_bytes));
   std::array<char, 1 << 16> buffer;
   while (true) {
     const ssize_t n = ::read(fd, buffer.data(), buffer.size());
