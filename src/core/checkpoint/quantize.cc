@@ -51,6 +51,7 @@ class Quantizer {
   int64_t bytes_after() const { return report_.bytes_after; }
 
   QuantizeReport write(const fs::path& folder) {
+    if (options_.importance) importance_ = options_.importance();
     write_shards(
         folder, headers_of(shards_),
         [this](const TensorHeader& header, std::span<std::byte> bytes) { fill(*by_name_.at(header.name), bytes); },
@@ -94,7 +95,20 @@ class Quantizer {
     if (options_.progress) options_.progress(done_, report_.bytes_before);
   }
 
+  // nullptr: every column weighs the same.
+  const float* importance_of(const StoredTensor& item) const {
+    const auto found = importance_.find(item.original.name);
+    if (found == importance_.end() || item.format != PanelFormat::kQ4 || !item.part.empty()) return nullptr;
+    const std::vector<float>& values = found->second;
+    const bool usable = std::all_of(values.begin(), values.end(), [](float x) { return std::isfinite(x) && x >= 0; });
+    if (static_cast<int64_t>(values.size()) != item.cols || !usable)
+      fail(ErrorCode::kInvalidArgument, "the importance of {} has {} values, expected {} finite ones, none negative",
+           item.original.name, values.size(), item.cols);
+    return values.data();
+  }
+
   void fill_panels(const StoredTensor& item, const TensorView& tensor, std::byte* out, QuantizedPart& part) {
+    const float* importance = importance_of(item);
     const int64_t panels = (item.rows + kPanelRows - 1) / kPanelRows;
     struct Squares {
       double error = 0, value = 0;
@@ -109,7 +123,7 @@ class Quantizer {
       decoded.resize(static_cast<size_t>(item.cols));
       read_rows(item, tensor, item.first + matrix * item.step, row, rows, values.data());
       std::byte* panel = out + task * panel_bytes(*item.format, item.cols);
-      encode_panel(*item.format, values.data(), item.cols, rows, item.cols, nullptr, panel);
+      encode_panel(*item.format, values.data(), item.cols, rows, item.cols, importance, panel);
       Squares& sum = squares[static_cast<size_t>(task)];
       for (int64_t r = 0; r < rows; ++r) {
         decode_row({*item.format, kPanelRows, item.cols, panel}, r, decoded.data());
@@ -148,6 +162,7 @@ class Quantizer {
   ThreadPool pool_;
   std::vector<std::vector<float>> rows_, decoded_;  // of each thread
   std::map<std::string, const StoredTensor*> by_name_;
+  Importance importance_;
   QuantizeReport report_;
   int64_t done_ = 0;
 };
