@@ -194,6 +194,7 @@ void Ops::layer_norm(Tensor out, Tensor x, const Weight& weight, const Weight& b
 
 void Ops::linear(Tensor out, Tensor x, const Linear& w) {
   check_linear("linear", out, x, w);
+  tap(w, x);
   observed(
       observer_, "linear", [&] { return linear_work(out, x, w.weight); }, [&] { do_linear(out, x, w); },
       [&] { return fmt::format("{} x {}", shape_of(x), shape_of(w)); });
@@ -214,6 +215,7 @@ void Ops::silu_mul(Tensor gate, Tensor up) {
 
 void Ops::linear_gelu(Tensor out, Tensor x, const Linear& w, GeluKind kind) {
   check_linear("linear_gelu", out, x, w);
+  tap(w, x);
   observed(
       observer_, kind == GeluKind::kTanh ? "linear_gelu_tanh" : "linear_gelu_erf",
       [&] { return linear_work(out, x, w.weight); }, [&] { do_linear_gelu(out, x, w, kind); },
@@ -222,6 +224,7 @@ void Ops::linear_gelu(Tensor out, Tensor x, const Linear& w, GeluKind kind) {
 
 void Ops::linear_add(Tensor residual, Tensor x, const Linear& w) {
   check_linear("linear_add", residual, x, w);
+  tap(w, x);
   observed(
       observer_, "linear_add", [&] { return linear_work(residual, x, w.weight); },
       [&] { do_linear_add(residual, x, w); }, [&] { return fmt::format("{} x {}", shape_of(x), shape_of(w)); });
@@ -231,7 +234,8 @@ void Ops::swiglu(Tensor out, Tensor x, const GatedMlp& mlp) {
   check_mlp("swiglu", out, x, mlp);
   VL2_CHECK(out.rows == x.rows);
   observed(
-      observer_, "swiglu", [&] { return swiglu_work(out, x, mlp); }, [&] { do_swiglu(out, x, mlp); },
+      observer_, "swiglu", [&] { return swiglu_work(out, x, mlp); },
+      [&] { tap_ != nullptr ? Ops::do_swiglu(out, x, mlp) : do_swiglu(out, x, mlp); },
       [&] { return fmt::format("{} through {}", shape_of(x), mlp.gate.weight.out); });
 }
 
@@ -313,7 +317,9 @@ void Ops::routed_experts(Tensor out, Tensor x, const Routing& routing, const Exp
   check_rows("routed_experts", routing.expert, routing.num_experts);
   observed(
       observer_, "routed_experts", [&] { return routed_experts_work(out, x, routing, experts); },
-      [&] { do_routed_experts(out, x, routing, experts); },
+      [&] {
+        tap_ != nullptr ? experts_by_parts(out, x, routing, experts) : do_routed_experts(out, x, routing, experts);
+      },
       [&] {
         return fmt::format("{} top {} of {} through {}", shape_of(x), routing.top_k, routing.num_experts,
                            experts.experts.front().gate.weight.out);
@@ -346,30 +352,6 @@ void Ops::argmax(std::span<int32_t> out, Tensor logits) {
   observed(
       observer_, "argmax", [&] { return rows_work(logits.size()); }, [&] { do_argmax(out, logits); },
       [&] { return shape_of(logits); });
-}
-
-// --- fused operations, as the plain ones say them ---
-
-void Ops::do_linear_gelu(Tensor out, Tensor x, const Linear& w, GeluKind kind) {
-  do_linear(out, x, w);
-  do_gelu(out, kind);
-}
-
-void Ops::do_linear_add(Tensor residual, Tensor x, const Linear& w) {
-  Workspace::Scope scope(workspace_);
-  Tensor y = workspace_.tensor(residual.rows, residual.cols);
-  do_linear(y, x, w);
-  do_add(residual, y);
-}
-
-void Ops::do_swiglu(Tensor out, Tensor x, const GatedMlp& mlp) {
-  Workspace::Scope scope(workspace_);
-  Tensor gate = workspace_.tensor(x.rows, mlp.gate.weight.out);
-  Tensor up = workspace_.tensor(x.rows, mlp.up.weight.out);
-  do_linear(gate, x, mlp.gate);
-  do_linear(up, x, mlp.up);
-  do_silu_mul(gate, up);
-  do_linear(out, gate, mlp.down);
 }
 
 }  // namespace vl2
