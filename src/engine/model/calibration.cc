@@ -70,7 +70,7 @@ std::map<std::string, std::vector<float>> InputSquares::importance() const {
     const double average = std::accumulate(mean.begin(), mean.end(), 0.0) / static_cast<double>(mean.size());
     if (rows == 0 || !(average > 0)) continue;  // nothing is known: every column weighs the same
     std::vector<float>& result = importance[tensor];
-    // The root: weighing by the square itself made nano's answers worse than no weights do (docs/quantized_format.md).
+    // The root: by the square itself the KL of nano's answers was higher (docs/quantized_format.md, Calibration).
     for (const double x : mean) result.push_back(static_cast<float>(std::sqrt((x + kFloor * average) / rows)));
   }
   return importance;
