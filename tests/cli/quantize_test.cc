@@ -66,6 +66,44 @@ TEST(Quantize, WhatCannotBeDoneIsSaidAndLeavesNothing) {
   expect_failure(run_vl2({"quantize", out, (temp / "twice").string()}), "quantize", {"quantised already"});
 }
 
+TEST(Quantize, CalibratedScalesAreOthersAndTheModelAnswers) {
+  const TempFolder temp;
+  const std::string examples = std::string(source_dir()) + "/examples/calibration.jsonl";
+  ASSERT_EQ(run_vl2({"quantize", kNano, (temp / "plain").string()}).exit_code, 0);
+  const Outcome outcome =
+      run_vl2({"quantize", kNano, (temp / "weighed").string(), "--calibrate", examples, "--threads", "1", "--json"});
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  const char* file = "model-00001-of-000001.safetensors";
+  EXPECT_FALSE(read_file(temp / "plain" / file) == read_file(temp / "weighed" / file));
+  const json report = json::parse(outcome.out);
+  for (const json& part : report["parts"]) {
+    if (part["format"] != "q4") continue;
+    EXPECT_LT(part["relative_error"], 0.13) << part["name"] << ": still the same weights";
+  }
+  const Outcome answer = run_vl2({"ask", "-m", (temp / "weighed").string(), "-i", kPicture, "Describe the picture."});
+  EXPECT_EQ(answer.out, "a yellow circle, a red square and an orange star\n") << answer.err;
+}
+
+TEST(Quantize, WhatCannotBeCalibratedIsSaidAndLeavesNothing) {
+  const TempFolder temp;
+  const std::string out = (temp / "out").string(), file = (temp / "c.jsonl").string();
+  const auto with = [&](const std::string& text) {
+    write_file_atomic(file, text);
+    return run_vl2({"quantize", kNano, out, "--calibrate", file});
+  };
+  const std::string good =
+      R"({"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "yes"}]})";
+  EXPECT_EQ(run_vl2({"quantize", kNano, out, "--format", "q8", "--calibrate", file}).exit_code, 2);
+  expect_failure(run_vl2({"quantize", kNano, out, "--calibrate", (temp / "absent").string()}), "quantize", {"absent"});
+  expect_failure(with("\n \n"), "quantize", {"c.jsonl", "no conversation"});
+  expect_failure(with(good + "\n\n{\"messages\": 3}\n"), "quantize", {"c.jsonl: line 3", "a list"});
+  expect_failure(with(R"({"messages": [{"role": "user", "content": "<image>", "images": ["none.png"]}]})"), "quantize",
+                 {"none.png"});
+  expect_failure(with(R"({"messages": [{"role": "user", "content": "<image>"}], "image_sizes": [[9, 9]]})"), "quantize",
+                 {"sizes of pictures"});
+  EXPECT_EQ(names_in(temp.path()), (std::vector<std::string>{"c.jsonl"}));
+}
+
 TEST(Quantize, AModelOfAnotherProgramOrALaterVersionIsRefused) {
   const TempFolder temp;
   const std::string out = (temp / "out").string();

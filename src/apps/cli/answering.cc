@@ -52,7 +52,7 @@ std::string rate(int64_t n, double ms, std::string_view what) {
 }  // namespace
 
 OpenedModel open_model(const std::filesystem::path& folder, const ComputeOptions& compute, int64_t max_context,
-                       ProgressLine& progress) {
+                       ProgressLine& progress, std::shared_ptr<const Processor> processor) {
   const auto start = std::chrono::steady_clock::now();
   EngineOptions options;
   options.backend = compute.backend;
@@ -61,7 +61,7 @@ OpenedModel open_model(const std::filesystem::path& folder, const ComputeOptions
   options.max_sequences = 1;
   options.progress = progress_callback(progress);
   OpenedModel result;
-  result.engine = Engine::open(folder, std::move(options));
+  result.engine = Engine::open(folder, std::move(options), std::move(processor));
   result.load_ms = milliseconds_since(start);
   return result;
 }

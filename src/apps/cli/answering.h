@@ -22,8 +22,9 @@ struct OpenedModel {
   std::unique_ptr<Engine> engine;
   double load_ms = 0;
 };
+// `processor`: the folder's, if it is open already.
 OpenedModel open_model(const std::filesystem::path& folder, const ComputeOptions& compute, int64_t max_context,
-                       ProgressLine& progress);
+                       ProgressLine& progress, std::shared_ptr<const Processor> processor = nullptr);
 
 Request make_request(MultimodalPrompt prompt, const AnswerOptions& options);
 

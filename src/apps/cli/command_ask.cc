@@ -138,14 +138,15 @@ int run(const AskOptions& options) {
   std::vector<Image> images;
   for (const std::string& picture : options.pictures) images.push_back(read_picture(picture, options.picture_options));
   const std::string question = read_question(options);
-  Request request = make_request(make_prompt(options, Processor::open(folder), question, images), options.answer);
+  const auto processor = std::make_shared<const Processor>(Processor::open(folder));
+  Request request = make_request(make_prompt(options, *processor, question, images), options.answer);
   const ModelConfig config = load_model_config(folder / "config.json");
   const int64_t context =
       options.answer.max_context > 0 ? options.answer.max_context : config.language.max_position_embeddings;
   check_request(request, config, context, true);
 
   ProgressLine progress("ask");
-  const OpenedModel model = open_model(folder, options.compute, options.answer.max_context, progress);
+  const OpenedModel model = open_model(folder, options.compute, options.answer.max_context, progress, processor);
   const InterruptWatch interrupt;
   AnswerWriter writer;
   const Answer answer =

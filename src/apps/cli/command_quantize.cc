@@ -3,6 +3,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "apps/cli/calibrate.h"
 #include "apps/cli/commands.h"
 #include "apps/cli/interrupt.h"
 #include "apps/cli/model_folder.h"
@@ -17,7 +18,7 @@ namespace {
 using nlohmann::ordered_json;
 
 struct QuantizeCommandOptions {
-  std::string in, out, format = "q4";
+  std::string in, out, format = "q4", calibrate;
   double shard_gib = 4;
   int threads = 0;
   bool force = false, json = false;
@@ -62,9 +63,17 @@ int run(const QuantizeCommandOptions& command) {
   };
   const InterruptWatch interrupt;
   options.cancelled = [&interrupt] { return interrupt.requested(); };
+  const std::filesystem::path in = find_model(command.in);
+  if (!command.calibrate.empty()) {
+    if (options.format == ModelFormat::kQ8)
+      throw UsageError("--calibrate is for q4 and mixed: 8 bits have no scale that could be chosen");
+    options.importance = [&, conversations = read_conversations(command.calibrate)] {
+      return calibrate(in, options.format, conversations, command.threads, progress, options.cancelled);
+    };
+  }
   QuantizeReport report;
   try {
-    report = quantize_model(find_model(command.in), command.out, options);
+    report = quantize_model(in, command.out, options);
   } catch (const Error& error) {
     if (error.code() != ErrorCode::kCancelled) throw;
     progress.clear();
@@ -88,6 +97,10 @@ RunCommand declare_quantize(CLI::App& app) {
                  "bf16")
       ->type_name("q4|q8|mixed")
       ->check(CLI::IsMember({"q8", "q4", "mixed"}).description(""));
+  app.add_option("--calibrate", options->calibrate,
+                 "Conversations with pictures, one JSON object a line as `vl2 prompt` takes it: the model is run over "
+                 "them, and errors weigh by what they meet")
+      ->type_name("FILE.jsonl");
   app.add_option("--shard-size", options->shard_gib, "Files of at most so many GiB")
       ->type_name("GIB")
       ->check(CLI::Range(0.001, 1024.0).description(""));

@@ -1,5 +1,6 @@
 #include "apps/cli/conversation_file.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -58,6 +59,15 @@ void parse_message(const json& message, const std::string& where, const std::str
   }
 }
 
+// Beside the conversation's file, if they are there.
+void find_pictures(ConversationFile& conversation, const std::string& path) {
+  for (std::string& picture : conversation.pictures) {
+    std::error_code ignored;
+    const std::filesystem::path beside = std::filesystem::path(path).parent_path() / picture;
+    if (std::filesystem::exists(beside, ignored)) picture = beside.string();
+  }
+}
+
 }  // namespace
 
 ConversationFile parse_conversation(std::string_view text, const std::string& where) {
@@ -77,11 +87,24 @@ ConversationFile parse_conversation(std::string_view text, const std::string& wh
 ConversationFile read_conversation(const std::string& path) {
   if (path == "-") return parse_conversation(read_stdin(kMostBytes), "the conversation on stdin");
   ConversationFile result = parse_conversation(read_file(path, kMostBytes), path);
-  for (std::string& picture : result.pictures) {
-    std::error_code ignored;
-    const std::filesystem::path beside = std::filesystem::path(path).parent_path() / picture;
-    if (std::filesystem::exists(beside, ignored)) picture = beside.string();
+  find_pictures(result, path);
+  return result;
+}
+
+std::vector<ConversationFile> read_conversations(const std::string& path) {
+  const std::string text = read_file(path, kMostBytes);
+  std::vector<ConversationFile> result;
+  size_t number = 0;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find('\n', begin), text.size());
+    const std::string_view line = std::string_view(text).substr(begin, end - begin);
+    begin = end + 1;
+    ++number;
+    if (line.find_first_not_of(" \t\r") == line.npos) continue;
+    result.push_back(parse_conversation(line, fmt::format("{}: line {}", path, number)));
+    find_pictures(result.back(), path);
   }
+  if (result.empty()) fail(ErrorCode::kCorrupt, "{}: has no conversation, expected one a line", path);
   return result;
 }
 

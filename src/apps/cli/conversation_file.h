@@ -25,6 +25,9 @@ ConversationFile parse_conversation(std::string_view json, const std::string& wh
 // there is nothing there.
 ConversationFile read_conversation(const std::string& path);
 
+// The same of a file with one such object a line; empty lines do not count. kCorrupt: with the line; no conversation.
+std::vector<ConversationFile> read_conversations(const std::string& path);
+
 // The prompt, with pixels unless the file gives sizes only.
 MultimodalPrompt build_prompt(const ConversationFile& conversation, const Processor& processor,
                               const PromptOptions& options, const PictureOptions& pictures);

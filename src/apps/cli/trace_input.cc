@@ -16,17 +16,21 @@ TraceCase case_of_prompt(const MultimodalPrompt& prompt) {
   c.image_mask = prompt.images_seq_mask;
   c.attention_mask.assign(prompt.input_ids.size(), 1);
   c.images.resize(1);
-  c.pixels.resize(1);
-  std::vector<float>& pixels = c.pixels.front();
+  for (const TiledImage& image : prompt.images) c.images.front().push_back({image.tiles_wide, image.tiles_high});
+  c.pixels = {normalized_pixels(prompt)};
+  return c;
+}
+
+std::vector<float> normalized_pixels(const MultimodalPrompt& prompt) {
+  std::vector<float> pixels;
   for (const TiledImage& image : prompt.images) {
-    c.images.front().push_back({image.tiles_wide, image.tiles_high});
     const auto values = static_cast<size_t>(image.tile_size * image.tile_size * 3);
     for (size_t at = 0; at < image.pixels.size(); at += values) {
       pixels.resize(pixels.size() + values);
       normalize(std::span(image.pixels).subspan(at, values), image.tile_size, pixels.data() + pixels.size() - values);
     }
   }
-  return c;
+  return pixels;
 }
 
 TraceCase case_of_request(const std::string& request, const ModelFiles& model, const PictureOptions& pictures) {

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "apps/cli/model_files.h"
 #include "apps/cli/options.h"
@@ -12,6 +13,9 @@
 namespace vl2::cli {
 
 TraceCase case_of_prompt(const MultimodalPrompt& prompt);
+
+// Of all tiles of all pictures, as the model takes them.
+std::vector<float> normalized_pixels(const MultimodalPrompt& prompt);
 
 // Of a conversation file as `vl2 prompt` takes it; "-" reads stdin. Errors of its parts and of check_request.
 TraceCase case_of_request(const std::string& request, const ModelFiles& model, const PictureOptions& pictures);

@@ -34,6 +34,9 @@ MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
       fail(ErrorCode::kIo, "{}: cannot map {} bytes: {}", path.string(), info.st_size, std::strerror(error));
     }
     data_ = static_cast<const std::byte*>(mapping);
+    // What is not in the page cache yet then comes in huge pages, and is mapped by them, where the file system can do
+    // it; elsewhere this changes nothing. A refusal is no error.
+    ::madvise(mapping, size_, MADV_HUGEPAGE);
   } else {
     ::close(fd);
   }

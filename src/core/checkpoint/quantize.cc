@@ -10,6 +10,7 @@
 #include "core/base/thread_pool.h"
 #include "core/checkpoint/checkpoint.h"
 #include "core/checkpoint/output_folder.h"
+#include "core/checkpoint/quantized_layout.h"
 
 namespace vl2 {
 namespace {
@@ -31,118 +32,45 @@ std::string part_of(const WeightSpec& spec, const ModelConfig& config) {
   return "lm_head";
 }
 
-// One output tensor: `count` matrices [rows, cols] that begin at `first` in the stored tensor, `step` values apart. A
-// transposed one is stored as [cols, rows].
-struct Item {
-  const WeightSpec* spec = nullptr;
-  std::optional<PanelFormat> format;  // nullopt: copied
-  bool last = true;                   // of the items of this tensor
-  int64_t count = 1, rows = 0, cols = 0, first = 0, step = 0;
-  bool transposed = false;
-  TensorHeader header = {};
-};
-
-void add_panels(std::vector<Item>& items, const WeightSpec& spec, PanelFormat format) {
-  Item item = {.spec = &spec, .format = format, .rows = spec.shape[0]};
-  item.cols = num_elements(spec.shape) / item.rows;
-  item.header = {fmt::format("{}.{}", spec.name, panel_format_name(format)),
-                 DType::kU8,
-                 {(item.rows + kPanelRows - 1) / kPanelRows, panel_bytes(format, item.cols)}};
-  items.push_back(std::move(item));
-}
-
-// kv_b is [heads][qk_nope + v, rank]: the rows of W_UK and W_UV take turns.
-void add_latent(std::vector<Item>& items, const WeightSpec& spec, PanelFormat format, const LanguageConfig& c) {
-  const int64_t nope = c.qk_nope_head_dim, rank = c.kv_lora_rank;
-  const auto add = [&](const char* part, int64_t rows, int64_t cols, int64_t first, bool transposed, bool last) {
-    Item item = {.spec = &spec,
-                 .format = format,
-                 .last = last,
-                 .count = c.num_attention_heads,
-                 .rows = rows,
-                 .cols = cols,
-                 .first = first,
-                 .step = (nope + c.v_head_dim) * rank,
-                 .transposed = transposed};
-    item.header = {fmt::format("{}.{}.{}", spec.name, part, panel_format_name(format)),
-                   DType::kU8,
-                   {item.count, matrix_bytes(format, rows, cols)}};
-    items.push_back(std::move(item));
-  };
-  add("uk", nope, rank, 0, false, false);
-  add("uv", c.v_head_dim, rank, nope * rank, false, false);
-  add("uk_t", rank, nope, 0, true, true);
-}
-
-// Panels first, so that each begins at a multiple of 64 bytes; then the embedding table, which profits from the same,
-// if that does not misplace what follows; then the rest, widest type first.
-int order_of(const Item& item) {
-  if (item.format) return 0;
-  const size_t bytes = checked_num_bytes(item.header);
-  if (item.spec->role == WeightRole::kEmbedding && bytes % sizeof(double) == 0) return 1;
-  return 10 - static_cast<int>(dtype_size(item.header.dtype));
-}
-
 class Quantizer {
  public:
   Quantizer(const Checkpoint& checkpoint, const ModelConfig& config, const QuantizeOptions& options)
       : checkpoint_(checkpoint),
         config_(config),
         options_(options),
-        schema_(weight_schema(config)),
+        shards_(quantized_layout(
+            config, options.format, [&](const std::string& name) { return checkpoint.at(name).dtype; },
+            options.max_shard_bytes)),
         pool_(options.num_threads > 0 ? options.num_threads : ThreadPool::default_num_threads()),
         rows_(static_cast<size_t>(pool_.num_threads())),
         decoded_(static_cast<size_t>(pool_.num_threads())) {
-    plan();
+    for (const auto& shard : shards_)
+      for (const StoredTensor& item : shard) plan(item);
   }
 
   int64_t bytes_after() const { return report_.bytes_after; }
 
   QuantizeReport write(const fs::path& folder) {
-    std::vector<std::vector<TensorHeader>> shards;
-    for (const auto& shard : shards_) {
-      shards.emplace_back();
-      for (const Item* item : shard) shards.back().push_back(item->header);
-    }
+    if (options_.importance) importance_ = options_.importance();
     write_shards(
-        folder, shards,
+        folder, headers_of(shards_),
         [this](const TensorHeader& header, std::span<std::byte> bytes) { fill(*by_name_.at(header.name), bytes); },
         {{"format", "pt"}, {"quantized", std::string(model_format_name(options_.format))}});
     return std::move(report_);
   }
 
  private:
-  void plan() {
-    for (const WeightSpec& spec : schema_) {
-      if (spec.role == WeightRole::kUnused) continue;
-      const TensorView& tensor = checkpoint_.at(spec.name);
-      report_.bytes_before += static_cast<int64_t>(tensor.num_bytes());
-      report_.weights += tensor.size();
-      const auto format = panel_format_of(options_.format, spec, config_);
-      if (!format) {
-        items_.push_back({.spec = &spec, .format = {}, .header = {spec.name, tensor.dtype, tensor.shape}});
-      } else if (is_latent_kv_b(spec, config_)) {
-        add_latent(items_, spec, *format, config_.language);
-      } else {
-        add_panels(items_, spec, *format);
-      }
-    }
-    std::vector<TensorHeader> headers;
-    for (const Item& item : items_) {
-      by_name_[item.header.name] = &item;
-      headers.push_back(item.header);
-      report_.bytes_after += static_cast<int64_t>(checked_num_bytes(item.header));
-    }
-    for (const auto& shard : split_into_shards(headers, options_.max_shard_bytes)) {
-      shards_.emplace_back();
-      for (const TensorHeader& header : shard) shards_.back().push_back(by_name_.at(header.name));
-      std::stable_sort(shards_.back().begin(), shards_.back().end(),
-                       [](const Item* a, const Item* b) { return order_of(*a) < order_of(*b); });
-    }
+  void plan(const StoredTensor& item) {
+    by_name_[item.header.name] = &item;
+    report_.bytes_after += static_cast<int64_t>(checked_num_bytes(item.header));
+    if (!item.last) return;
+    const TensorView& tensor = checkpoint_.at(item.original.name);
+    report_.bytes_before += static_cast<int64_t>(tensor.num_bytes());
+    report_.weights += tensor.size();
   }
 
-  QuantizedPart& part(const Item& item) {
-    const std::string name = part_of(*item.spec, config_);
+  QuantizedPart& part(const StoredTensor& item) {
+    const std::string name = part_of(item.original, config_);
     const std::string format = item.format ? std::string(panel_format_name(*item.format)) : "as stored";
     for (QuantizedPart& part : report_.parts)
       if (part.name == name) return part;
@@ -150,9 +78,9 @@ class Quantizer {
     return report_.parts.back();
   }
 
-  void fill(const Item& item, std::span<std::byte> bytes) {
+  void fill(const StoredTensor& item, std::span<std::byte> bytes) {
     if (options_.cancelled && options_.cancelled()) fail(ErrorCode::kCancelled, "stopped; nothing was written");
-    const TensorView& tensor = checkpoint_.at(item.spec->name);
+    const TensorView& tensor = checkpoint_.at(item.original.name);
     QuantizedPart& part = this->part(item);
     part.bytes += static_cast<int64_t>(bytes.size());
     if (item.format) {
@@ -167,7 +95,20 @@ class Quantizer {
     if (options_.progress) options_.progress(done_, report_.bytes_before);
   }
 
-  void fill_panels(const Item& item, const TensorView& tensor, std::byte* out, QuantizedPart& part) {
+  // nullptr: every column weighs the same.
+  const float* importance_of(const StoredTensor& item) const {
+    const auto found = importance_.find(item.original.name);
+    if (found == importance_.end() || item.format != PanelFormat::kQ4 || !item.part.empty()) return nullptr;
+    const std::vector<float>& values = found->second;
+    const bool usable = std::all_of(values.begin(), values.end(), [](float x) { return std::isfinite(x) && x >= 0; });
+    if (static_cast<int64_t>(values.size()) != item.cols || !usable)
+      fail(ErrorCode::kInvalidArgument, "the importance of {} has {} values, expected {} finite ones, none negative",
+           item.original.name, values.size(), item.cols);
+    return values.data();
+  }
+
+  void fill_panels(const StoredTensor& item, const TensorView& tensor, std::byte* out, QuantizedPart& part) {
+    const float* importance = importance_of(item);
     const int64_t panels = (item.rows + kPanelRows - 1) / kPanelRows;
     struct Squares {
       double error = 0, value = 0;
@@ -182,7 +123,7 @@ class Quantizer {
       decoded.resize(static_cast<size_t>(item.cols));
       read_rows(item, tensor, item.first + matrix * item.step, row, rows, values.data());
       std::byte* panel = out + task * panel_bytes(*item.format, item.cols);
-      encode_panel(*item.format, values.data(), item.cols, rows, item.cols, nullptr, panel);
+      encode_panel(*item.format, values.data(), item.cols, rows, item.cols, importance, panel);
       Squares& sum = squares[static_cast<size_t>(task)];
       for (int64_t r = 0; r < rows; ++r) {
         decode_row({*item.format, kPanelRows, item.cols, panel}, r, decoded.data());
@@ -196,7 +137,7 @@ class Quantizer {
       if (!std::isfinite(sum.error) || !std::isfinite(sum.value))
         fail(ErrorCode::kCorrupt,
              "{}: {} has a value that is no finite number, expected none; the model is damaged: get it again",
-             checkpoint_.folder().string(), item.spec->name);
+             checkpoint_.folder().string(), item.original.name);
     });
     for (const Squares& sum : squares) {
       part.error_square += sum.error;
@@ -204,7 +145,7 @@ class Quantizer {
     }
   }
 
-  static void read_rows(const Item& item, const TensorView& tensor, int64_t first, int64_t row, int64_t rows,
+  static void read_rows(const StoredTensor& item, const TensorView& tensor, int64_t first, int64_t row, int64_t rows,
                         float* out) {
     if (!item.transposed) return to_floats(tensor, first + row * item.cols, rows * item.cols, out);
     std::array<float, kPanelRows> part;
@@ -217,12 +158,11 @@ class Quantizer {
   const Checkpoint& checkpoint_;
   const ModelConfig& config_;
   const QuantizeOptions& options_;
-  const std::vector<WeightSpec> schema_;
+  const StoredShards shards_;
   ThreadPool pool_;
   std::vector<std::vector<float>> rows_, decoded_;  // of each thread
-  std::vector<Item> items_;
-  std::map<std::string, const Item*> by_name_;
-  std::vector<std::vector<const Item*>> shards_;
+  std::map<std::string, const StoredTensor*> by_name_;
+  Importance importance_;
   QuantizeReport report_;
   int64_t done_ = 0;
 };

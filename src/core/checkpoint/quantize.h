@@ -7,12 +7,17 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
 #include "core/model_spec/format_plan.h"
 
 namespace vl2 {
+
+// By name of an original tensor: how much a squared error of each of its columns weighs, after what the matrix is
+// multiplied with. What is not named weighs the same everywhere.
+using Importance = std::map<std::string, std::vector<float>>;
 
 struct QuantizeOptions {
   ModelFormat format = ModelFormat::kQ4;
@@ -21,6 +26,9 @@ struct QuantizeOptions {
   bool replace = false;                                       // a model that is in the output folder
   std::function<void(int64_t done, int64_t total)> progress;  // bytes of input
   std::function<bool()> cancelled;                            // asked between tensors
+  // Called once, when nothing else can be refused any more: gathering it may take long. Used where a scale is searched,
+  // which is in 4 bits.
+  std::function<Importance()> importance;
 };
 
 // What one part of the model became.
@@ -45,7 +53,8 @@ struct QuantizeReport {
 };
 
 // kInvalidArgument: folders that overlap, an output that is in the way, an input that is quantised already. kCorrupt: a
-// weight that is no finite number, or what opening the model says. kIo: no room. kCancelled.
+// weight that is no finite number, or what opening the model says. kIo: no room. kCancelled. And what `importance`
+// throws; kInvalidArgument where it does not fit a tensor.
 QuantizeReport quantize_model(const std::filesystem::path& in, const std::filesystem::path& out,
                               const QuantizeOptions& options);
 

@@ -153,6 +153,64 @@ TEST(Quantize, TheFileDoesNotDependOnThreads) {
   }
 }
 
+// Of lm_head, each column's error weighed.
+double weighted_error(const fs::path& in, const fs::path& out, const std::vector<float>& importance) {
+  const Checkpoint before(in), after(out);
+  const std::string head = "language.lm_head.weight";
+  const TensorView& tensor = before.at(head);
+  const std::vector<float> w = to_floats(tensor);
+  const int64_t rows = tensor.shape[0], cols = tensor.shape[1];
+  const PanelMatrix stored = after.panels(head, rows, cols).value();
+  std::vector<float> row(static_cast<size_t>(cols));
+  double error = 0;
+  for (int64_t r = 0; r < rows; ++r) {
+    decode_row(stored, r, row.data());
+    for (int64_t k = 0; k < cols; ++k)
+      error += double{importance[static_cast<size_t>(k)]} *
+               std::pow(double{row[static_cast<size_t>(k)]} - double{w[static_cast<size_t>(r * cols + k)]}, 2);
+  }
+  return error;
+}
+
+TEST(Quantize, WhatIsImportantIsKeptCloser) {
+  const TempFolder temp;
+  const ModelConfig config = write_model(temp / "in", "test-tiny");
+  std::vector<float> importance(static_cast<size_t>(config.language.hidden_size), 0.01f);
+  for (size_t k = 0; k < importance.size(); k += 6) importance[k] = 1.0f;
+  QuantizeOptions options = with_format(ModelFormat::kQ4);
+  quantize_model(temp / "in", temp / "plain", options);
+  int calls = 0;
+  options.importance = [&] {
+    ++calls;
+    return Importance{{"language.lm_head.weight", importance}};
+  };
+  quantize_model(temp / "in", temp / "weighed", options);
+  EXPECT_EQ(calls, 1);
+  EXPECT_LT(weighted_error(temp / "in", temp / "weighed", importance),
+            0.7 * weighted_error(temp / "in", temp / "plain", importance));
+  const Checkpoint plain(temp / "plain"), weighed(temp / "weighed");
+  for (const std::string& name : plain.names()) {
+    const TensorView &a = plain.at(name), &b = weighed.at(name);
+    EXPECT_EQ(std::memcmp(a.data, b.data, a.num_bytes()) == 0, name != "language.lm_head.weight.q4") << name;
+  }
+}
+
+TEST(Quantize, AnImportanceThatDoesNotFitIsRefusedAndLeavesNothing) {
+  const TempFolder temp;
+  const ModelConfig config = write_model(temp / "in", "test-tiny");
+  const auto cols = static_cast<size_t>(config.language.hidden_size);
+  QuantizeOptions options = with_format(ModelFormat::kQ4);
+  for (const auto& bad : {std::vector<float>(cols + 1, 1.0f), std::vector<float>(cols, -1.0f),
+                          std::vector<float>(cols, INFINITY), std::vector<float>(cols, NAN)}) {
+    options.importance = [&] { return Importance{{"language.lm_head.weight", bad}}; };
+    EXPECT_ERROR(error_of(ErrorCode::kInvalidArgument, [&] { quantize_model(temp / "in", temp / "out", options); }),
+                 "importance of language.lm_head.weight");
+  }
+  options.importance = []() -> Importance { fail(ErrorCode::kCancelled, "stopped"); };
+  error_of(ErrorCode::kCancelled, [&] { quantize_model(temp / "in", temp / "out", options); });
+  EXPECT_EQ(std::distance(fs::directory_iterator(temp.path()), fs::directory_iterator()), 1);
+}
+
 TEST(Quantize, TheReportTellsErrorsAndSizesOfTheParts) {
   const TempFolder temp;
   const ModelConfig config = write_model(temp / "in", "test-small");

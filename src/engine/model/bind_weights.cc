@@ -9,8 +9,9 @@ namespace {
 
 class Binder {
  public:
-  Binder(const ModelConfig& config, Ops& ops, WeightSource& source, const BindProgress& progress)
-      : config_(config), ops_(ops), source_(source), progress_(progress) {
+  Binder(const ModelConfig& config, Ops& ops, WeightSource& source, const BindProgress& progress,
+         const MatrixBound& bound)
+      : config_(config), ops_(ops), source_(source), progress_(progress), bound_(bound) {
     const auto schema = weight_schema(config);
     total_ =
         std::count_if(schema.begin(), schema.end(), [](const WeightSpec& s) { return s.role != WeightRole::kUnused; });
@@ -32,8 +33,13 @@ class Binder {
   }
 
  private:
-  // `stored` is the checkpoint's shape, `read_as` the one the backend sees.
+  // `stored` is the checkpoint's shape, `read_as` the one the backend sees (empty: the same).
   Weight pack(const std::string& name, const Shape& stored, WeightUse use, const Shape& read_as = {}) {
+    Weight weight = pack_or_adopt(name, stored, use, read_as);
+    if (bound_ && use == WeightUse::kLinear) bound_(name, weight);
+    return weight;
+  }
+  Weight pack_or_adopt(const std::string& name, const Shape& stored, WeightUse use, const Shape& read_as) {
     if (use == WeightUse::kLinear) {
       if (const auto panels = source_.panels(name, stored[0], num_elements(stored) / stored[0])) {
         Weight weight = ops_.adopt(panels->matrix, panels->owner);
@@ -185,14 +191,16 @@ class Binder {
   Ops& ops_;
   WeightSource& source_;
   const BindProgress& progress_;
+  const MatrixBound& bound_;
   int64_t done_ = 0;
   int64_t total_ = 0;
 };
 
 }  // namespace
 
-ModelWeights bind_weights(const ModelConfig& config, Ops& ops, WeightSource& source, const BindProgress& progress) {
-  return Binder(config, ops, source, progress).bind();
+ModelWeights bind_weights(const ModelConfig& config, Ops& ops, WeightSource& source, const BindProgress& progress,
+                          const MatrixBound& bound) {
+  return Binder(config, ops, source, progress, bound).bind();
 }
 
 }  // namespace vl2

@@ -82,7 +82,10 @@ struct ModelWeights {
 
 // Called after each tensor with the number packed so far and in all.
 using BindProgress = std::function<void(int64_t done, int64_t total)>;
+// Told of every matrix but latent attention's kv_b, under its tensor's name.
+using MatrixBound = std::function<void(const std::string& tensor, const Weight& matrix)>;
 
-ModelWeights bind_weights(const ModelConfig& config, Ops& ops, WeightSource& source, const BindProgress& progress = {});
+ModelWeights bind_weights(const ModelConfig& config, Ops& ops, WeightSource& source, const BindProgress& progress = {},
+                          const MatrixBound& bound = {});
 
 }  // namespace vl2

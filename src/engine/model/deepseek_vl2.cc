@@ -11,10 +11,11 @@
 
 namespace vl2 {
 
-DeepseekVl2::DeepseekVl2(ModelConfig config, Ops& ops, WeightSource& source, const BindProgress& progress)
+DeepseekVl2::DeepseekVl2(ModelConfig config, Ops& ops, WeightSource& source, const BindProgress& progress,
+                         const MatrixBound& bound)
     : config_(std::move(config)),
       ops_(ops),
-      weights_(bind_weights(config_, ops, source, progress)),
+      weights_(bind_weights(config_, ops, source, progress, bound)),
       angles_(config_.language, rotary_dim(config_.language)) {}
 
 std::unique_ptr<KvCache> DeepseekVl2::make_cache(int64_t num_blocks, int64_t block_tokens) const {

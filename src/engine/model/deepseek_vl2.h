@@ -29,7 +29,8 @@ struct VisionRows {
 
 class DeepseekVl2 {
  public:
-  DeepseekVl2(ModelConfig config, Ops& ops, WeightSource& source, const BindProgress& progress = {});
+  DeepseekVl2(ModelConfig config, Ops& ops, WeightSource& source, const BindProgress& progress = {},
+              const MatrixBound& bound = {});
 
   const ModelConfig& config() const { return config_; }
   Ops& ops() const { return ops_; }

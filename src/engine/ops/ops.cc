@@ -206,6 +206,7 @@ void Ops::layer_norm(Tensor out, Tensor x, const Weight& weight, const Weight& b
 
 void Ops::linear(Tensor out, Tensor x, const Linear& w) {
   check_linear("linear", out, x, w);
+  tap(w, x);
   observed(
       observer_, "linear", [&] { return linear_work(out, x, w.weight); }, [&] { do_linear(out, x, w); },
       [&] { return fmt::format("{} x {}", shape_of(x), shape_of(w)); });
@@ -226,6 +227,7 @@ void Ops::silu_mul(Tensor gate, Tensor up) {
 
 void Ops::linear_gelu(Tensor out, Tensor x, const Linear& w, GeluKind kind) {
   check_linear("linear_gelu", out, x, w);
+  tap(w, x);
   observed(
       observer_, kind == GeluKind::kTanh ? "linear_gelu_tanh" : "linear_gelu_erf",
       [&] { return linear_work(out, x, w.weight); }, [&] { do_linear_gelu(out, x, w, kind); },
@@ -234,6 +236,7 @@ void Ops::linear_gelu(Tensor out, Tensor x, const Linear& w, GeluKind kind) {
 
 void Ops::linear_add(Tensor residual, Tensor x, const Linear& w) {
   check_linear("linear_add", residual, x, w);
+  tap(w, x);
   observed(
       observer_, "linear_add", [&] { return linear_work(residual, x, w.weight); },
       [&] { do_linear_add(residual, x, w); }, [&] { return fmt::format("{} x {}", shape_of(x), shape_of(w)); });
@@ -243,13 +246,15 @@ void Ops::swiglu(Tensor out, Tensor x, const GatedMlp& mlp) {
   check_mlp("swiglu", out, x, mlp);
   VL2_CHECK(out.rows == x.rows);
   observed(
-      observer_, "swiglu", [&] { return swiglu_work(out, x, mlp); }, [&] { do_swiglu(out, x, mlp); },
+      observer_, "swiglu", [&] { return swiglu_work(out, x, mlp); },
+      [&] { tap_ != nullptr ? Ops::do_swiglu(out, x, mlp) : do_swiglu(out, x, mlp); },
       [&] { return fmt::format("{} through {}", shape_of(x), mlp.gate.weight.out); });
 }
 
 void Ops::linear_each(std::span<const Tensor> outs, Tensor x, std::span<const Linear* const> ws) {
   VL2_CHECK(outs.size() == ws.size() && !ws.empty());
   for (size_t i = 0; i < ws.size(); ++i) check_linear("linear_each", outs[i], x, *ws[i]);
+  for (const Linear* w : ws) tap(*w, x);
   observed(
       observer_, "linear_each", [&] { return linear_each_work(outs, x, ws); }, [&] { do_linear_each(outs, x, ws); },
       [&] {
@@ -334,7 +339,10 @@ void Ops::routed_experts(Tensor out, Tensor x, const Routing& routing, const Exp
   check_experts("routed_experts", out, x, routing, experts);
   observed(
       observer_, "routed_experts", [&] { return routed_experts_work(out, x, routing, experts); },
-      [&] { do_routed_experts(out, x, routing, experts); }, [&] { return experts_shape(x, routing, experts); });
+      [&] {
+        tap_ != nullptr ? experts_by_parts(out, x, routing, experts) : do_routed_experts(out, x, routing, experts);
+      },
+      [&] { return experts_shape(x, routing, experts); });
 }
 
 void Ops::all_experts(Tensor out, Tensor x, const Routing& routing, const ExpertWeights& experts,
@@ -343,7 +351,10 @@ void Ops::all_experts(Tensor out, Tensor x, const Routing& routing, const Expert
   check_mlp("all_experts", out, x, shared);
   observed(
       observer_, "all_experts", [&] { return all_experts_work(out, x, routing, experts, shared); },
-      [&] { do_all_experts(out, x, routing, experts, shared); },
+      [&] {
+        tap_ != nullptr ? Ops::do_all_experts(out, x, routing, experts, shared)
+                        : do_all_experts(out, x, routing, experts, shared);
+      },
       [&] { return fmt::format("{}, all through {}", experts_shape(x, routing, experts), shared.gate.weight.out); });
 }
 
@@ -373,43 +384,6 @@ void Ops::argmax(std::span<int32_t> out, Tensor logits) {
   observed(
       observer_, "argmax", [&] { return rows_work(logits.size()); }, [&] { do_argmax(out, logits); },
       [&] { return shape_of(logits); });
-}
-
-// --- fused operations, as the plain ones say them ---
-
-void Ops::do_linear_gelu(Tensor out, Tensor x, const Linear& w, GeluKind kind) {
-  do_linear(out, x, w);
-  do_gelu(out, kind);
-}
-
-void Ops::do_linear_add(Tensor residual, Tensor x, const Linear& w) {
-  Workspace::Scope scope(workspace_);
-  Tensor y = workspace_.tensor(residual.rows, residual.cols);
-  do_linear(y, x, w);
-  do_add(residual, y);
-}
-
-void Ops::do_swiglu(Tensor out, Tensor x, const GatedMlp& mlp) {
-  Workspace::Scope scope(workspace_);
-  Tensor gate = workspace_.tensor(x.rows, mlp.gate.weight.out);
-  Tensor up = workspace_.tensor(x.rows, mlp.up.weight.out);
-  do_linear(gate, x, mlp.gate);
-  do_linear(up, x, mlp.up);
-  do_silu_mul(gate, up);
-  do_linear(out, gate, mlp.down);
-}
-
-void Ops::do_linear_each(std::span<const Tensor> outs, Tensor x, std::span<const Linear* const> ws) {
-  for (size_t i = 0; i < ws.size(); ++i) do_linear(outs[i], x, *ws[i]);
-}
-
-void Ops::do_all_experts(Tensor out, Tensor x, const Routing& routing, const ExpertWeights& experts,
-                         const GatedMlp& shared) {
-  Workspace::Scope scope(workspace_);
-  Tensor y = workspace_.tensor(out.rows, out.cols);
-  do_routed_experts(out, x, routing, experts);
-  do_swiglu(y, x, shared);
-  do_add(out, y);
 }
 
 }  // namespace vl2

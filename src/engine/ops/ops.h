@@ -62,6 +62,14 @@ class OpObserver {
   virtual void after(std::string_view op, const std::string& shapes) = 0;
 };
 
+// Sees every row that a matrix is multiplied with, for calibration; not those of a router or of latent attention's
+// kv_b.
+class InputTap {
+ public:
+  virtual ~InputTap() = default;
+  virtual void input(const Weight& matrix, Tensor x) = 0;
+};
+
 class Ops {
  public:
   virtual ~Ops() = default;
@@ -71,6 +79,9 @@ class Ops {
 
   Workspace& workspace() { return workspace_; }
   void set_observer(OpObserver* observer) { observer_ = observer; }  // nullptr: none; must outlive its use
+
+  // nullptr: none; must outlive its use. While there is one, SwiGLU and experts run as their plain parts.
+  void set_input_tap(InputTap* tap) { tap_ = tap; }
 
   // --- weights and caches; `tensor` is read during the call only ---
   // With an `owner` that keeps its bytes alive, a backend may go on reading them instead of copying.
@@ -147,6 +158,10 @@ class Ops {
                               const GatedMlp& shared);
 
  private:
+  void tap(const Linear& w, Tensor x) const {
+    if (tap_ != nullptr) tap_->input(w.weight, x);
+  }
+  void experts_by_parts(Tensor out, Tensor x, const Routing& routing, const ExpertWeights& experts);
   virtual Weight do_pack(const TensorView& tensor, WeightUse use, const std::shared_ptr<const void>& owner) = 0;
   virtual Weight do_adopt(const PanelMatrix& matrix, const std::shared_ptr<const void>& owner) = 0;
   virtual Weight do_adopt_latent(const LatentPanels& kv_b, const std::shared_ptr<const void>& owner) = 0;
@@ -176,6 +191,7 @@ class Ops {
 
   Workspace workspace_;
   OpObserver* observer_ = nullptr;
+  InputTap* tap_ = nullptr;
 };
 
 }  // namespace vl2

@@ -76,7 +76,7 @@ void check_processor(const Processor& processor, const ModelConfig& config, cons
 class Engine::Impl {
  public:
   Impl(const ModelConfig& config, const EngineOptions& unresolved, const std::string& name, WeightSource& source,
-       std::shared_ptr<const Tokenizer> tokenizer, std::unique_ptr<const Processor> processor)
+       std::shared_ptr<const Tokenizer> tokenizer, std::shared_ptr<const Processor> processor)
       : options_(resolve(unresolved, config)),
         memory_(planned_memory(config, options_, name)),
         processor_(std::move(processor)),
@@ -120,7 +120,7 @@ class Engine::Impl {
 
   const EngineOptions options_;
   const MemoryReport memory_;
-  const std::unique_ptr<const Processor> processor_;
+  const std::shared_ptr<const Processor> processor_;
   const std::shared_ptr<const Tokenizer> tokenizer_;
   const std::unique_ptr<Ops> ops_;
   const DeepseekVl2 model_;
@@ -141,9 +141,10 @@ std::unique_ptr<Engine> Engine::create(const ModelConfig& config, WeightSource& 
       new Engine(std::make_unique<Impl>(config, options, "the model", source, std::move(tokenizer), nullptr)));
 }
 
-std::unique_ptr<Engine> Engine::open(const std::filesystem::path& folder, EngineOptions options) {
+std::unique_ptr<Engine> Engine::open(const std::filesystem::path& folder, EngineOptions options,
+                                     std::shared_ptr<const Processor> processor) {
   const ModelConfig config = load_model_config(folder / "config.json");
-  auto processor = std::make_unique<const Processor>(Processor::open(folder));
+  if (processor == nullptr) processor = std::make_shared<const Processor>(Processor::open(folder));
   check_processor(*processor, config, folder);
   const Checkpoint checkpoint(folder);  // what is read where it lies stays mapped, the rest is unmapped again
   checkpoint.check(config);

@@ -45,8 +45,10 @@ struct EngineOptions {
 class Engine {
  public:
   // A model folder in the Hugging Face layout. Errors: kNotFound, kCorrupt, kUnsupported from its files; kOutOfMemory,
-  // before anything is loaded, with the numbers; kInvalidArgument for the options.
-  static std::unique_ptr<Engine> open(const std::filesystem::path& folder, EngineOptions options = {});
+  // before anything is loaded, with the numbers; kInvalidArgument for the options. `processor`: of the same folder,
+  // where somebody has it open already: its tokenizer is most of what there is to read at the start.
+  static std::unique_ptr<Engine> open(const std::filesystem::path& folder, EngineOptions options = {},
+                                      std::shared_ptr<const Processor> processor = nullptr);
   // A model without a folder, e.g. of random weights for benchmarks. Without a tokenizer events carry no text.
   static std::unique_ptr<Engine> create(const ModelConfig& config, WeightSource& source,
                                         std::shared_ptr<const Tokenizer> tokenizer, const EngineOptions& options = {});

@@ -1,0 +1,79 @@
+// Operations as the plain ones they are made of: fused ones that a backend does not know, and all that hide a matrix's
+// input while somebody listens to these.
+#include <algorithm>
+#include <vector>
+
+#include "engine/ops/ops.h"
+
+namespace vl2 {
+
+void Ops::do_linear_gelu(Tensor out, Tensor x, const Linear& w, GeluKind kind) {
+  do_linear(out, x, w);
+  do_gelu(out, kind);
+}
+
+void Ops::do_linear_add(Tensor residual, Tensor x, const Linear& w) {
+  Workspace::Scope scope(workspace_);
+  Tensor y = workspace_.tensor(residual.rows, residual.cols);
+  do_linear(y, x, w);
+  do_add(residual, y);
+}
+
+void Ops::do_swiglu(Tensor out, Tensor x, const GatedMlp& mlp) {
+  Workspace::Scope scope(workspace_);
+  Tensor gate = workspace_.tensor(x.rows, mlp.gate.weight.out);
+  Tensor up = workspace_.tensor(x.rows, mlp.up.weight.out);
+  tap(mlp.gate, x);
+  tap(mlp.up, x);
+  do_linear(gate, x, mlp.gate);
+  do_linear(up, x, mlp.up);
+  do_silu_mul(gate, up);
+  tap(mlp.down, gate);
+  do_linear(out, gate, mlp.down);
+}
+
+void Ops::do_linear_each(std::span<const Tensor> outs, Tensor x, std::span<const Linear* const> ws) {
+  for (size_t i = 0; i < ws.size(); ++i) do_linear(outs[i], x, *ws[i]);
+}
+
+void Ops::do_all_experts(Tensor out, Tensor x, const Routing& routing, const ExpertWeights& experts,
+                         const GatedMlp& shared) {
+  Workspace::Scope scope(workspace_);
+  Tensor y = workspace_.tensor(out.rows, out.cols);
+  if (tap_ != nullptr) {
+    experts_by_parts(out, x, routing, experts);
+    Ops::do_swiglu(y, x, shared);
+  } else {
+    do_routed_experts(out, x, routing, experts);
+    do_swiglu(y, x, shared);
+  }
+  do_add(out, y);
+}
+
+// An expert at a time, its tokens' rows gathered.
+void Ops::experts_by_parts(Tensor out, Tensor x, const Routing& routing, const ExpertWeights& experts) {
+  for (int64_t t = 0; t < out.rows; ++t) std::fill_n(out.row(t), out.cols, 0.0f);
+  std::vector<int32_t> rows;
+  std::vector<float> weights;
+  for (int64_t e = 0; e < routing.num_experts; ++e) {
+    rows.clear();
+    weights.clear();
+    for (int64_t i = 0; i < routing.num_tokens * routing.top_k; ++i) {
+      if (routing.expert[static_cast<size_t>(i)] != e) continue;
+      rows.push_back(static_cast<int32_t>(i / routing.top_k));
+      weights.push_back(routing.weight[static_cast<size_t>(i)]);
+    }
+    if (rows.empty()) continue;
+    Workspace::Scope scope(workspace_);
+    Tensor in = workspace_.tensor(static_cast<int64_t>(rows.size()), x.cols);
+    Tensor y = workspace_.tensor(in.rows, out.cols);
+    do_gather_rows(in, x, rows);
+    Ops::do_swiglu(y, in, experts.experts[static_cast<size_t>(e)]);
+    for (int64_t r = 0; r < y.rows; ++r) {
+      float* sum = out.row(rows[static_cast<size_t>(r)]);
+      for (int64_t c = 0; c < y.cols; ++c) sum[c] += weights[static_cast<size_t>(r)] * y.row(r)[c];
+    }
+  }
+}
+
+}  // namespace vl2
