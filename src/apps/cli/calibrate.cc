@@ -44,7 +44,8 @@ Importance calibrate(const std::filesystem::path& model_folder, ModelFormat form
                      const std::function<bool()>& cancelled) {
   const ModelFiles model(model_folder);
   const Processor processor = Processor::open(model_folder);
-  const BackendOptions backend = ComputeOptions{"auto", "auto", threads}.backend_options(model.matrix_type);
+  const BackendOptions backend =
+      ComputeOptions{.threads = threads}.backend_options(model.matrix_type, model.config.quantization.has_value());
   check_fits(model, backend);
   const auto ops = make_ops("auto", backend);
   CheckpointSource source(model.checkpoint);
