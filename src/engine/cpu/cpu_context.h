@@ -84,7 +84,7 @@ void swiglu(const CpuContext& context, Tensor out, Tensor x, const GatedMlp& mlp
 int64_t stream_share(const PackedMatrix& w, int64_t threads);
 
 // --- cpu_experts.cc ---
-// So many rows that every kernel takes them in one pass over the weights.
+// Up to so many rows the weights, not the products, are what takes time: shared experts join the routed ones' region.
 inline constexpr int64_t kFewRows = 12;
 // shared (optional, for kFewRows at most): added for every token.
 void routed_experts(const CpuContext& context, Tensor out, Tensor x, const Routing& routing,
