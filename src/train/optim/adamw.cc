@@ -1,0 +1,113 @@
+#include "train/optim/adamw.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "core/base/error.h"
+#include "core/base/random.h"
+
+namespace vl2::train {
+namespace {
+
+// Elements rounded at once: their random numbers take eight bytes each.
+constexpr int64_t kRoundedAtOnce = int64_t{1} << 22;
+
+}  // namespace
+
+AdamW::AdamW(std::vector<OptimizedParameter> parameters, const AdamWOptions& options)
+    : parameters_(std::move(parameters)), options_(options) {
+  const at::NoGradGuard no_grad;
+  for (const OptimizedParameter& p : parameters_) {
+    VL2_CHECK(p.value.scalar_type() == at::kFloat, "{} is no float32 tensor", p.name);
+    const auto like = p.value.options().requires_grad(false).dtype(options.bf16_moments ? at::kBFloat16 : at::kFloat);
+    m_.push_back(at::zeros(p.value.sizes(), like));
+    v_.push_back(at::zeros(p.value.sizes(), like));
+  }
+}
+
+double AdamW::gradient_norm() const {
+  const at::NoGradGuard no_grad;
+  double squares = 0;
+  for (const OptimizedParameter& p : parameters_) {
+    const at::Tensor gradient = p.value.grad();
+    if (!gradient.defined()) continue;
+    const double norm = gradient.norm(2, at::kDouble).item<double>();
+    squares += norm * norm;
+  }
+  return std::sqrt(squares);
+}
+
+void AdamW::scale_gradients(double scale) {
+  const at::NoGradGuard no_grad;
+  for (const OptimizedParameter& p : parameters_) {
+    at::Tensor gradient = p.value.grad();
+    if (gradient.defined()) gradient.mul_(scale);
+  }
+}
+
+void AdamW::step(double learning_rate) {
+  const at::NoGradGuard no_grad;
+  ++steps_;
+  for (size_t i = 0; i < parameters_.size(); ++i) update(i, learning_rate);
+}
+
+void AdamW::update(size_t index, double learning_rate) {
+  const OptimizedParameter& p = parameters_[index];
+  const at::Tensor g = p.value.grad();
+  if (!g.defined()) return;
+  const double lr = learning_rate * p.lr_multiplier;
+  const auto t = static_cast<double>(steps_);
+  const double unbias1 = 1.0 - std::pow(options_.beta1, t), unbias2 = 1.0 - std::pow(options_.beta2, t);
+
+  at::Tensor m = m_[index], v = v_[index];
+  if (options_.bf16_moments) {
+    m = m.to(at::kFloat);
+    v = v.to(at::kFloat);
+  }
+  m.mul_(options_.beta1).add_(g, 1.0 - options_.beta1);
+  v.mul_(options_.beta2).addcmul_(g, g, 1.0 - options_.beta2);
+  at::Tensor w = p.value;
+  if (p.decay) w.mul_(1.0 - lr * options_.weight_decay);
+  const at::Tensor scale = v.sqrt().div_(std::sqrt(unbias2)).add_(options_.eps);
+  w.addcdiv_(m, scale, -lr / unbias1);
+  if (options_.bf16_moments) {
+    const uint64_t seed = splitmix64(options_.seed ^ static_cast<uint64_t>(steps_));
+    m_[index].copy_(round_stochastically(m, seed, 2 * index));
+    v_[index].copy_(round_stochastically(v, seed, 2 * index + 1));
+  }
+}
+
+std::vector<NamedState> AdamW::state() const {
+  std::vector<NamedState> result;
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    result.push_back({"m." + parameters_[i].name, m_[i]});
+    result.push_back({"v." + parameters_[i].name, v_[i]});
+  }
+  return result;
+}
+
+at::Tensor round_stochastically(const at::Tensor& x, uint64_t seed, uint64_t stream) {
+  const at::NoGradGuard no_grad;
+  const at::Tensor flat = x.contiguous().view({-1});
+  const at::Tensor result = at::empty(flat.sizes(), x.options().dtype(at::kBFloat16));
+  const auto start = static_cast<int64_t>(splitmix64(seed ^ splitmix64(stream)) >> 1);
+  for (int64_t begin = 0; begin < flat.numel(); begin += kRoundedAtOnce) {
+    const int64_t count = std::min(kRoundedAtOnce, flat.numel() - begin);
+    // A multiplicative hash of the element's number, twice; what overflows is lost.
+    at::Tensor random = at::arange(begin, begin + count, x.options().dtype(at::kLong));
+    random.add_(start & 0x7fffffffffff).mul_(int64_t{0x2545f4914f6cdd1d});
+    random.bitwise_xor_(at::bitwise_right_shift(random, 29)).mul_(int64_t{0x1b873593cc9e2d51});
+    random = at::bitwise_and(at::bitwise_right_shift(random, 40), 0xffff).to(at::kInt);
+    // Adding below what bf16 keeps and cutting off rounds up as often as the cut bits say. Infinities and NaNs stay.
+    const at::Tensor values = flat.narrow(0, begin, count);
+    const at::Tensor bits = values.view(at::kInt);
+    const at::Tensor rounded = bits.add(random).bitwise_and_(static_cast<int64_t>(0xffff0000u) - (int64_t{1} << 32));
+    result.narrow(0, begin, count).copy_(at::where(at::isfinite(values), rounded.view(at::kFloat), values));
+  }
+  return result.view(x.sizes());
+}
+
+}  // namespace vl2::train
