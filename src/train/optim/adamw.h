@@ -2,10 +2,12 @@
 // stochastically, in bf16.
 //
 //   m = b1 m + (1 - b1) g      v = b2 v + (1 - b2) g^2
-//   w = w - lr k (m' / (sqrt(v') + eps) + decay w)      m', v': without the bias of their start; k: the group's multiplier
+//   w = w - lr k (m' / (sqrt(v') + eps) + decay w)      m', v': without the bias of their start; k: the group's
+//   multiplier
 //
-// Updates masters in place, from the gradients they hold. Everything it does follows from the weights, the gradients and
-// the number of the step, so that a run goes on from a checkpoint bit by bit. Device of the masters. One thread drives it.
+// Updates masters in place, from the gradients they hold. Everything it does follows from the weights, the gradients
+// and the number of the step, so that a run goes on from a checkpoint bit by bit. Device of the masters. One thread
+// drives it.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -63,8 +65,8 @@ class AdamW {
   int64_t steps_ = 0;
 };
 
-// What x becomes in bf16 when it is rounded up with the probability of what is cut off: right in the mean, where rounding
-// to nearest would swallow small steps. The random bits are those of (seed, stream), whatever the device.
+// What x becomes in bf16 when it is rounded up with the probability of what is cut off: right in the mean, where
+// rounding to nearest would swallow small steps. The random bits are those of (seed, stream), whatever the device.
 at::Tensor round_stochastically(const at::Tensor& x, uint64_t seed, uint64_t stream);
 
 }  // namespace vl2::train
