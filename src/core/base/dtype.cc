@@ -47,4 +47,23 @@ float half_to_float(uint16_t bits) {
   return sign * std::ldexp(mantissa + 1024.0f, exponent - 25);
 }
 
+uint16_t float_to_half(float x) {
+  constexpr uint32_t kInfinity = 0x7f800000, kTooLarge = 0x477ff000, kSmallestNormal = 0x38800000;  // 65520, 2^-14
+  uint32_t bits = std::bit_cast<uint32_t>(x);
+  const auto sign = static_cast<uint16_t>((bits >> 16) & 0x8000u);
+  bits &= 0x7fffffffu;
+  uint32_t half = 0;
+  if (bits > kInfinity) {
+    half = 0x7e00;
+  } else if (bits >= kTooLarge) {
+    half = 0x7c00;
+  } else if (bits < kSmallestNormal) {
+    half = static_cast<uint32_t>(std::nearbyint(std::ldexp(std::bit_cast<float>(bits), 24)));
+  } else {
+    bits += 0xfffu + ((bits >> 13) & 1u);
+    half = (bits - (uint32_t{112} << 23)) >> 13;
+  }
+  return static_cast<uint16_t>(sign | half);
+}
+
 }  // namespace vl2

@@ -35,5 +35,6 @@ inline BF16 to_bf16(float x) {
 
 // IEEE half precision (stored F16 tensors only; nothing computes in it).
 float half_to_float(uint16_t bits);
+uint16_t float_to_half(float x);  // to nearest, ties to even; beyond 65504 infinity; a NaN stays a NaN
 
 }  // namespace vl2

@@ -9,6 +9,7 @@
 #include "core/base/file.h"
 #include "core/base/thread_pool.h"
 #include "core/checkpoint/checkpoint.h"
+#include "core/checkpoint/folder_files.h"
 #include "core/checkpoint/output_folder.h"
 #include "core/checkpoint/quantized_layout.h"
 
@@ -166,45 +167,6 @@ class Quantizer {
   QuantizeReport report_;
   int64_t done_ = 0;
 };
-
-bool is_inside(const fs::path& path, const fs::path& folder) {
-  return std::mismatch(folder.begin(), folder.end(), path.begin(), path.end()).first == folder.end();
-}
-
-void check_apart(const fs::path& in, const fs::path& out) {
-  std::error_code ignored;
-  fs::path a = fs::weakly_canonical(fs::absolute(in), ignored), b = fs::weakly_canonical(fs::absolute(out), ignored);
-  if (!a.has_filename()) a = a.parent_path();
-  if (!b.has_filename()) b = b.parent_path();
-  if (is_inside(a, b) || is_inside(b, a))
-    fail(ErrorCode::kInvalidArgument, "{}: is {}, expected a folder apart from it", out.string(),
-         a == b ? "the model itself" : "inside the model's folder or around it");
-}
-
-void check_room(const fs::path& folder, int64_t bytes) {
-  std::error_code error;
-  const fs::space_info space = fs::space(folder, error);
-  if (!error && space.available < static_cast<uintmax_t>(bytes))
-    fail(ErrorCode::kIo, "{}: {} bytes are free there, expected {} for the weights; choose a place with more room",
-         folder.parent_path().string(), space.available, bytes);
-}
-
-bool is_weight_file(const std::string& name) {
-  for (const char* suffix : {".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json", ".pt", ".pth"})
-    if (name.ends_with(suffix)) return true;
-  return false;
-}
-
-// Tokenizer, processor config, model card. Hugging Face's cache has links in place of files.
-void copy_other_files(const fs::path& in, const fs::path& out) {
-  for (const auto& entry : fs::directory_iterator(in)) {
-    const std::string name = entry.path().filename().string();
-    std::error_code error;
-    if (name == "config.json" || is_weight_file(name) || !fs::is_regular_file(entry.path(), error)) continue;
-    fs::copy_file(entry.path(), out / name, error);
-    if (error) fail(ErrorCode::kIo, "{}: cannot copy it: {}", entry.path().string(), error.message());
-  }
-}
 
 }  // namespace
 

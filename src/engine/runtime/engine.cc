@@ -3,10 +3,10 @@
 #include <thread>
 #include <utility>
 
+#include "core/base/available_memory.h"
 #include "core/checkpoint/checkpoint.h"
 #include "core/processor/processor.h"
 #include "engine/model/deepseek_vl2.h"
-#include "engine/runtime/available_memory.h"
 #include "engine/runtime/engine_loop.h"
 #include "engine/runtime/memory_plan.h"
 #include "engine/runtime/request_check.h"

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "core/base/format_bytes.h"
 #include "core/model_spec/format_plan.h"
 #include "core/model_spec/model_config.h"
 #include "engine/backends.h"
@@ -27,7 +28,5 @@ MemoryReport plan_memory(const ModelConfig& config, const MemoryPlanInput& input
 
 // kOutOfMemory when the plan needs more than `available` bytes: what is needed for what, what there is, what to do.
 void check_memory(const MemoryReport& plan, int64_t available, const std::string& model);
-
-std::string format_bytes(int64_t bytes);  // "1.50 GiB"
 
 }  // namespace vl2

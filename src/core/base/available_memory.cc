@@ -1,4 +1,4 @@
-#include "engine/runtime/available_memory.h"
+#include "core/base/available_memory.h"
 
 #include <algorithm>
 #include <charconv>

@@ -1,0 +1,19 @@
+// What stands in a model folder beside the weights, for whoever writes a model anew.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+
+namespace vl2 {
+
+// Tokenizer, processor config, model card: every ordinary file of `in` (or what a link of it names) that is neither
+// config.json nor weights of any format. kIo.
+void copy_other_files(const std::filesystem::path& in, const std::filesystem::path& out);
+
+// kInvalidArgument: one folder is the other, or inside it.
+void check_apart(const std::filesystem::path& in, const std::filesystem::path& out);
+
+// kIo: the file system of `folder` has less than `bytes` free. Silent where that cannot be found out.
+void check_room(const std::filesystem::path& folder, int64_t bytes);
+
+}  // namespace vl2
