@@ -8,6 +8,7 @@
 
 #include "core/base/error.h"
 #include "core/base/file.h"
+#include "core/base/mapped_file.h"
 #include "core/image/decoders.h"
 
 namespace vl2 {
@@ -83,7 +84,9 @@ void fail_corrupt(const DecodeRequest& request, std::string_view format, std::st
        request.bytes.size(), problem);
 }
 
-Image decode_image(std::span<const std::byte> bytes, const std::string& where, const DecodeOptions& options) {
+namespace {
+
+const Format& known_format(std::span<const std::byte> bytes, const std::string& where) {
   if (bytes.empty()) fail(ErrorCode::kInvalidArgument, "{}: empty, expected a {} file", where, kReadable);
   const Format* format = find_format({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
   if (format == nullptr) {
@@ -95,8 +98,15 @@ Image decode_image(std::span<const std::byte> bytes, const std::string& where, c
   }
   if (format->decode == nullptr)
     fail(ErrorCode::kUnsupported, "{}: a {} file; convert it to {}", where, format->name, kReadable);
+  return *format;
+}
+
+}  // namespace
+
+Image decode_image(std::span<const std::byte> bytes, const std::string& where, const DecodeOptions& options) {
+  const Format& format = known_format(bytes, where);
   try {
-    DecodedImage decoded = format->decode({bytes, where, options});
+    DecodedImage decoded = format.decode({bytes, where, options});
     check_image(decoded.image);
     if (options.background && !decoded.alpha.empty()) {
       VL2_CHECK(decoded.alpha.size() * 3 == decoded.image.rgb.size());
@@ -106,13 +116,26 @@ Image decode_image(std::span<const std::byte> bytes, const std::string& where, c
     return std::move(decoded.image);
   } catch (const std::bad_alloc&) {
     fail(ErrorCode::kOutOfMemory, "{}: not enough memory to decode this {} file; scale the picture down", where,
-         format->name);
+         format.name);
   }
 }
 
 Image load_image(const std::filesystem::path& path, const DecodeOptions& options) {
   const std::string bytes = read_file(path);
   return decode_image(std::as_bytes(std::span(bytes)), path.string(), options);
+}
+
+ImageSize probe_image(std::span<const std::byte> bytes, const std::string& where, const DecodeOptions& options) {
+  constexpr int kFirstOnItsSide = 5;  // of EXIF's orientations
+  const DecodedImage decoded = known_format(bytes, where).decode({bytes, where, options, true});
+  const bool turned = options.auto_orient && decoded.orientation >= kFirstOnItsSide;
+  if (turned) return {decoded.image.height, decoded.image.width};
+  return {decoded.image.width, decoded.image.height};
+}
+
+ImageSize probe_image(const std::filesystem::path& path, const DecodeOptions& options) {
+  const MappedFile file(path);  // only the pages that are looked at are read
+  return probe_image(file.bytes(), path.string(), options);
 }
 
 }  // namespace vl2

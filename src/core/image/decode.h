@@ -36,4 +36,9 @@ Image decode_image(std::span<const std::byte> bytes, const std::string& where, c
 // The same from a file; also kNotFound and kIo.
 Image load_image(const std::filesystem::path& path, const DecodeOptions& options = {});
 
+// The sides of the picture that decode_image() would give, from the headers alone: no pixel is decoded, so damage
+// behind them goes unseen. Errors as above.
+ImageSize probe_image(std::span<const std::byte> bytes, const std::string& where, const DecodeOptions& options = {});
+ImageSize probe_image(const std::filesystem::path& path, const DecodeOptions& options = {});
+
 }  // namespace vl2

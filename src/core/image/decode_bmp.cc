@@ -207,6 +207,7 @@ void convert_row(const Bitmap& bitmap, uint32_t bits, const uint8_t* row, uint8_
 DecodedImage decode_bmp(const DecodeRequest& request) {
   const Bytes bytes(request);
   const Bitmap bitmap = read_header(request, bytes);
+  if (request.size_only) return {{static_cast<int64_t>(bitmap.width), static_cast<int64_t>(bitmap.height), {}}, {}, 1};
   const bool run_length = bitmap.compression == kRle8 || bitmap.compression == kRle4;
   const size_t used = (bitmap.width * bitmap.bits + 7) / 8;  // of each row
   const size_t stride = (bitmap.width * bitmap.bits + 31) / 32 * 4;

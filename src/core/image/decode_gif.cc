@@ -121,6 +121,7 @@ DecodedImage decode_gif(const DecodeRequest& request) {
   const size_t width = std::max(left + frame_width, static_cast<size_t>(std::max(gif.SWidth, 0)));
   const size_t height = std::max(top + frame_height, static_cast<size_t>(std::max(gif.SHeight, 0)));
   check_decoded_size(request, "GIF", static_cast<int64_t>(width), static_cast<int64_t>(height));
+  if (request.size_only) return {{static_cast<int64_t>(width), static_cast<int64_t>(height), {}}, {}, 1};
 
   const Palette palette = read_palette(frame.ColorMap != nullptr ? frame.ColorMap : gif.SColorMap);
   const auto outside = palette[static_cast<size_t>(reader.transparent().value_or(0))];

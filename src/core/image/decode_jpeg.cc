@@ -151,6 +151,10 @@ DecodedImage decode_jpeg(const DecodeRequest& request) {
   check_status(request, reader, reader.read_header());
   const jpeg_decompress_struct& codec = reader.codec();
   check_decoded_size(request, "JPEG", codec.image_width, codec.image_height);
+  if (request.size_only)
+    return {{codec.image_width, codec.image_height, {}},
+            {},
+            request.options.auto_orient ? jpeg_exif_orientation(request.bytes) : 1};
 
   const int channels = codec.num_components;
   if (channels != 1 && channels != 3 && channels != 4)

@@ -186,6 +186,7 @@ DecodedImage decode_png(const DecodeRequest& request) {
   const size_t width = png_get_image_width(reader.png(), reader.info());
   const size_t height = png_get_image_height(reader.png(), reader.info());
   check_decoded_size(request, "PNG", static_cast<int64_t>(width), static_cast<int64_t>(height));
+  if (request.size_only) return {{static_cast<int64_t>(width), static_cast<int64_t>(height), {}}, {}, 1};
 
   const RowConverter converter(reader.png(), reader.info());
   const bool interlaced = png_get_interlace_type(reader.png(), reader.info()) != PNG_INTERLACE_NONE;

@@ -117,6 +117,8 @@ TEST(Decode, TurnsEveryOrientation) {
     // The letters name the corners and edges of the source: compare the corners of the turned picture with them.
     const int64_t columns = static_cast<int64_t>(picture.find(' '));
     const bool swapped = columns == 2;
+    EXPECT_EQ(probe_image(std::as_bytes(std::span(bytes)), "turned", {.auto_orient = true}),
+              (ImageSize{turned.width, turned.height}));
     ASSERT_EQ(turned.width, swapped ? plain.height : plain.width) << orientation;
     const auto source_pixel = [&](char letter) {
       const int64_t index = letter - 'a', x = index % 3, y = index / 3;
@@ -184,6 +186,31 @@ TEST(Decode, LoadsFromAFile) {
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ErrorCode::kNotFound);
   }
+}
+
+TEST(Probe, GivesTheSizeThatDecodingGivesForEveryFormat) {
+  for (const TestFile& file : kTestFiles) {
+    const std::string bytes = file.bytes();
+    const ImageSize size = probe_image(std::as_bytes(std::span(bytes)), std::string(file.name));
+    EXPECT_EQ(size, (ImageSize{file.width, file.height})) << file.name;
+  }
+}
+
+TEST(Probe, ReadsNoPixel) {
+  const std::string png = encode_png(noise_image("probe", 40, 30));
+  const auto front = std::as_bytes(std::span(png)).first(60);  // the header and the first bytes of the data
+  EXPECT_EQ(probe_image(front, "front"), (ImageSize{40, 30}));
+  EXPECT_THROW(decode_image(front, "front"), Error);
+}
+
+TEST(Probe, RefusesWhatDecodingRefusesByItsHeader) {
+  const std::string png = encode_png(noise_image("probe", 40, 30));
+  const auto bytes = std::as_bytes(std::span(png));
+  DecodeOptions small;
+  small.max_pixels = 1000;
+  EXPECT_THROW(probe_image(bytes, "large", small), Error);
+  EXPECT_THROW(probe_image(bytes.first(20), "cut"), Error);
+  EXPECT_THROW(probe_image(bytes.first(0), "empty"), Error);
 }
 
 }  // namespace

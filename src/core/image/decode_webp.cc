@@ -66,6 +66,7 @@ DecodedImage decode_webp(const DecodeRequest& request) {
   const size_t width = WebPDemuxGetI(demuxer.get(), WEBP_FF_CANVAS_WIDTH);
   const size_t height = WebPDemuxGetI(demuxer.get(), WEBP_FF_CANVAS_HEIGHT);
   check_decoded_size(request, "WebP", static_cast<int64_t>(width), static_cast<int64_t>(height));
+  if (request.size_only) return {{static_cast<int64_t>(width), static_cast<int64_t>(height), {}}, {}, 1};
 
   const Frame first(demuxer.get());
   if (!first.found()) fail_corrupt(request, "WebP", "it holds no frame");

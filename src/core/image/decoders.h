@@ -17,6 +17,7 @@ struct DecodeRequest {
   std::span<const std::byte> bytes;
   const std::string& where;
   const DecodeOptions& options;
+  bool size_only = false;  // the headers are enough: no pixels
 
   bool wants_alpha() const { return options.background.has_value(); }
   const uint8_t* data() const { return reinterpret_cast<const uint8_t*>(bytes.data()); }

@@ -7,6 +7,12 @@
 
 namespace vl2 {
 
+struct ImageSize {
+  int64_t width = 0;
+  int64_t height = 0;
+  bool operator==(const ImageSize&) const = default;
+};
+
 struct Image {
   int64_t width = 0;
   int64_t height = 0;

@@ -3,10 +3,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 
+#include "core/image/image.h"
 #include "core/text/chat_template.h"
 
 namespace vl2 {
@@ -16,11 +18,8 @@ namespace vl2 {
 struct Message {
   std::string role;
   std::string content;
-};
-
-struct ImageSize {
-  int64_t width = 0;
-  int64_t height = 0;
+  // Whether its tokens are labels when training; absent: as its role and PromptOptions::mask_prompt say.
+  std::optional<bool> supervised = std::nullopt;
 };
 
 // How often "<image>", or what the model's processor_config.json has in its place, stands in the text.

@@ -25,6 +25,7 @@ struct MultimodalPrompt {
   std::vector<uint8_t> images_seq_mask;   // 1 where a vision token replaces the embedding
   std::vector<TiledImage> images;         // in order of their placeholders; pixels empty when only sizes were given
   std::vector<int64_t> num_image_tokens;  // per image
+  std::vector<int64_t> message_ends;      // per message: tokens of the prompt up to its last; empty without messages
 };
 
 }  // namespace vl2

@@ -43,18 +43,21 @@ class Builder {
     token(processor_.special().bos, true);
     for (size_t i = 0; i < messages.size(); ++i) {
       const std::string_view content = python_strip(messages[i].content);
+      const bool prompt_supervised = messages[i].supervised.value_or(!options_.mask_prompt);
+      const bool answer_supervised = messages[i].supervised.value_or(true);
       switch (role_of(messages[i], i)) {
         case ChatRole::kSystem:
-          text(content, !options_.mask_prompt);
+          text(content, prompt_supervised);
           break;
         case ChatRole::kUser:
-          question(content);
+          question(content, prompt_supervised);
           break;
         case ChatRole::kAssistant:
-          text(content, true);
-          if (options_.training || i + 1 < messages.size()) token(processor_.special().eos, true);
+          text(content, answer_supervised);
+          if (options_.training || i + 1 < messages.size()) token(processor_.special().eos, answer_supervised);
           break;
       }
+      prompt_.message_ends.push_back(static_cast<int64_t>(prompt_.input_ids.size()));
     }
     return std::move(prompt_);
   }
@@ -110,8 +113,7 @@ class Builder {
   }
 
   // Encoded as one string, because spaces and line breaks join what stands beside them.
-  void question(std::string_view content) {
-    const bool supervised = !options_.mask_prompt;
+  void question(std::string_view content, bool supervised) {
     const std::string all = format_question(content);
     if (!options_.untrusted) return text(all, supervised);
     token(processor_.special().user, supervised);

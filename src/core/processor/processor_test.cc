@@ -270,6 +270,23 @@ TEST(Processor, PromptsOfRandomConversationsAreConsistent) {
   }
 }
 
+TEST(Processor, AMessageSaysItselfWhetherItIsLearnt) {
+  const Processor processor = toy_processor();
+  const Messages messages = {{"user", "a<image>", true}, {"assistant", "b", false}, {"user", "c"}, {"assistant", "d"}};
+  const MultimodalPrompt prompt =
+      processor.build_from_sizes(messages, Sizes{{10, 10}}, {.mask_prompt = true, .training = true});
+  ASSERT_EQ(prompt.message_ends.size(), 4u);
+  EXPECT_EQ(prompt.message_ends.back(), static_cast<int64_t>(prompt.input_ids.size()));
+  for (size_t i = 1; i < prompt.labels.size(); ++i) {
+    const auto at = static_cast<int64_t>(i);
+    const bool first = at < prompt.message_ends[0], last = at >= prompt.message_ends[2];
+    const bool learnt = (first && prompt.images_seq_mask[i] == 0) || last;
+    EXPECT_EQ(prompt.labels[i], learnt ? prompt.input_ids[i] : -100) << i;
+  }
+  EXPECT_EQ(prompt.input_ids[static_cast<size_t>(prompt.message_ends[1]) - 1], kToyEos);
+  EXPECT_EQ(prompt.labels.back(), kToyEos);
+}
+
 // What prefix caches live on: a longer conversation begins with the shorter one, while the tiling stays on.
 TEST(Processor, AContinuedConversationBeginsWithItsFormerPrompt) {
   const Processor processor = toy_processor();

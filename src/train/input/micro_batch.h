@@ -17,7 +17,7 @@ inline constexpr int32_t kIgnoredLabel = -100;
 
 struct MicroBatch {
   std::vector<int32_t> input_ids;      // [T]
-  std::vector<int32_t> labels;         // [T], as MultimodalPrompt has them: the token itself, before the shift
+  std::vector<int32_t> labels;         // [T], the token itself, before the shift; ignored at a sample's first token
   std::vector<int32_t> positions;      // [T], from 0 within each sample
   std::vector<uint8_t> vision_mask;    // [T], 1 where a vision token replaces the embedding
   std::vector<uint8_t> key_mask;       // [T], 0 where no query may look; empty: all may be seen

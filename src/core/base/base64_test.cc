@@ -1,0 +1,30 @@
+#include "core/base/base64.h"
+
+#include <gtest/gtest.h>
+
+namespace vl2 {
+namespace {
+
+TEST(Base64, DecodesTheExamplesOfTheStandard) {
+  const std::pair<const char*, const char*> examples[] = {{"", ""},
+                                                          {"Zg==", "f"},
+                                                          {"Zm8=", "fo"},
+                                                          {"Zm9v", "foo"},
+                                                          {"Zm9vYg==", "foob"},
+                                                          {"Zm9vYmE=", "fooba"},
+                                                          {"Zm9vYmFy", "foobar"}};
+  for (const auto& [text, bytes] : examples) EXPECT_EQ(decode_base64(text), bytes) << text;
+}
+
+TEST(Base64, TakesBothAlphabetsWhiteSpaceAndNoPadding) {
+  EXPECT_EQ(decode_base64("+/-_"), "\xfb\xff\xbf");
+  EXPECT_EQ(decode_base64("Zm 9v\r\nYg"), "foob");
+}
+
+TEST(Base64, RefusesWhatIsNone) {
+  for (const char* text : {"Z", "Zm9vY", "Zm9*", "Zg===", "Zg=a", "Zm9v=", "=", "Zg=g"})
+    EXPECT_EQ(decode_base64(text), std::nullopt) << text;
+}
+
+}  // namespace
+}  // namespace vl2
