@@ -6,10 +6,10 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/process.h"
+#include "core/base/available_memory.h"
 #include "core/base/temp_folder.h"
 #include "core/base/test_data.h"
 #include "engine/model/random_model.h"
-#include "engine/runtime/available_memory.h"
 
 namespace vl2 {
 namespace {

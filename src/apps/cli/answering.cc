@@ -51,13 +51,14 @@ std::string rate(int64_t n, double ms, std::string_view what) {
 
 }  // namespace
 
-OpenedModel open_model(const std::filesystem::path& folder, const ComputeOptions& compute, int64_t max_context,
-                       ProgressLine& progress, std::shared_ptr<const Processor> processor) {
+OpenedModel open_model(const std::filesystem::path& folder, const std::string& lora, const ComputeOptions& compute,
+                       int64_t max_context, ProgressLine& progress, std::shared_ptr<const Processor> processor) {
   const auto start = std::chrono::steady_clock::now();
   EngineOptions options;
   options.backend = compute.backend;
   options.compute = compute.backend_options(DType::kBF16, false);  // the engine looks at what is stored
   options.max_context = max_context;
+  options.lora = lora;
   options.max_sequences = 1;
   options.progress = progress_callback(progress);
   OpenedModel result;

@@ -22,9 +22,10 @@ struct OpenedModel {
   std::unique_ptr<Engine> engine;
   double load_ms = 0;
 };
-// `processor`: the folder's, if it is open already.
-OpenedModel open_model(const std::filesystem::path& folder, const ComputeOptions& compute, int64_t max_context,
-                       ProgressLine& progress, std::shared_ptr<const Processor> processor = nullptr);
+// `lora`: the folder of an adapter, or empty. `processor`: the folder's, if it is open already.
+OpenedModel open_model(const std::filesystem::path& folder, const std::string& lora, const ComputeOptions& compute,
+                       int64_t max_context, ProgressLine& progress,
+                       std::shared_ptr<const Processor> processor = nullptr);
 
 Request make_request(MultimodalPrompt prompt, const AnswerOptions& options);
 

@@ -5,12 +5,12 @@
 #include <algorithm>
 #include <memory>
 
+#include "core/base/available_memory.h"
 #include "core/base/random.h"
 #include "core/model_spec/work.h"
 #include "engine/model/deepseek_vl2.h"
 #include "engine/model/sequence_runner.h"
 #include "engine/model/visual_sequence.h"
-#include "engine/runtime/available_memory.h"
 #include "engine/runtime/engine.h"
 #include "engine/runtime/memory_plan.h"
 

@@ -2,9 +2,9 @@
 
 #include "apps/cli/model_files.h"
 #include "apps/cli/trace_input.h"
+#include "core/base/available_memory.h"
 #include "engine/backends.h"
 #include "engine/model/calibration.h"
-#include "engine/runtime/available_memory.h"
 #include "engine/runtime/memory_plan.h"
 #include "engine/runtime/request_check.h"
 

@@ -26,7 +26,7 @@ using nlohmann::ordered_json;
 constexpr size_t kLongestQuestion = size_t{16} << 20;
 
 struct AskOptions {
-  std::string model, question, system, boxes;
+  std::string model, lora, question, system, boxes;
   std::vector<std::string> pictures;
   PictureOptions picture_options;
   ComputeOptions compute;
@@ -146,7 +146,8 @@ int run(const AskOptions& options) {
   check_request(request, config, context, true);
 
   ProgressLine progress("ask");
-  const OpenedModel model = open_model(folder, options.compute, options.answer.max_context, progress, processor);
+  const OpenedModel model =
+      open_model(folder, options.lora, options.compute, options.answer.max_context, progress, processor);
   const InterruptWatch interrupt;
   AnswerWriter writer;
   const Answer answer =
@@ -178,6 +179,7 @@ RunCommand declare_ask(CLI::App& app) {
       ->type_name("IMAGE")
       ->allow_extra_args(false);
   add_model_option(app, options->model);
+  add_lora_option(app, options->lora);
   app.add_option("--system", options->system, "Text in front of the conversation")->type_name("TEXT");
   app.add_option("--boxes", options->boxes, "Draw what the answer locates on the last picture (.png, .jpg)")
       ->type_name("OUT.png");

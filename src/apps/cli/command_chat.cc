@@ -11,7 +11,7 @@ namespace vl2::cli {
 namespace {
 
 struct ChatOptions {
-  std::string model, system;
+  std::string model, lora, system;
   std::vector<std::string> pictures;
   ComputeOptions compute;
   ChatSettings settings;
@@ -25,8 +25,8 @@ int run(const ChatOptions& options) {
   for (const std::string& picture : options.pictures)
     conversation.attach(read_picture(picture, options.settings.pictures));
   ProgressLine progress("chat");
-  const OpenedModel model =
-      open_model(find_model(options.model), options.compute, options.settings.answer.max_context, progress);
+  const OpenedModel model = open_model(find_model(options.model), options.lora, options.compute,
+                                       options.settings.answer.max_context, progress);
   progress.clear();
   return ChatSession(*model.engine, progress, options.settings, std::move(conversation)).run() ? kExitOk : kExitFailed;
 }
@@ -39,6 +39,7 @@ RunCommand declare_chat(CLI::App& app) {
       ->type_name("IMAGE")
       ->allow_extra_args(false);
   add_model_option(app, options->model);
+  add_lora_option(app, options->lora);
   app.add_option("--system", options->system, "Text in front of the conversation")->type_name("TEXT");
   add_answer_options(app, options->settings.answer);
   add_compute_options(app, options->compute);

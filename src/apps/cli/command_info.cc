@@ -10,11 +10,11 @@
 #include "apps/cli/model_folder.h"
 #include "apps/cli/options.h"
 #include "apps/cli/terminal.h"
+#include "core/base/available_memory.h"
 #include "core/image/tiling.h"
 #include "core/model_spec/format_plan.h"
 #include "core/model_spec/weight_schema.h"
 #include "engine/backends.h"
-#include "engine/runtime/available_memory.h"
 #include "engine/runtime/memory_plan.h"
 
 namespace vl2::cli {

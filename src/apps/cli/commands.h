@@ -42,10 +42,12 @@ RunCommand declare_bench(CLI::App& app);
 RunCommand declare_chat(CLI::App& app);
 RunCommand declare_drift(CLI::App& app);
 RunCommand declare_info(CLI::App& app);
+RunCommand declare_lora(CLI::App& app);
 RunCommand declare_prompt(CLI::App& app);
 RunCommand declare_quantize(CLI::App& app);
 RunCommand declare_tiles(CLI::App& app);
 RunCommand declare_tokenize(CLI::App& app);
 RunCommand declare_trace(CLI::App& app);
+RunCommand declare_train(CLI::App& app);
 
 }  // namespace vl2::cli

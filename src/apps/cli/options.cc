@@ -27,6 +27,11 @@ void add_model_option(CLI::App& app, std::string& model) {
       ->type_name("MODEL");
 }
 
+void add_lora_option(CLI::App& app, std::string& adapter) {
+  app.add_option("--lora", adapter, "A LoRA adapter of this model, in PEFT's format: merged while the model is loaded")
+      ->type_name("DIR");
+}
+
 BackendOptions ComputeOptions::backend_options(DType weights, bool quantized) const {
   BackendOptions result;
   result.compute = compute == "f32" ? Compute::kF32 : compute == "bf16" ? Compute::kBF16 : Compute::kAuto;

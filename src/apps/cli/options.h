@@ -18,6 +18,9 @@ namespace vl2::cli {
 // -m
 void add_model_option(CLI::App& app, std::string& model);
 
+// --lora
+void add_lora_option(CLI::App& app, std::string& adapter);
+
 // --backend, --compute, --threads
 struct ComputeOptions {
   std::string backend = "auto";

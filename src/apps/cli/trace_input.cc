@@ -1,9 +1,9 @@
 #include "apps/cli/trace_input.h"
 
 #include "apps/cli/conversation_file.h"
+#include "core/base/available_memory.h"
 #include "core/image/normalize.h"
 #include "core/processor/processor.h"
-#include "engine/runtime/available_memory.h"
 #include "engine/runtime/memory_plan.h"
 #include "engine/runtime/request_check.h"
 

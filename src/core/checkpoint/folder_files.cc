@@ -14,7 +14,10 @@ bool is_inside(const fs::path& path, const fs::path& folder) {
   return std::mismatch(folder.begin(), folder.end(), path.begin(), path.end()).first == folder.end();
 }
 
-bool is_weight_file(const std::string& name) {
+// What is written anew, or belongs to a checkpoint of training alone.
+bool is_left_out(const std::string& name) {
+  for (const char* whole : {"config.json", "checkpoint.json", "state.json"})
+    if (name == whole) return true;
   for (const char* suffix : {".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json", ".pt", ".pth"})
     if (name.ends_with(suffix)) return true;
   return false;
@@ -22,14 +25,15 @@ bool is_weight_file(const std::string& name) {
 
 }  // namespace
 
-void copy_other_files(const fs::path& in, const fs::path& out) {
+void copy_other_files(const fs::path& in, const fs::path& out, bool keep) {
+  const auto existing = keep ? fs::copy_options::skip_existing : fs::copy_options::none;
   std::error_code error;
   const fs::directory_iterator entries(in, error);
   if (error) fail(ErrorCode::kIo, "{}: cannot list the folder: {}", in.string(), error.message());
   for (const auto& entry : entries) {
     const std::string name = entry.path().filename().string();
-    if (name == "config.json" || is_weight_file(name) || !fs::is_regular_file(entry.path(), error)) continue;
-    fs::copy_file(entry.path(), out / name, error);
+    if (is_left_out(name) || !fs::is_regular_file(entry.path(), error)) continue;
+    fs::copy_file(entry.path(), out / name, existing, error);
     if (error) fail(ErrorCode::kIo, "{}: cannot copy it: {}", entry.path().string(), error.message());
   }
 }

@@ -7,8 +7,9 @@
 namespace vl2 {
 
 // Tokenizer, processor config, model card: every ordinary file of `in` (or what a link of it names) that is neither
-// config.json nor weights of any format. kIo.
-void copy_other_files(const std::filesystem::path& in, const std::filesystem::path& out);
+// config.json, nor weights of any format, nor the state of a training run. `keep`: files that `out` has already stay as
+// they are, which is otherwise an error. kIo.
+void copy_other_files(const std::filesystem::path& in, const std::filesystem::path& out, bool keep = false);
 
 // kInvalidArgument: one folder is the other, or inside it.
 void check_apart(const std::filesystem::path& in, const std::filesystem::path& out);

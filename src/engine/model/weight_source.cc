@@ -64,6 +64,26 @@ std::optional<StoredLatent> CheckpointSource::latent_panels(const std::string& n
   return StoredLatent{*parts, checkpoint_.owner(name)};
 }
 
+LoraSource::LoraSource(const Checkpoint& checkpoint, const LoraAdapter& adapter, int num_threads)
+    : stored_(checkpoint),
+      adapter_(adapter),
+      scale_(adapter.config().scale()),
+      pool_(num_threads > 0 ? num_threads : ThreadPool::default_num_threads()) {}
+
+TensorView LoraSource::get(const std::string& name, const Shape& shape) {
+  TensorView tensor = stored_.get(name, shape);
+  const LoraPair* pair = adapter_.find(name);
+  merged_ = pair != nullptr;
+  if (!merged_) return tensor;
+  original_ = tensor;
+  buffer_.resize(tensor.num_bytes());
+  merge_lora(tensor, *pair, scale_, buffer_, &pool_);
+  tensor.data = buffer_.data();
+  return tensor;
+}
+
+void LoraSource::done(const TensorView& tensor) { stored_.done(merged_ ? original_ : tensor); }
+
 RandomSource::RandomSource(uint64_t seed, const ModelConfig& config, ModelFormat format) : seed_(seed) {
   for (const WeightSpec& spec : weight_schema(config)) {
     const std::optional<PanelFormat> panels = panel_format_of(format, spec, config);

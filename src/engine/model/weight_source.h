@@ -1,4 +1,5 @@
-// Where a model's tensors come from while it is being built: a checkpoint folder, or random numbers for benchmarks.
+// Where a model's tensors come from while it is being built: a checkpoint folder, one with an adapter, or random
+// numbers for benchmarks.
 #pragma once
 
 #include <map>
@@ -8,7 +9,9 @@
 #include <vector>
 
 #include "core/base/tensor_view.h"
+#include "core/base/thread_pool.h"
 #include "core/checkpoint/checkpoint.h"
+#include "core/checkpoint/lora.h"
 #include "core/model_spec/format_plan.h"
 #include "engine/ops/weight.h"
 
@@ -54,6 +57,25 @@ class CheckpointSource : public WeightSource {
  private:
   const Checkpoint& checkpoint_;
   std::shared_ptr<const void> owner_;  // of the last tensor
+};
+
+// A checkpoint with a LoRA adapter merged in as its tensors are read: bit for bit what `vl2 lora merge` writes.
+// Matrices that are stored as panels cannot be merged: whoever opens it refuses quantised models first. Borrows both.
+class LoraSource : public WeightSource {
+ public:
+  LoraSource(const Checkpoint& checkpoint, const LoraAdapter& adapter, int num_threads);
+  TensorView get(const std::string& name, const Shape& shape) override;
+  std::shared_ptr<const void> owner() const override { return merged_ ? nullptr : stored_.owner(); }
+  void done(const TensorView& tensor) override;
+
+ private:
+  CheckpointSource stored_;
+  const LoraAdapter& adapter_;
+  const float scale_;
+  ThreadPool pool_;
+  bool merged_ = false;            // the last tensor lies in buffer_
+  TensorView original_;            // of the last merged tensor
+  std::vector<std::byte> buffer_;  // the last merged tensor
 };
 
 // Seeded values of the scale training starts from; the same name gives the same tensor. bf16, or with a config the

@@ -5,6 +5,8 @@
 
 #include "core/base/available_memory.h"
 #include "core/checkpoint/checkpoint.h"
+#include "core/checkpoint/lora.h"
+#include "core/checkpoint/lora_merge.h"
 #include "core/processor/processor.h"
 #include "engine/model/deepseek_vl2.h"
 #include "engine/runtime/engine_loop.h"
@@ -149,10 +151,18 @@ std::unique_ptr<Engine> Engine::open(const std::filesystem::path& folder, Engine
   const Checkpoint checkpoint(folder);  // what is read where it lies stays mapped, the rest is unmapped again
   checkpoint.check(config);
   options.compute.weights = stored_type(checkpoint, config);
-  CheckpointSource source(checkpoint);
+  std::optional<LoraAdapter> adapter;
+  std::unique_ptr<WeightSource> source;
+  if (options.lora.empty()) {
+    source = std::make_unique<CheckpointSource>(checkpoint);
+  } else {
+    check_lora_can_merge(folder, config.quantization.has_value());
+    adapter.emplace(options.lora).check(config);
+    source = std::make_unique<LoraSource>(checkpoint, *adapter, options.compute.threads);
+  }
   auto tokenizer = processor->shared_tokenizer();
   return std::unique_ptr<Engine>(new Engine(
-      std::make_unique<Impl>(config, options, folder.string(), source, std::move(tokenizer), std::move(processor))));
+      std::make_unique<Impl>(config, options, folder.string(), *source, std::move(tokenizer), std::move(processor))));
 }
 
 std::shared_ptr<TokenStream> Engine::submit(Request request) { return impl_->submit(std::move(request)); }

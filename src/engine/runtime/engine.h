@@ -34,9 +34,11 @@ struct EngineOptions {
   int64_t max_context = 0;
   // Tokens of all running requests together that the cache has room for. 0: max_context.
   int64_t max_cached_tokens = 0;
-  int64_t prefill_chunk = 512;     // prompt tokens per step; 0: a prompt is taken whole
-  int64_t max_sequences = 64;      // requests running at a time; the others wait
-  int64_t memory_limit = 0;        // bytes; 0: what the machine and its control group have free
+  int64_t prefill_chunk = 512;  // prompt tokens per step; 0: a prompt is taken whole
+  int64_t max_sequences = 64;   // requests running at a time; the others wait
+  int64_t memory_limit = 0;     // bytes; 0: what the machine and its control group have free
+  // Of Engine::open: the folder of a LoRA adapter that is merged while the model is loaded; empty: none.
+  std::filesystem::path lora = {};
   ProgressCallback progress = {};  // optional: kLoad of the engine
   EngineObserver* observer = nullptr;
   OpObserver* op_observer = nullptr;  // called for every operation, on the engine's thread; must outlive the engine
@@ -45,7 +47,8 @@ struct EngineOptions {
 class Engine {
  public:
   // A model folder in the Hugging Face layout. Errors: kNotFound, kCorrupt, kUnsupported from its files; kOutOfMemory,
-  // before anything is loaded, with the numbers; kInvalidArgument for the options. `processor`: of the same folder,
+  // before anything is loaded, with the numbers; kInvalidArgument for the options; of an adapter what LoraAdapter says,
+  // and kUnsupported on a quantised model. `processor`: of the same folder,
   // where somebody has it open already: its tokenizer is most of what there is to read at the start.
   static std::unique_ptr<Engine> open(const std::filesystem::path& folder, EngineOptions options = {},
                                       std::shared_ptr<const Processor> processor = nullptr);
