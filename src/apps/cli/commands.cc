@@ -15,6 +15,8 @@ constexpr std::array kCommands = {
     Command{"trace", "Every stage's activations as one safetensors file", declare_trace},
     Command{"drift", "Where two models, or two ways to compute one, part", declare_drift},
     Command{"quantize", "A smaller model: 8 or 4 bits a weight", declare_quantize},
+    Command{"data", "Training data: synth draws a set of pictures with questions", declare_data},
+    Command{"eval", "How often a model is right, skill by skill", declare_eval},
     Command{"bench", "Speed, next to what this machine could do at most", declare_bench},
 };
 
