@@ -17,6 +17,8 @@ constexpr std::array kCommands = {
     Command{"quantize", "A smaller model: 8 or 4 bits a weight", declare_quantize},
     Command{"lora", "A LoRA adapter merged into its model", declare_lora},
     Command{"train", "Train a model, by the separate program vl2-train", declare_train},
+    Command{"data", "Training data: synth draws a set of pictures with questions", declare_data},
+    Command{"eval", "How often a model is right, skill by skill", declare_eval},
     Command{"bench", "Speed, next to what this machine could do at most", declare_bench},
 };
 

@@ -26,10 +26,12 @@ class HelpFormatter : public CLI::Formatter {
   }
 };
 
-// "vl2 ask", or "vl2" while no command is chosen.
+// "vl2 ask", "vl2 data synth nano", or "vl2" while no command is chosen.
 std::string chosen_name(const CLI::App& app) {
-  const auto chosen = app.get_subcommands();
-  return chosen.empty() ? "vl2" : "vl2 " + chosen.front()->get_name();
+  std::string name = "vl2";
+  for (auto chosen = app.get_subcommands(); !chosen.empty(); chosen = chosen.front()->get_subcommands())
+    name += " " + chosen.front()->get_name();
+  return name;
 }
 
 void complain(const std::string& who, std::string_view what) {

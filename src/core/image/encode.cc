@@ -73,13 +73,14 @@ class JpegWriter {
 
 }  // namespace
 
-std::string encode_png(const Image& image) {
+std::string encode_png(const Image& image, PngEffort effort) {
   check_image(image);
   png_image png{};
   png.version = PNG_IMAGE_VERSION;
   png.width = static_cast<png_uint_32>(image.width);
   png.height = static_cast<png_uint_32>(image.height);
   png.format = PNG_FORMAT_RGB;
+  if (effort == PngEffort::kFast) png.flags |= PNG_IMAGE_FLAG_FAST;
   if (image.width > INT32_MAX / 3 || image.rgb.size() > INT32_MAX)
     fail(ErrorCode::kInvalidArgument, "PNG of {} x {} pixels: at most 2 GiB can be written", image.width, image.height);
   std::string bytes(PNG_IMAGE_PNG_SIZE_MAX(png), '\0');

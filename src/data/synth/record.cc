@@ -1,0 +1,254 @@
+#include "data/synth/record.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "core/base/error.h"
+#include "core/image/fonts.h"
+#include "data/synth/scene_painter.h"
+
+namespace vl2::data::synth {
+namespace {
+
+using nlohmann::ordered_json;
+
+std::vector<std::filesystem::path> folders_of(const MakerOptions& options) {
+  return options.font_folders.empty() ? font_folders() : options.font_folders;
+}
+
+const MakerOptions& checked(const MakerOptions& options) {
+  if (options.tile < 64 || options.tile > 1024)
+    fail(ErrorCode::kInvalidArgument, "tiles of {} pixels, expected 64 to 1024", options.tile);
+  if (!(options.chinese_share >= 0 && options.chinese_share <= 1))
+    fail(ErrorCode::kInvalidArgument, "a share of {} in Chinese, expected 0 to 1", options.chinese_share);
+  double sum = 0;
+  for (const double weight : options.weights) {
+    if (!(weight >= 0 && weight <= 1e6))
+      fail(ErrorCode::kInvalidArgument, "a skill's weight is {}, expected 0 to 1000000", weight);
+    sum += weight;
+  }
+  if (sum <= 0) fail(ErrorCode::kInvalidArgument, "all skills have the weight 0; name one to be asked for");
+  return options;
+}
+
+bool asked_before(const std::vector<Turn>& turns, const Turn& turn) {
+  return std::any_of(turns.begin(), turns.end(), [&](const Turn& t) { return t.question == turn.question; });
+}
+
+void put_placeholders(Record& record) {
+  std::string placeholders;
+  for (size_t i = 0; i < record.images.size(); ++i) placeholders += "<image>\n";
+  record.turns.front().question.insert(0, placeholders);
+}
+
+}  // namespace
+
+SkillWeights MakerOptions::stage_weights(Stage stage) {
+  SkillWeights weights{};
+  const auto set = [&](Skill skill, double weight) { weights[static_cast<size_t>(skill)] = weight; };
+  if (stage == Stage::kAlignment) {
+    // Captions first of all; reading and boxes give the projector what captions do not say.
+    set(Skill::kDescribe, 14);
+    set(Skill::kGround, 5);
+    set(Skill::kList, 3);
+    set(Skill::kWord, 6);
+    set(Skill::kNumber, 3);
+    set(Skill::kCount, 2);
+    return weights;
+  }
+  set(Skill::kColour, 6);
+  set(Skill::kShape, 5);
+  set(Skill::kCount, 12);
+  set(Skill::kList, 4);
+  set(Skill::kCompare, 5);
+  set(Skill::kYesNo, 5);
+  set(Skill::kLocate, 13);
+  set(Skill::kFindAll, 6);
+  set(Skill::kAbsent, 4);
+  set(Skill::kGround, 4);
+  set(Skill::kDescribe, 4);
+  set(Skill::kWord, 14);
+  set(Skill::kNumber, 7);
+  set(Skill::kBar, 7);
+  set(Skill::kTable, 4);
+  set(Skill::kReceipt, 4);
+  set(Skill::kPair, 3);
+  set(Skill::kText, stage == Stage::kPretraining ? 62 : 6);
+  return weights;
+}
+
+SkillWeights parse_skills(std::string_view text) {
+  SkillWeights weights{};
+  for (size_t at = 0; at <= text.size();) {
+    const size_t end = std::min(text.find(',', at), text.size());
+    const std::string_view item = text.substr(at, end - at), name = item.substr(0, item.find('='));
+    at = end + 1;
+    const std::optional<Skill> skill = parse_skill(name);
+    if (!skill) {
+      std::string all;
+      for (size_t i = 0; i < kNumSkills; ++i) {
+        if (i > 0) all += ", ";
+        all += skill_name(static_cast<Skill>(i));
+      }
+      fail(ErrorCode::kInvalidArgument, "'{}' is no skill; there are {}", name.substr(0, 40), all);
+    }
+    double weight = 1;
+    if (name.size() < item.size()) {
+      const std::string_view number = item.substr(name.size() + 1);
+      const auto parsed = std::from_chars(number.data(), number.data() + number.size(), weight);
+      if (parsed.ec != std::errc() || parsed.ptr != number.data() + number.size() || !(weight >= 0 && weight <= 1e6))
+        fail(ErrorCode::kInvalidArgument, "the weight of {} is '{}', expected a number from 0 to 1000000", name,
+             number.substr(0, 40));
+    }
+    weights[static_cast<size_t>(*skill)] = weight;
+  }
+  return weights;
+}
+
+std::string_view Record::task() const {
+  const bool same = std::all_of(turns.begin(), turns.end(), [&](const Turn& t) { return t.skill == turns[0].skill; });
+  return same ? skill_name(turns.front().skill) : "mixed";
+}
+
+RecordMaker::RecordMaker(const MakerOptions& options)
+    : options_(checked(options)), lexicon_(options.split), faces_(options.split, folders_of(options)) {}
+
+Record RecordMaker::make(int64_t index) {
+  VL2_CHECK(index >= 0);
+  const uint64_t stream = splitmix64(options_.seed ^ fnv1a64(options_.split == Split::kTrain ? "train" : "test"));
+  Draws draws(splitmix64(stream + static_cast<uint64_t>(index) * 0x9e3779b97f4a7c15ull));
+  Record record;
+  while (record.turns.empty()) {
+    const auto skill = static_cast<Skill>(draws.weighted(options_.weights));
+    // A scene that cannot be asked for its skill is thrown away, not the skill: the mix stays what was ordered.
+    for (int attempt = 0; attempt < 50 && record.turns.empty(); ++attempt) {
+      if (skill == Skill::kText) record = make_text(draws);
+      if (skill == Skill::kPair) record = make_pair(draws);
+      if (skill != Skill::kText && skill != Skill::kPair) record = make_scene(skill, draws);
+    }
+  }
+  put_placeholders(record);
+  record.index = index;
+  return record;
+}
+
+Record RecordMaker::make_text(Draws& draws) {
+  Record record;
+  const int64_t turns = options_.one_question ? 1 : draws.between(5, 9);
+  while (std::ssize(record.turns) < turns) {
+    Turn turn = ask_text(lexicon_, options_.chinese_share, draws);
+    if (!asked_before(record.turns, turn)) record.turns.push_back(std::move(turn));
+  }
+  return record;
+}
+
+Record RecordMaker::make_pair(Draws& draws) {
+  ScenePainter painter(faces_, lexicon_, options_.tile, draws);
+  ScenePainter::ShapeOptions few;
+  few.one_tile = true;
+  few.text_share = 0.1;
+  Scene first = painter.shapes(few);
+  Scene second = painter.shapes(few);
+  Record record;
+  const int64_t turns = options_.one_question ? 1 : draws.between(3, 5);
+  for (int attempt = 0; attempt < 30 && std::ssize(record.turns) < turns; ++attempt) {
+    std::optional<Turn> turn = ask_pair(first, second, draws);
+    if (turn && !asked_before(record.turns, *turn)) record.turns.push_back(std::move(*turn));
+  }
+  record.images.push_back(std::move(first.image));
+  record.images.push_back(std::move(second.image));
+  return record;
+}
+
+Scene RecordMaker::paint(Skill skill, Draws& draws) {
+  ScenePainter painter(faces_, lexicon_, options_.tile, draws);
+  ScenePainter::ShapeOptions shapes;
+  // Where several kinds of pictures can be asked for a skill, one of them.
+  double kind = draws.real(0, 1);
+  switch (skill) {
+    case Skill::kBar:
+      return painter.chart();
+    case Skill::kTable:
+      return painter.table();
+    case Skill::kReceipt:
+      return painter.receipt();
+    case Skill::kWord:
+    case Skill::kNumber:
+      return painter.texts(options_.chinese_share);
+    case Skill::kFindAll:
+      shapes.crowd = kind < 0.7;
+      return painter.shapes(shapes);
+    case Skill::kCount:
+      shapes.crowd = kind < 0.75;
+      if (kind > 0.9) break;
+      return painter.shapes(shapes);
+    case Skill::kCompare:
+      if (kind > 0.65) break;
+      shapes.crowd = kind < 0.15;
+      return painter.shapes(shapes);
+    case Skill::kLocate:
+      if (kind > 0.85) return kind > 0.93 ? painter.chart() : painter.texts(options_.chinese_share);
+      return painter.shapes(shapes);
+    case Skill::kDescribe:
+      if (kind > 0.7) break;
+      if (kind > 0.5) return painter.texts(0);
+      return painter.shapes(shapes);
+    case Skill::kColour:
+      if (kind > 0.93) return painter.chart();
+      return painter.shapes(shapes);
+    default:
+      return painter.shapes(shapes);
+  }
+  kind = draws.real(0, 1);
+  if (kind < 0.5) return painter.chart();
+  return kind < 0.75 ? painter.table() : painter.receipt();
+}
+
+Record RecordMaker::make_scene(Skill skill, Draws& draws) {
+  Scene scene = paint(skill, draws);
+  Record record;
+  std::optional<Turn> asked;
+  for (int attempt = 0; attempt < 6 && !asked; ++attempt) asked = ask(skill, scene, options_.chinese_share, draws);
+  if (!asked) return record;
+  record.turns.push_back(std::move(*asked));
+  if (!options_.one_question) {
+    // Alignment is about captions: one question a picture is its form.
+    const bool single = options_.stage == Stage::kAlignment && draws.chance(0.5);
+    const int64_t turns = single ? 1 : draws.between(4, 6);
+    for (int attempt = 0; attempt < 40 && std::ssize(record.turns) < turns; ++attempt) {
+      const auto other = static_cast<Skill>(draws.weighted(options_.weights));
+      std::optional<Turn> turn = ask(other, scene, options_.chinese_share, draws);
+      if (turn && !asked_before(record.turns, *turn)) record.turns.push_back(std::move(*turn));
+    }
+    draws.shuffle(record.turns);
+  }
+  record.images.push_back(std::move(scene.image));
+  return record;
+}
+
+Record make_record(const MakerOptions& options, int64_t index) { return RecordMaker(options).make(index); }
+
+std::string record_line(const Record& record, std::string_view id, const std::vector<std::string>& images) {
+  VL2_CHECK(images.size() == record.images.size());
+  ordered_json line;
+  line["id"] = id;
+  for (const Turn& turn : record.turns) {
+    line["messages"].push_back({{"role", "user"}, {"content", turn.question}});
+    line["messages"].push_back({{"role", "assistant"}, {"content", turn.answer}});
+  }
+  if (!images.empty()) line["images"] = images;
+  line["task"] = record.task();
+  if (record.task() == "mixed")
+    for (const Turn& turn : record.turns) line["tasks"].push_back(skill_name(turn.skill));
+  if (record.turns.size() == 1) {
+    const Turn& turn = record.turns.front();
+    for (const Box& box : turn.boxes) line["expect"]["boxes"].push_back({box.x1, box.y1, box.x2, box.y2});
+    if (turn.value) line["expect"] = {{"value", *turn.value}, {"tolerance", 0.05}};
+  }
+  return line.dump();
+}
+
+}  // namespace vl2::data::synth
