@@ -15,7 +15,9 @@ namespace vl2::train {
 
 RecordAnswer answer_record(const DeepseekVl2& model, const Processor& processor, const TrainingRecord& record,
                            int64_t max_tokens, DType compute) {
-  RecordAnswer result{.id = record.id.empty() ? record.where : record.id, .task = record.task};
+  RecordAnswer result;
+  result.id = record.id.empty() ? record.where : record.id;
+  result.task = record.task;
   auto last = static_cast<int64_t>(record.turns.size()) - 1;
   while (last >= 0 && record.turns[static_cast<size_t>(last)].role != "user") --last;
   if (last < 0) fail(ErrorCode::kInvalidArgument, "{}: no user's turn to answer", record.name());

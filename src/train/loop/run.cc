@@ -6,16 +6,22 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <limits>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
 #include <variant>
 
+#include "core/base/available_memory.h"
 #include "core/base/error.h"
 #include "core/base/file.h"
 #include "core/base/json.h"
+#include "core/base/thread_pool.h"
+#include "core/checkpoint/lora.h"
 #include "core/dataset/dataset_file.h"
 #include "core/image/encode.h"
+#include "core/model_spec/train_memory.h"
 #include "train/checkpoint/run_checkpoints.h"
 #include "train/input/loader.h"
 #include "train/log/json_log.h"
@@ -23,6 +29,7 @@
 #include "train/loop/answer_record.h"
 #include "train/loop/train_step.h"
 #include "train/loop/trained_model.h"
+#include "train/recipe/parameter_rules.h"
 #include "train/recipe/schedule.h"
 
 namespace vl2::train {
@@ -299,6 +306,31 @@ class Run {
 };
 
 }  // namespace
+
+std::string plan_memory(const Recipe& recipe) {
+  const ModelConfig config = recipe_config(recipe);
+  std::map<std::string, bool> trains;
+  for (const ParameterRule& rule : parameter_rules(recipe, config)) trains[rule.name] = rule.trainable;
+  TrainMemoryInput input;
+  input.trains = [&](const WeightSpec& spec) { return trains.at(spec.name); };
+  input.bf16_compute = recipe.compute == ComputeType::kBf16;
+  input.bf16_moments = recipe.bf16_optimizer;
+  input.frozen_bytes = input.bf16_compute ? 2 : 4;
+  if (recipe.lora) {
+    const std::vector<LoraLayer> layers = lora_layers(config, recipe.lora->targets);
+    input.adapter_parameters = lora_num_parameters(layers, recipe.lora->rank);
+  }
+  input.longest_sample = recipe.max_length;
+  input.tokens = recipe.micro_batch * recipe.max_length;
+  // As if every token were a picture's: of one local tile beside the global view.
+  const int64_t side = config.tokens_per_side(), tokens = 2 * side * (side + 1) + 1;
+  input.tiles = 2 * (input.tokens / tokens);
+  input.recomputed_vision_blocks = recipe.recompute.vision_blocks;
+  input.recompute_language = recipe.recompute.language;
+  const TrainMemory plan = plan_train_memory(config, input);
+  check_train_memory(plan, available_memory().value_or(std::numeric_limits<int64_t>::max()));
+  return train_memory_text(plan);
+}
 
 RunSummary run_training(const Recipe& recipe, const RunHooks& hooks) {
   at::set_num_threads(recipe.threads > 0 ? static_cast<int>(recipe.threads) : ThreadPool::default_num_threads());
