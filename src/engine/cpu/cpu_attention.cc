@@ -60,10 +60,10 @@ namespace {
 // Keys of one piece of work of an answer's row. Fixed, so that a result does not depend on the number of threads.
 constexpr int64_t kKeysPerPiece = 256;
 
-// Keys of all heads, then their values: a segment of the cache each.
+// Keys of all heads, then their values: a segment of the cache each, and a plane.
 void append(const CpuContext& context, CpuCache& cache, const SequenceSlice& s, int64_t layer, Tensor k, Tensor v) {
   const int64_t size = k.cols;
-  cache.set_segment(size);
+  cache.lay_out(size, 2);
   context.for_ranges(s.count, 16, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) {
       for (int64_t g = 0; g < k.heads; ++g) {
@@ -84,9 +84,10 @@ struct Problem {
   Tensor probe;
 
   int64_t heads_per_group() const { return q.heads / groups; }
+  // A head's rows of the block that holds a token.
   template <typename T>
-  const T* block(const SequenceSlice& s, int64_t token) const {
-    return cache.block<T>(layer, s.blocks[static_cast<size_t>(token / cache.block_tokens())]);
+  const T* rows(const SequenceSlice& s, int64_t token, int64_t segment) const {
+    return cache.rows<T>(layer, s.blocks[static_cast<size_t>(token / cache.block_tokens())], segment);
   }
 };
 
@@ -129,14 +130,18 @@ void prompt_rows(const Problem& p, const SequenceSlice& s) {
                        .k = {&runs[static_cast<size_t>(2 * g)], total, total, 0, size},
                        .v = {&runs[static_cast<size_t>(2 * g + 1)], total, total, 0, size}});
   } else {
-    for (int64_t j = 0; j < total; j += tokens) runs.push_back(p.block<float>(s, j));
-    const int64_t segment = p.cache.segment_values();
-    for (int64_t g = 0; g < p.groups; ++g)
+    // Of the first head: the others' follow in the block. First the keys of every block, then the values.
+    for (const int64_t segment : {int64_t{0}, p.groups})
+      for (int64_t j = 0; j < total; j += tokens) runs.push_back(p.rows<float>(s, j, segment));
+    const float* const* values = runs.data() + runs.size() / 2;
+    for (int64_t g = 0; g < p.groups; ++g) {
+      const int64_t offset = g * p.cache.segment_values();
       heads.push_back({.keys = total,
                        .size = size,
                        .v_size = size,
-                       .k = {runs.data(), tokens, total, g * segment, size},
-                       .v = {runs.data(), tokens, total, (p.groups + g) * segment, size}});
+                       .k = {runs.data(), tokens, total, offset, size},
+                       .v = {values, tokens, total, offset, size}});
+    }
   }
   const std::vector<AttendScratch> scratch = attend_scratch(p.context, size, size);
   each_tile(p.context, p.q.heads, s.count, [&](int64_t h, int64_t r, int thread) {
@@ -190,8 +195,7 @@ void score_piece(const Problem& p, const Piece& piece, int64_t first_group, int6
   const auto each_block = [&](int64_t first_segment, const auto& fn) {
     for (int64_t j = piece.begin; j < piece.end; j += tokens)
       for (int64_t g = first_group; g < end_group; ++g)
-        fn(g, p.block<T>(s, j) + (first_segment + g) * p.cache.segment_values(), j - piece.begin,
-           std::min(tokens, piece.end - j));
+        fn(g, p.rows<T>(s, j, first_segment + g), j - piece.begin, std::min(tokens, piece.end - j));
   };
   for (int64_t g = first_group; g < end_group; ++g)
     for (int64_t i = 0; i < queries; ++i)

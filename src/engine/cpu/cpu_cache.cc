@@ -4,6 +4,9 @@
 
 namespace vl2::cpu {
 
+// How far ahead of a gathered row the cache is fetched.
+constexpr int64_t kBytesAhead = 4096;
+
 CpuCache::CpuCache(const KernelTable& kernels, bool bf16, int64_t layers, int64_t blocks, int64_t block_tokens,
                    int64_t width)
     : KvCache(layers, blocks, block_tokens, width),
@@ -17,10 +20,14 @@ int64_t CpuCache::num_bytes() const {
          static_cast<int64_t>(bf16_ ? sizeof(BF16) : sizeof(float));
 }
 
-void CpuCache::set_segment(int64_t values) {
-  VL2_CHECK(values >= 1 && width() % values == 0, "cache rows of {} values in segments of {}", width(), values);
-  VL2_CHECK(!laid_out_ || segment_ == values, "a cache in segments of {} was taken for one of {}", segment_, values);
-  segment_ = values;
+void CpuCache::lay_out(int64_t segment, int64_t planes) {
+  VL2_CHECK(segment >= 1 && planes >= 1 && width() % (segment * planes) == 0,
+            "cache rows of {} values in segments of {} and {} planes", width(), segment, planes);
+  VL2_CHECK(!laid_out_ || (segment_ == segment && planes_ == planes),
+            "a cache in segments of {} and {} planes was taken for one of {} and {}", segment_, planes_, segment,
+            planes);
+  segment_ = segment;
+  planes_ = planes;
   laid_out_ = true;
 }
 
@@ -31,22 +38,23 @@ void CpuCache::read(int64_t layer, std::span<const int32_t> blocks, int64_t toke
 
 void CpuCache::write(int64_t layer, std::span<const int32_t> blocks, int64_t token, int64_t column, const float* values,
                      int64_t count) {
-  const int32_t number = blocks[static_cast<size_t>(token / block_tokens())];
   if (bf16_) {
-    kernels_.to_bf16_row(block<BF16>(layer, number) + place(token, column), values, count);
+    kernels_.to_bf16_row(at<BF16>(layer, blocks, token, column), values, count);
   } else {
-    std::copy_n(values, count, block<float>(layer, number) + place(token, column));
+    std::copy_n(values, count, at<float>(layer, blocks, token, column));
   }
 }
 
 void CpuCache::gather(int64_t layer, std::span<const int32_t> blocks, int64_t begin, int64_t end, int64_t column,
                       int64_t count, float* out, int64_t out_stride) const {
   for (int64_t t = begin; t < end; ++t, out += out_stride) {
-    const int32_t number = blocks[static_cast<size_t>(t / block_tokens())];
     if (bf16_) {
-      kernels_.to_float_row(out, block<BF16>(layer, number) + place(t, column), count);
+      const BF16* row = at<BF16>(layer, blocks, t, column);
+      // A row is too short for the processor to see what comes next.
+      for (int64_t d = 0; d < count; d += 32) __builtin_prefetch(reinterpret_cast<const char*>(row + d) + kBytesAhead);
+      kernels_.to_float_row(out, row, count);
     } else {
-      std::copy_n(block<float>(layer, number) + place(t, column), count, out);
+      std::copy_n(at<float>(layer, blocks, t, column), count, out);
     }
   }
 }

@@ -1,6 +1,7 @@
-// Keys and values (or latents) in memory, float32 or bf16: [layer][block][segment][token][values of a segment].
+// Keys and values (or latents) in memory, float32 or bf16: [layer][plane][block][segment][token][values of a segment].
 //
-// A segment is what one head reads: so its rows of a block lie side by side. Without set_segment a row is one segment.
+// A segment is what one head reads: so its rows of a block lie side by side. A plane holds what is read in one go: all
+// keys, then all values. Without lay_out a row is one segment of one plane.
 #pragma once
 
 #include <memory>
@@ -16,16 +17,16 @@ class CpuCache : public KvCache {
   int64_t num_bytes() const override;
   void read(int64_t layer, std::span<const int32_t> blocks, int64_t token, float* out) const override;
 
-  // Values of a segment, a divisor of the width; the same for as long as the cache lives.
-  void set_segment(int64_t values);
+  // Values of a segment, and planes the segments of a row are dealt to; the same for as long as the cache lives.
+  void lay_out(int64_t segment, int64_t planes);
 
   bool bf16() const { return bf16_; }
-  int64_t segment() const { return segment_; }
-  // First value of a block; segment s begins s * segment_values() further on.
+  // Where a segment's rows of a block begin: [token][values].
   template <typename T>
-  T* block(int64_t layer, int32_t number) const {
-    return reinterpret_cast<T*>(data_.get()) + (layer * num_blocks() + number) * block_tokens() * width();
+  T* rows(int64_t layer, int32_t block, int64_t segment) const {
+    return reinterpret_cast<T*>(data_.get()) + place(layer, block, segment);
   }
+  // Values from one segment's rows to those of the next in its plane.
   int64_t segment_values() const { return block_tokens() * segment_; }
   // Stores `count` values of one token from column `column` on; they must not leave a segment.
   void write(int64_t layer, std::span<const int32_t> blocks, int64_t token, int64_t column, const float* values,
@@ -35,14 +36,20 @@ class CpuCache : public KvCache {
               float* out, int64_t out_stride) const;
 
  private:
-  // Place of a value inside a block.
-  int64_t place(int64_t token, int64_t column) const {
-    return column / segment_ * segment_values() + token % block_tokens() * segment_ + column % segment_;
+  int64_t place(int64_t layer, int64_t block, int64_t segment) const {
+    const int64_t in_plane = width() / segment_ / planes_, plane = segment / in_plane;
+    return (((layer * planes_ + plane) * num_blocks() + block) * in_plane + segment % in_plane) * segment_values();
+  }
+  // Of one value.
+  template <typename T>
+  T* at(int64_t layer, std::span<const int32_t> blocks, int64_t token, int64_t column) const {
+    return rows<T>(layer, blocks[static_cast<size_t>(token / block_tokens())], column / segment_) +
+           token % block_tokens() * segment_ + column % segment_;
   }
 
   const KernelTable& kernels_;
   bool bf16_;
-  int64_t segment_;
+  int64_t segment_, planes_ = 1;
   bool laid_out_ = false;
   std::shared_ptr<std::byte> data_;  // mapped lazily: blocks nobody wrote take no memory
 };

@@ -193,7 +193,7 @@ void absorbed(const Problem& p, std::span<const SequenceSlice> sequences) {
       pieces.push_back(std::move(piece));
     }
     for (int64_t j = 0; j < a.keys() && !p.cache.bf16(); j += p.cache.block_tokens())
-      a.runs.push_back(p.cache.block<float>(p.layer, s.blocks[static_cast<size_t>(j / p.cache.block_tokens())]));
+      a.runs.push_back(p.cache.rows<float>(p.layer, s.blocks[static_cast<size_t>(j / p.cache.block_tokens())], 0));
     answers.push_back(std::move(a));
   }
   if (answers.empty()) return;

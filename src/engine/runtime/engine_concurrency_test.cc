@@ -204,6 +204,18 @@ TEST_F(Queueing, PicturesDoNotHoldUpOthersAnswers) {
   EXPECT_EQ(vision_steps, 3);
 }
 
+TEST_F(Queueing, PicturesThatAreNotCutAreEncodedOnceEach) {
+  engine();
+  std::vector<TiledImage> images;
+  for (uint64_t i = 0; i < 6; ++i) images.push_back(uncut_image(engine_->config(), i));
+  images.push_back(test_image(engine_->config(), 1, 1, 6));  // whose tiles differ
+  const auto stream = engine_->submit(test_request(test_prompt(engine_->config(), 4, images, 2), 2));
+  EXPECT_EQ(stream->answer().usage.tiles, 14);
+  int64_t encoded = 0;
+  for (const StepReport& step : witness_.steps()) encoded += step.tiles;
+  EXPECT_EQ(encoded, 8);
+}
+
 TEST(Threads, ManySubmittersGetTheirOwnAnswers) {
   EngineOptions options;
   options.max_sequences = 5;

@@ -114,7 +114,8 @@ TEST(Engine, GreedyAnswersAreWhatTheModelSays) {
   for (const char* preset : {"test-tiny", "test-small", "test-base"}) {
     const ModelConfig config = preset_config(preset);
     const auto engine = test_engine({"reference", ""}, {}, preset);
-    std::vector<TiledImage> images = {test_image(config, 2, 1, 8), test_image(config, 1, 2, 9)};
+    std::vector<TiledImage> images = {test_image(config, 2, 1, 8), test_image(config, 1, 1, 9),
+                                      uncut_image(config, 10)};
     const Request request = test_request(test_prompt(config, 23, std::move(images), 10), 15);
     EXPECT_EQ(engine->submit(request)->answer().ids, greedy_by_hand(request, config)) << preset;
   }

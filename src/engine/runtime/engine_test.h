@@ -68,6 +68,14 @@ inline TiledImage test_image(const ModelConfig& config, int64_t wide, int64_t hi
   return image;
 }
 
+// One local tile, the global view once more: what becomes of a picture that needs no cutting.
+inline TiledImage uncut_image(const ModelConfig& config, uint64_t seed) {
+  TiledImage image = test_image(config, 1, 1, seed);
+  const auto tile = static_cast<int64_t>(image.pixels.size() / 2);
+  std::copy_n(image.pixels.begin(), tile, image.pixels.begin() + tile);
+  return image;
+}
+
 // `text` random ids, the pictures' places somewhere among them.
 inline MultimodalPrompt test_prompt(const ModelConfig& config, int64_t text, std::vector<TiledImage> images,
                                     uint64_t seed) {

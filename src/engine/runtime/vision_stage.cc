@@ -7,31 +7,25 @@
 
 namespace vl2 {
 
-std::vector<VisionStage::Part> VisionStage::next_tiles(std::span<Sequence* const> sequences) const {
-  std::vector<Part> parts;
+std::vector<VisionStage::Tile> VisionStage::next_tiles(std::span<Sequence* const> sequences) const {
+  const int64_t size = model_.config().vision.image_size;
+  const auto bytes = static_cast<size_t>(3 * size * size);
+  std::vector<Tile> tiles;
   int64_t left = DeepseekVl2::kTilesAtOnce;
   for (Sequence* s : sequences) {
-    const int64_t tiles = std::min(left, s->vision.num_tiles - s->vision.tiles_done);
-    if (tiles > 0) parts.push_back({s, tiles});
-    left -= tiles;
-  }
-  return parts;
-}
-
-void VisionStage::append_pixels(const Part& part) {
-  const int64_t size = model_.config().vision.image_size, values = 3 * size * size;
-  const int64_t begin = part.sequence->vision.tiles_done, end = begin + part.tiles;
-  int64_t first = 0;  // tile of the picture at hand
-  for (const TiledImage& image : part.sequence->request().prompt.images) {
-    const int64_t last = first + image.num_tiles();
-    for (int64_t tile = std::max(begin, first); tile < std::min(end, last); ++tile) {
-      pixels_.resize(pixels_.size() + static_cast<size_t>(values));
-      const std::span<const uint8_t> bytes(image.pixels);
-      normalize(bytes.subspan(static_cast<size_t>((tile - first) * values), static_cast<size_t>(values)), size,
-                &pixels_[pixels_.size() - static_cast<size_t>(values)]);
+    int64_t number = 0;
+    for (const TiledImage& image : s->request().prompt.images) {
+      for (int64_t t = 0; t < image.num_tiles(); ++t, ++number) {
+        if (number < s->vision.tiles_done) continue;
+        const std::span<const uint8_t> pixels =
+            std::span<const uint8_t>(image.pixels).subspan(static_cast<size_t>(t) * bytes, bytes);
+        const bool again = t == 1 && std::ranges::equal(pixels, std::span(image.pixels).first(bytes));
+        if (!again && left-- == 0) return tiles;
+        tiles.push_back({s, number, again ? std::span<const uint8_t>() : pixels});
+      }
     }
-    first = last;
   }
+  return tiles;
 }
 
 void VisionStage::assemble(Sequence& sequence) const {
@@ -46,44 +40,47 @@ void VisionStage::assemble(Sequence& sequence) const {
 }
 
 int64_t VisionStage::encode(std::span<Sequence* const> sequences) {
-  const std::vector<Part> parts = next_tiles(sequences);
+  const std::vector<Tile> tiles = next_tiles(sequences);
+  if (tiles.empty()) return 0;
   const int64_t side = model_.config().tokens_per_side(), tile_tokens = side * side;
+  const int64_t size = model_.config().vision.image_size, values = 3 * size * size;
   const int64_t width = model_.config().projector.n_embed;
-  int64_t tiles = 0;
+  int64_t encoded = 0;
   pixels_.clear();
-  for (const Part& part : parts) {
-    append_pixels(part);
-    tiles += part.tiles;
+  for (const Tile& tile : tiles) {
+    if (tile.pixels.empty()) continue;
+    pixels_.resize(static_cast<size_t>(++encoded * values));
+    normalize(tile.pixels, size, &pixels_[pixels_.size() - static_cast<size_t>(values)]);
   }
-  if (tiles == 0) return 0;
 
   Ops& ops = model_.ops();
   Workspace::Scope scope(ops.workspace());
-  Tensor tokens_VD = ops.workspace().tensor(tiles * tile_tokens, width);
-  model_.encode_tiles(pixels_, tokens_VD);
-  int64_t row = 0;
-  for (const Part& part : parts) {
-    SequenceVision& v = part.sequence->vision;
+  Tensor tokens_VD = ops.workspace().tensor(encoded * tile_tokens, width);
+  if (encoded > 0) model_.encode_tiles(pixels_, tokens_VD);
+  int64_t next = 0;
+  for (const Tile& tile : tiles) {
+    SequenceVision& v = tile.sequence->vision;
     if (v.token_memory == nullptr) {
       v.token_memory = std::make_unique<Workspace>();
       v.tokens_VD = v.token_memory->tensor(v.num_tiles * tile_tokens, width);
     }
-    std::vector<int32_t> places(static_cast<size_t>(part.tiles * tile_tokens));
-    std::iota(places.begin(), places.end(), static_cast<int32_t>(v.tiles_done * tile_tokens));
-    ops.scatter_rows(v.tokens_VD, tokens_VD.row_range(row, part.tiles * tile_tokens), places);
-    row += part.tiles * tile_tokens;
-    if (v.tiles_done + part.tiles == v.num_tiles) assemble(*part.sequence);
+    const Tensor rows = tile.pixels.empty() ? v.tokens_VD.row_range((tile.number - 1) * tile_tokens, tile_tokens)
+                                            : tokens_VD.row_range(next++ * tile_tokens, tile_tokens);
+    std::vector<int32_t> places(static_cast<size_t>(tile_tokens));
+    std::iota(places.begin(), places.end(), static_cast<int32_t>(tile.number * tile_tokens));
+    ops.scatter_rows(v.tokens_VD, rows, places);
+    if (tile.number + 1 == v.num_tiles) assemble(*tile.sequence);
   }
-  for (const Part& part : parts) {
-    Sequence& s = *part.sequence;
-    s.vision.tiles_done += part.tiles;
+  for (const Tile& tile : tiles) {
+    Sequence& s = *tile.sequence;
+    s.vision.tiles_done = tile.number + 1;
     if (s.vision.tiles_done < s.vision.num_tiles) continue;
     s.vision.token_memory.reset();
     s.drop_pixels();
     s.encoded = true;
     s.pictures_encoded();
   }
-  return tiles;
+  return encoded;
 }
 
 }  // namespace vl2

@@ -18,15 +18,17 @@ class VisionStage {
 
   // Encodes the next tiles, whosever they are, at most kTilesAtOnce together, and marks the sequences whose pictures
   // are complete as encoded. Returns the number of tiles. When it throws, no sequence has changed.
+  //
+  // The one local tile of a picture that is not cut is its global view once more: it is encoded once and used twice.
   int64_t encode(std::span<Sequence* const> sequences);
 
  private:
-  struct Part {
+  struct Tile {
     Sequence* sequence;
-    int64_t tiles;  // its next ones
+    int64_t number;                   // in the sequence
+    std::span<const uint8_t> pixels;  // empty: the tile before it once more
   };
-  std::vector<Part> next_tiles(std::span<Sequence* const> sequences) const;
-  void append_pixels(const Part& part);
+  std::vector<Tile> next_tiles(std::span<Sequence* const> sequences) const;
   void assemble(Sequence& sequence) const;
 
   const DeepseekVl2& model_;

@@ -8,14 +8,14 @@ inline Vec load_row_n(const BF16* p, int64_t n) { return load_bf16_n(p, n); }
 // Rows lie one behind the other for many kilobytes, but are not read in that order: so they are fetched in it.
 inline constexpr int64_t kRowBytesAhead = 4096;
 
+// One line's fetch goes with the loads of one line: a whole row's together would wait for each other.
 template <typename T>
-inline void fetch_ahead(const T* row, int64_t width) {
-  for (int64_t d = 0; d < width; d += 64 / static_cast<int64_t>(sizeof(T)))
-    __builtin_prefetch(reinterpret_cast<const char*>(row + d) + kRowBytesAhead);
-}
+inline constexpr int64_t kLineValues = 64 / static_cast<int64_t>(sizeof(T));
+inline void fetch_ahead(const void* line) { __builtin_prefetch(static_cast<const char*>(line) + kRowBytesAhead); }
 
-// A block of Q queries x J rows; each sum is one chain per lane over ascending columns.
-template <int Q, int J, typename T>
+// A block of Q queries x J rows; each sum is one chain per lane over ascending columns. Fetch: the first to see the
+// rows.
+template <int Q, int J, bool Fetch, typename T>
 inline void dot_block(const float* q, int64_t q_stride, const T* x, int64_t x_stride, int64_t width, float* out,
                       int64_t out_stride) {
   Vec sum[Q][J];
@@ -23,8 +23,7 @@ inline void dot_block(const float* q, int64_t q_stride, const T* x, int64_t x_st
   for (int i = 0; i < Q; ++i)
 #pragma GCC unroll 16
     for (int j = 0; j < J; ++j) sum[i][j] = zero();
-  int64_t d = 0;
-  for (; d + 16 <= width; d += 16) {
+  const auto step = [&](int64_t d) {
     Vec row[J];
 #pragma GCC unroll 16
     for (int j = 0; j < J; ++j) row[j] = load_row(x + j * x_stride + d);
@@ -34,7 +33,17 @@ inline void dot_block(const float* q, int64_t q_stride, const T* x, int64_t x_st
 #pragma GCC unroll 16
       for (int j = 0; j < J; ++j) sum[i][j] = fma(query, row[j], sum[i][j]);
     }
+  };
+  int64_t d = 0;
+  for (; d + kLineValues<T> <= width; d += kLineValues<T>) {
+    if constexpr (Fetch) {
+#pragma GCC unroll 16
+      for (int j = 0; j < J; ++j) fetch_ahead(x + j * x_stride + d);
+    }
+#pragma GCC unroll 4
+    for (int64_t i = 0; i < kLineValues<T>; i += 16) step(d + i);
   }
+  for (; d + 16 <= width; d += 16) step(d);
   if (d < width) {
     for (int i = 0; i < Q; ++i)
       for (int j = 0; j < J; ++j)
@@ -55,21 +64,24 @@ inline void dot_block(const float* q, int64_t q_stride, const T* x, int64_t x_st
 template <int J, typename T>
 inline void dot_some(const float* q, int64_t q_stride, int64_t rows, const T* x, int64_t x_stride, int64_t width,
                      float* out, int64_t out_stride) {
+  if (rows == 1) return dot_block<1, J, true>(q, q_stride, x, x_stride, width, out, out_stride);
   int64_t i = 0;
-  for (; i + kCacheBlock <= rows; i += kCacheBlock)
-    dot_block<kCacheBlock, J>(q + i * q_stride, q_stride, x, x_stride, width, out + i * out_stride, out_stride);
+  if (rows >= kCacheBlock) {
+    dot_block<kCacheBlock, J, true>(q, q_stride, x, x_stride, width, out, out_stride);
+    for (i = kCacheBlock; i + kCacheBlock <= rows; i += kCacheBlock)
+      dot_block<kCacheBlock, J, false>(q + i * q_stride, q_stride, x, x_stride, width, out + i * out_stride,
+                                       out_stride);
+  }
   for (; i < rows; ++i)
-    dot_block<1, J>(q + i * q_stride, q_stride, x, x_stride, width, out + i * out_stride, out_stride);
+    dot_block<1, J, false>(q + i * q_stride, q_stride, x, x_stride, width, out + i * out_stride, out_stride);
 }
 
 template <typename T>
 void dot_rows(const float* q, int64_t q_stride, int64_t rows, const T* x, int64_t x_stride, int64_t n, int64_t width,
               float* out, int64_t out_stride) {
   int64_t j = 0;
-  for (; j + kCacheBlock <= n; j += kCacheBlock) {
-    for (int64_t i = j; i < j + kCacheBlock; ++i) fetch_ahead(x + i * x_stride, width);
+  for (; j + kCacheBlock <= n; j += kCacheBlock)
     dot_some<kCacheBlock>(q, q_stride, rows, x + j * x_stride, x_stride, width, out + j, out_stride);
-  }
   for (; j < n; ++j) dot_some<1>(q, q_stride, rows, x + j * x_stride, x_stride, width, out + j, out_stride);
 }
 
@@ -83,10 +95,12 @@ inline void mix_block(const float* p, int64_t p_stride, const T* x, int64_t x_st
 #pragma GCC unroll 16
     for (int c = 0; c < C; ++c) sum[i][c] = load(out + i * out_stride + c * 16);
   for (int64_t j = 0; j < n; ++j) {
-    fetch_ahead(x + j * x_stride, C * 16);
     Vec row[C];
 #pragma GCC unroll 16
-    for (int c = 0; c < C; ++c) row[c] = load_row(x + j * x_stride + c * 16);
+    for (int c = 0; c < C; ++c) {
+      if (c * 16 % kLineValues<T> == 0) fetch_ahead(x + j * x_stride + c * 16);
+      row[c] = load_row(x + j * x_stride + c * 16);
+    }
 #pragma GCC unroll 16
     for (int i = 0; i < Q; ++i) {
       const Vec weight = set1(p[i * p_stride + j]);
