@@ -193,7 +193,9 @@ TEST_P(GoldenForward, EveryStageIsTheOfficialOne) {
   };
   int compared = 0;
   for (const auto& [stage, view] : golden.tensors()) {
-    if (stage.starts_with("gen") || stage.starts_with("incremental") || stage.ends_with(".gap")) continue;
+    if (stage.starts_with("gen") || stage.starts_with("incremental") || stage.ends_with(".gap") ||
+        stage.ends_with("rows"))
+      continue;
     if (stage.ends_with("topk_idx")) {
       ASSERT_TRUE(stages.count(stage)) << stage;
       EXPECT_TRUE(at::equal(stages[stage].to(at::kDouble), to_double(view))) << stage;
@@ -203,7 +205,6 @@ TEST_P(GoldenForward, EveryStageIsTheOfficialOne) {
       return std::regex_match(stage, std::regex(t.pattern));
     });
     if (known == std::end(kTolerances)) continue;
-    if (stage == "vision.out" && stages.count(stage) == 0) continue;
     ASSERT_TRUE(stages.count(stage)) << stage << " was not computed";
     at::Tensor values = stages[stage];
     if (stage == "projector.unfold_in") values = values.narrow(0, 1, 1);  // tile 1 only

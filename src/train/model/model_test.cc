@@ -16,7 +16,8 @@ class Twin : public testing::TestWithParam<const char*> {
 
   std::vector<MicroBatch> samples() const {
     return {random_sample(config(), 1, 23, {{1, 1}}), random_sample(config(), 2, 70),
-            random_sample(config(), 3, 11, {{2, 1}, {1, 2}}), random_sample(config(), 4, 1), random_sample(config(), 6, 64)};
+            random_sample(config(), 3, 11, {{2, 1}, {1, 2}}), random_sample(config(), 4, 1),
+            random_sample(config(), 6, 64)};
   }
 };
 INSTANTIATE_TEST_SUITE_P(Presets, Twin, testing::Values("test-tiny", "test-small", "test-base"),
@@ -146,8 +147,9 @@ TEST_P(Twin, Bf16ComputeStaysNearFloat32) {
   for (const auto& [name, grad] : gradients(parameters_)) {
     EXPECT_EQ(grad.scalar_type(), at::kFloat);
     // A token that goes to another expert changes an expert's gradient in whole: of those only the sum is near.
-    if (name == "language.lm_head.weight" || name.starts_with("projector."))
+    if (name == "language.lm_head.weight" || name.starts_with("projector.")) {
       EXPECT_LE(relative_distance(grad, expected.at(name)), 0.2) << name;
+    }
   }
 }
 
@@ -177,10 +179,12 @@ TEST_P(Twin, GeneratesWhatTheWholeForwardPassPredicts) {
 
 TEST_P(Twin, AdapterIsTheSameAsTheMergedWeight) {
   const MicroBatch batch = packed(samples(), true);
-  const std::vector<std::string> names = {
-      "projector.layers.0.weight", "language.model.layers.0.mlp.up_proj.weight",
-      "language.model.layers.1.self_attn.o_proj.weight", "language.model.layers.1.mlp.experts.*.down_proj.weight",
-      "language.model.layers.2.mlp.shared_experts.gate_proj.weight", "language.lm_head.weight"};
+  const std::vector<std::string> names = {"projector.layers.0.weight",
+                                          "language.model.layers.0.mlp.up_proj.weight",
+                                          "language.model.layers.1.self_attn.o_proj.weight",
+                                          "language.model.layers.1.mlp.experts.*.down_proj.weight",
+                                          "language.model.layers.2.mlp.shared_experts.gate_proj.weight",
+                                          "language.lm_head.weight"};
   Adapters adapters;
   for (const std::string& name : names) {
     const Shape& shape = parameters_.at(name).shape;

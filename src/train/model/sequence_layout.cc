@@ -59,7 +59,7 @@ SequenceLayout sequence_layout(std::span<const int64_t> sample_starts, int64_t r
     group.longest = samples[first].length;
     group.length = rounded_length(group.longest);
     // Up to an eighth of padding is cheaper than another group of small products.
-    const int64_t shortest = group.length - std::max<int64_t>(16, group.length / 8);
+    const int64_t shortest = group.longest - std::max<int64_t>(16, group.length / 8);
     std::vector<Sample> members;
     for (; first < samples.size() && samples[first].length >= shortest; ++first) members.push_back(samples[first]);
     group.samples = static_cast<int64_t>(members.size());

@@ -36,6 +36,11 @@ class RmsNorm : public torch::autograd::Function<RmsNorm> {
 };
 
 at::Tensor select_rows(const at::Tensor& source, const at::Tensor& index, const at::Tensor& zeros) {
+  if (source.size(0) == 0) {  // index_select refuses; all rows are zeros
+    std::vector<int64_t> shape = source.sizes().vec();
+    shape[0] = index.size(0);
+    return at::zeros(shape, source.options());
+  }
   at::Tensor result = source.index_select(0, index);
   if (zeros.defined()) result.index_fill_(0, zeros, 0);
   return result;
