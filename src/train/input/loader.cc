@@ -11,7 +11,7 @@
 #include <variant>
 
 #include "core/base/error.h"
-#include "train/input/assemble.h"
+#include "train/input/loader_parts.h"
 #include "train/input/packing.h"
 
 namespace vl2::train {
@@ -20,66 +20,8 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr int64_t kPlannedAhead = 32;  // records of each source
-constexpr int kMaxThreads = 256;
-
-// A record that is being planned, or waits for the mixture to come to it.
-struct Slot {
-  Draw draw;
-  bool again = false;  // drawn before the state we resumed from was saved
-  bool taken = false, done = false;
-  std::variant<Sample, Problem> result;
-  std::exception_ptr failure;
-};
-
-struct Waiting {
-  Draw draw;
-  Sample sample;
-};
-
-// A sample of a batch, whose pictures are being loaded.
-struct Loading {
-  Draw draw;
-  Sample sample;
-  size_t row = 0;
-  std::optional<Problem> problem;
-  std::exception_ptr failure;
-};
-
-struct Batch {
-  std::vector<Loading> samples;
-  size_t rows = 0;
-  std::vector<size_t> with_pictures;  // indices of samples
-  size_t next = 0, unfinished = 0;    // of with_pictures
-  bool assembling = false, ready = false, end = false;
-  std::exception_ptr failure;
-  MicroBatch result;
-  // The state behind it, and what was left out since the batch before.
-  std::vector<SourceState> sources;
-  std::vector<Draw> waiting;
-  std::vector<Problem> problems;
-  int64_t shortened = 0;
-};
 
 double seconds(Clock::duration duration) { return std::chrono::duration<double>(duration).count(); }
-
-void check_options(const LoaderOptions& o) {
-  const auto at_least = [](const char* name, int64_t value, int64_t low) {
-    if (value < low) fail(ErrorCode::kInvalidArgument, "{} is {}, expected at least {}", name, value, low);
-  };
-  at_least("max_length", o.sample.max_length, 1);
-  at_least("rows_per_batch", o.rows_per_batch, 1);
-  at_least("look_ahead", o.look_ahead, 1);
-  at_least("batches_ahead", o.batches_ahead, 1);
-  at_least("threads", o.threads, 0);
-  if (o.threads > kMaxThreads)
-    fail(ErrorCode::kInvalidArgument, "threads is {}, expected at most {}", o.threads, kMaxThreads);
-}
-
-std::exception_ptr refusal(const Problem& problem) {
-  return std::make_exception_ptr(
-      Error(ErrorCode::kInvalidArgument, fmt::format("{}: {}: {}; mend the record, or have such records skipped",
-                                                     problem.where, problem_name(problem.kind), problem.reason)));
-}
 
 }  // namespace
 
@@ -308,7 +250,7 @@ class Loader::Impl {
       waiting_.push_back({slot.draw, std::move(*sample)});
     } else {
       const Problem& problem = std::get<Problem>(slot.result);
-      if (policy_of(problem) == Policy::kRefuse) return abort_with(refusal(problem));
+      if (policy_of(problem, options_) == Policy::kRefuse) return abort_with(refusal(problem));
       if (counted) building_->problems.push_back(problem);
       last_problem_[source] = problem;
     }
@@ -318,10 +260,6 @@ class Loader::Impl {
         ErrorCode::kInvalidArgument, fmt::format("{}: none of its {} records can be learnt from; the last: {}: {}: {}",
                                                  files_[source].path().string(), files_[source].size(), last.where,
                                                  problem_name(last.kind), last.reason))));
-  }
-
-  Policy policy_of(const Problem& problem) const {
-    return problem.kind == ProblemKind::kTooLong ? options_.too_long : options_.bad_records;
   }
 
   void take_row() {
@@ -398,19 +336,8 @@ class Loader::Impl {
     batch.assembling = true;
     lock.unlock();
     std::exception_ptr failure;
-    std::vector<std::vector<Sample>> rows(batch.rows);
     try {
-      for (Loading& one : batch.samples) {
-        if (one.failure) std::rethrow_exception(one.failure);
-        if (!one.problem) {
-          rows[one.row].push_back(std::move(one.sample));
-          continue;
-        }
-        if (policy_of(*one.problem) == Policy::kRefuse) std::rethrow_exception(refusal(*one.problem));
-        if (one.draw.epoch == 0) batch.problems.push_back(*one.problem);
-      }
-      batch.samples.clear();
-      batch.result = assemble(std::move(rows));
+      finish_batch(batch, options_);
     } catch (...) {
       failure = std::current_exception();
     }
