@@ -210,7 +210,7 @@ std::vector<double> nice_ticks(double low, double high, int count) {
   std::vector<double> ticks;
   // By counting: a sum of steps would drift away from round numbers.
   for (double i = std::ceil(low / step - 1e-9); i * step <= high + 1e-9 * step && ticks.size() < 100; ++i)
-    ticks.push_back(i * step);
+    ticks.push_back(i * step + 0.0);  // a 0 without a sign
   return ticks;
 }
 
