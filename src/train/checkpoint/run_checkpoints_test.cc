@@ -292,7 +292,7 @@ TEST(RunCheckpoints, KillingTheWriterAtAnyMomentLeavesAWholeOne) {
       }
       ::_exit(1);
     }
-    ::usleep(static_cast<useconds_t>(std::min(400e3, 1000 + 2.5 * once * random.uniform())));
+    ::usleep(static_cast<useconds_t>(std::min(1.2e6, 1000 + 2.5 * once * random.uniform())));
     ::kill(child, SIGKILL);
     int status = 0;
     ASSERT_EQ(::waitpid(child, &status, 0), child);

@@ -5,9 +5,12 @@
 #include <cmath>
 #include <cstdlib>
 #include <limits>
+#include <nlohmann/json.hpp>
 
 #include "core/base/error.h"
 #include "core/base/random.h"
+#include "core/base/temp_folder.h"
+#include "core/image/decode.h"
 #include "core/image/encode.h"
 
 namespace vl2::train {
@@ -123,6 +126,21 @@ TEST(DrawCurves, WhatCannotBeDrawnIsLeftOutOrRefused) {
   bad = {};
   bad.smoothing = 1;
   EXPECT_THROW(draw_curves(std::vector<LogSeries>{one}, bad), Error);
+}
+
+TEST(SaveCurves, ReadsLogsAndNamesThemAfterTheirFolders) {
+  const TempFolder temp;
+  std::vector<std::filesystem::path> logs;
+  for (const char* run : {"a", "b"}) {
+    std::filesystem::create_directories(temp / run);
+    logs.push_back(temp.path() / run / "log.jsonl");
+    JsonLog log(logs.back(), 0);
+    for (int step = 1; step < 40; ++step) log.write({{"step", step}, {"loss", 1.0 / step}});
+  }
+  save_curves(logs, "loss", temp / "curve.png", {});
+  EXPECT_EQ(load_image(temp / "curve.png").width, 960);
+  EXPECT_THROW(save_curves(logs, "los", temp / "no.png", {}), Error);
+  EXPECT_FALSE(std::filesystem::exists(temp / "no.png"));
 }
 
 // Not a check: VL2_SAVE_CURVE=FILE.png writes a picture to look at.
