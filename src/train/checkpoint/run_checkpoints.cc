@@ -98,7 +98,7 @@ std::vector<std::string> config_differences(const ModelConfig& found, const Mode
     return key;
   };
   for (const auto& [key, value] : b.items()) {
-    if (key == "/torch_dtype") continue;  // how it is stored is no matter of architecture
+    if (key.ends_with("torch_dtype")) continue;  // how it is stored is no matter of architecture
     const auto other = a.find(key);
     if (other == a.end() || *other != value)
       differences.push_back(fmt::format("{} is {}, expected {}", dotted(key),

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "core/base/error.h"
+#include "core/image/encode.h"
 #include "train/log/canvas.h"
 #include "train/log/progress.h"
 
@@ -210,7 +211,7 @@ std::vector<double> nice_ticks(double low, double high, int count) {
   std::vector<double> ticks;
   // By counting: a sum of steps would drift away from round numbers.
   for (double i = std::ceil(low / step - 1e-9); i * step <= high + 1e-9 * step && ticks.size() < 100; ++i)
-    ticks.push_back(i * step);
+    ticks.push_back(i * step + 0.0);  // a 0 without a sign
   return ticks;
 }
 
@@ -236,6 +237,16 @@ Image draw_curves(std::span<const LogSeries> series, const CurveOptions& options
   }
   if (values == 0) fail(ErrorCode::kInvalidArgument, "there is nothing to draw: no value in {} series", series.size());
   return Drawing(shown, options).draw();
+}
+
+void save_curves(std::span<const std::filesystem::path> logs, const std::string& key,
+                 const std::filesystem::path& picture, const CurveOptions& options) {
+  std::vector<LogSeries> series;
+  for (const std::filesystem::path& log : logs) {
+    const std::filesystem::path folder = std::filesystem::absolute(log).parent_path();
+    series.push_back(read_log(log, key, folder.filename().string()));
+  }
+  save_image(picture, draw_curves(series, options));
 }
 
 }  // namespace vl2::train

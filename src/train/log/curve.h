@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <span>
 #include <string>
 #include <utility>
@@ -26,6 +27,11 @@ struct CurveOptions {
 // highest hundredth of the values, such as those of the first steps. kInvalidArgument: no series has a value, a size
 // below 200 x 150 or above 8192 pixels, smoothing out of range.
 Image draw_curves(std::span<const LogSeries> series, const CurveOptions& options);
+
+// The same of log files into a picture file (.png, .jpg): `key` of each, named after the folder the log lies in. Errors
+// of read_log, draw_curves and save_image.
+void save_curves(std::span<const std::filesystem::path> logs, const std::string& key,
+                 const std::filesystem::path& picture, const CurveOptions& options);
 
 // Exponential mean without the pull of its start: s_i = sum_j w^(i-j) v_j / sum_j w^(i-j).
 std::vector<double> smoothed(std::span<const double> values, double weight);

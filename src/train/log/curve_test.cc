@@ -5,9 +5,12 @@
 #include <cmath>
 #include <cstdlib>
 #include <limits>
+#include <nlohmann/json.hpp>
 
 #include "core/base/error.h"
 #include "core/base/random.h"
+#include "core/base/temp_folder.h"
+#include "core/image/decode.h"
 #include "core/image/encode.h"
 
 namespace vl2::train {
@@ -53,6 +56,7 @@ TEST(NiceTicks, AreRoundAndInside) {
   EXPECT_GE(ticks.front(), 0.13);
   EXPECT_LE(ticks.back(), 0.87);
   EXPECT_EQ(tick_text(ticks.front(), ticks[1] - ticks[0]), "0.2");
+  EXPECT_FALSE(std::signbit(nice_ticks(0, 1, 5).front()));
   EXPECT_TRUE(nice_ticks(1, 1, 5).empty());
   EXPECT_TRUE(nice_ticks(0, std::numeric_limits<double>::infinity(), 5).empty());
 }
@@ -93,7 +97,7 @@ TEST(DrawCurves, TheLineStandsWhereItsValueIs) {
 
 TEST(DrawCurves, ManyPointsKeepTheirSpikesAndDrawQuickly) {
   LogSeries series = falling("", 300000, 1, 4);
-  for (size_t i = 200000; i < 204000; ++i) series.values[i] = 3;  // more than a hundredth: within the axis
+  for (size_t i = 200000; i < 208000; i += 2) series.values[i] = 3;  // more than a hundredth: within the axis
   CurveOptions options;
   options.smoothing = 0;
   const Image image = draw_curves(std::vector<LogSeries>{series}, options);
@@ -122,6 +126,21 @@ TEST(DrawCurves, WhatCannotBeDrawnIsLeftOutOrRefused) {
   bad = {};
   bad.smoothing = 1;
   EXPECT_THROW(draw_curves(std::vector<LogSeries>{one}, bad), Error);
+}
+
+TEST(SaveCurves, ReadsLogsAndNamesThemAfterTheirFolders) {
+  const TempFolder temp;
+  std::vector<std::filesystem::path> logs;
+  for (const char* run : {"a", "b"}) {
+    std::filesystem::create_directories(temp / run);
+    logs.push_back(temp.path() / run / "log.jsonl");
+    JsonLog log(logs.back(), 0);
+    for (int step = 1; step < 40; ++step) log.write({{"step", step}, {"loss", 1.0 / step}});
+  }
+  save_curves(logs, "loss", temp / "curve.png", {});
+  EXPECT_EQ(load_image(temp / "curve.png").width, 960);
+  EXPECT_THROW(save_curves(logs, "los", temp / "no.png", {}), Error);
+  EXPECT_FALSE(std::filesystem::exists(temp / "no.png"));
 }
 
 // Not a check: VL2_SAVE_CURVE=FILE.png writes a picture to look at.

@@ -118,7 +118,8 @@ TEST(Recipe, TypesAndRangesAreCheckedAndTheKeysPathIsNamed) {
   EXPECT_ERROR(refused([](json& v) { v["betas"] = {0.9, 1.0}; }), "betas");
   EXPECT_ERROR(refused([](json& v) { v["packing"] = 1; }), "packing is 1, expected true or false");
   EXPECT_ERROR(refused([](json& v) { v["stage"] = "sftt"; }), "one of alignment, pretraining, sft, lora");
-  EXPECT_ERROR(refused([](json& v) { v["data"] = json::array(); }), "data is a list of 0 values, expected a list of sources");
+  EXPECT_ERROR(refused([](json& v) { v["data"] = json::array(); }),
+               "data is a list of 0 values, expected a list of sources");
   EXPECT_ERROR(refused([](json& v) { v["data"][0]["weight"] = 0; }), "data.0.weight is 0");
   EXPECT_ERROR(refused([](json& v) { v["data"][0].erase("path"); }), "data.0.path is missing");
   EXPECT_ERROR(refused([](json& v) { v["data"][0]["format"] = "swift"; }), "ms-swift");
