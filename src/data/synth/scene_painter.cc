@@ -91,7 +91,7 @@ Scene ScenePainter::start(const Canvas& canvas, bool dark) {
 
 // A free place for a box, with whole pixels of distance to everything; empty after many tries.
 std::optional<PixelBox> ScenePainter::find_room(const Scene& scene, double width, double height, double gap) {
-  const double margin = 2 * scene.unit;
+  const double margin = 4 * scene.unit;
   const double right = static_cast<double>(scene.image.width) - margin - width;
   const double bottom = static_cast<double>(scene.image.height) - margin - height;
   if (right <= margin || bottom <= margin) return std::nullopt;
@@ -172,7 +172,7 @@ bool ScenePainter::add_text(Scene& scene, TextKind kind, std::vector<Paint>& pai
   if (kind == TextKind::kNumber) text = lexicon_.number(draws_);
   if (kind == TextKind::kChinese) text = lexicon_.chinese_word(draws_);
   const size_t face = draws_.index(faces_.size());
-  const auto max_width = static_cast<int64_t>(static_cast<double>(scene.image.width) - 6 * scene.unit);
+  const auto max_width = static_cast<int64_t>(static_cast<double>(scene.image.width) - 9 * scene.unit);
   for (int attempt = 0; attempt < 6; ++attempt) {
     // The later the smaller: what does not fit large may fit small.
     const double em = draws_.real(smallest, std::max(smallest, largest - attempt * (largest - smallest) / 5));

@@ -111,6 +111,7 @@ class SetWriter {
     if (filled && !is_set)
       fail(ErrorCode::kInvalidArgument, "{}: is not empty and no synthetic set; name a new folder", folder_.string());
     if (filled && !options_.replace) return resume();
+    error.clear();  // of looking at what is not there
     if (filled) fs::remove_all(folder_, error);
     if (!error) fs::create_directories(folder_ / "images", error);
     if (error) fail(ErrorCode::kIo, "{}: cannot be made: {}", folder_.string(), error.message());
