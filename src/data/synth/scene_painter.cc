@@ -99,11 +99,10 @@ std::optional<PixelBox> ScenePainter::find_room(const Scene& scene, double width
     const double x = draws_.real(margin, right);
     const double y = draws_.real(margin, bottom);
     const PixelBox box{x, y, x + width, y + height};
-    const bool taken =
-        std::any_of(scene.shapes.begin(), scene.shapes.end(),
-                    [&](const DrawnShape& shape) { return overlaps(box, shape.box, gap); }) ||
-        std::any_of(scene.texts.begin(), scene.texts.end(),
-                    [&](const DrawnText& text) { return overlaps(box, text.box, gap); });
+    const bool taken = std::any_of(scene.shapes.begin(), scene.shapes.end(),
+                                   [&](const DrawnShape& shape) { return overlaps(box, shape.box, gap); }) ||
+                       std::any_of(scene.texts.begin(), scene.texts.end(),
+                                   [&](const DrawnText& text) { return overlaps(box, text.box, gap); });
     if (!taken) return box;
   }
   return std::nullopt;
@@ -112,8 +111,7 @@ std::optional<PixelBox> ScenePainter::find_room(const Scene& scene, double width
 bool ScenePainter::add_shape(Scene& scene, Shape shape, Paint paint, double size) {
   const std::optional<PixelBox> room = find_room(scene, size, size, 4 * scene.unit);
   if (!room) return false;
-  const std::vector<Contour> outline =
-      outline_of(shape, {(room->x1 + room->x2) / 2, (room->y1 + room->y2) / 2}, size);
+  const std::vector<Contour> outline = outline_of(shape, {(room->x1 + room->x2) / 2, (room->y1 + room->y2) / 2}, size);
   const Colour colour = mix_paint(paint, draws_);
   fill_contours(scene.image, outline, colour);
   scene.shapes.push_back({shape, paint, bounds_of(outline), area_of(outline)});
