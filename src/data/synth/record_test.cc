@@ -176,8 +176,9 @@ TEST(Records, ATestNeverMeetsPicturesFontsOrHeldOutWordsOfTraining) {
   for (const FontFile& font : unseen) EXPECT_FALSE(names.contains(font.name)) << font.name;
 
   size_t held_out = 0;
-  for (const std::string_view word : Lexicon(Split::kTrain).words()) EXPECT_FALSE(is_held_out(word)) << word;
-  for (const std::string_view word : Lexicon(Split::kTest).words()) {
+  const Lexicon train_words(Split::kTrain), test_words(Split::kTest);
+  for (const std::string_view word : train_words.words()) EXPECT_FALSE(is_held_out(word)) << word;
+  for (const std::string_view word : test_words.words()) {
     held_out += is_held_out(word) ? 1 : 0;
     EXPECT_LE(word.size(), 8u);
   }
