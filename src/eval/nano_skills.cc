@@ -70,7 +70,9 @@ void add(SkillScore& score, const NanoRecord& record, const NanoAnswer* answer) 
   }
 }
 
-std::string percent(int64_t part, int64_t whole) { return fmt::format("{:.1f} %", 100 * SkillScore::share(part, whole)); }
+std::string percent(int64_t part, int64_t whole) {
+  return fmt::format("{:.1f} %", 100 * SkillScore::share(part, whole));
+}
 
 std::string row(const SkillScore& s) {
   const bool boxes = s.boxes > 0;
@@ -125,13 +127,12 @@ NanoScores score_nano(std::span<const NanoRecord> records, std::span<const NanoA
 }
 
 std::string scores_text(const NanoScores& scores) {
-  std::string text =
-      fmt::format("{:<12}{:>10}{:>10}{:>10}{:>12}{:>10}\n", "skill", "questions", "right", "exact", "IoU > 0.5", "mean IoU");
+  std::string text = fmt::format("{:<12}{:>10}{:>10}{:>10}{:>12}{:>10}\n", "skill", "questions", "right", "exact",
+                                 "IoU > 0.5", "mean IoU");
   for (const SkillScore& skill : scores.skills) text += row(skill);
   text += row(scores.all);
   if (scores.all.answered < scores.all.questions)
-    text += fmt::format("{} questions have no answer and count as wrong\n",
-                        scores.all.questions - scores.all.answered);
+    text += fmt::format("{} questions have no answer and count as wrong\n", scores.all.questions - scores.all.answered);
   if (scores.unknown_ids > 0) text += fmt::format("{} answers belong to no question\n", scores.unknown_ids);
   return text;
 }

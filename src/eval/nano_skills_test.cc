@@ -120,7 +120,8 @@ void expect_corrupt(const std::string& text, const std::string& words) {
 }
 
 TEST(NanoRecords, BadOnesAreRefusedWithTheirLine) {
-  const std::string good = R"({"id":"a","messages":[{"role":"user","content":"q"},{"role":"assistant","content":"x"}],"task":"text"})";
+  const std::string good =
+      R"({"id":"a","messages":[{"role":"user","content":"q"},{"role":"assistant","content":"x"}],"task":"text"})";
   EXPECT_EQ(parse_nano_records(good, "r").size(), 1u);
   expect_corrupt("", "no records");
   expect_corrupt(good + "\n" + good, "r.jsonl:2");

@@ -21,5 +21,19 @@ printf '## vl2 one\n## vl2 two\n`--dry-run`\n' | put cli.md
 expect 1 'vl2 one --fast is missing' "${check[@]}"
 printf '## vl2 one\n`--faster`\n## vl2 two\n`--dry-run`\n' | put cli.md
 expect 1 '--faster is no option' "${check[@]}"
+
+put build/vl2 <<'PROGRAM'
+#!/bin/sh
+case "$*" in
+  --help) printf 'Subcommands:\n  one                 First\n\nvl2 COMMAND --help\n' ;;
+  'one --help') printf 'Options:\n  -h,--help           Explain\n\nSubcommands:\n  deep                Below\n' ;;
+  'one deep --help') printf 'Options:\n  -h,--help           Explain\n  --far               Away\n' ;;
+esac
+PROGRAM
+printf '## vl2 one deep\n`--far`\n' | put cli.md
+expect 0 '1 commands, 3 options, 0 violations' "${check[@]}"
+printf '## vl2 one\n`--help`\n' | put cli.md
+expect 1 "no section '## vl2 one deep'" "${check[@]}"
+expect 1 'vl2 one deep --far is missing' "${check[@]}"
 expect 77 'build it first' "$top/tools/check_cli_docs" "$scratch"
 finish

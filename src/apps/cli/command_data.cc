@@ -75,8 +75,9 @@ int run(const SynthOptions& options) {
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   progress.clear();
   if (!report.whole) {
-    write_stderr(printable(fmt::format("vl2 data: stopped after {} of {} records; the same command goes on from there\n",
-                                       report.records, set.records)));
+    write_stderr(
+        printable(fmt::format("vl2 data: stopped after {} of {} records; the same command goes on from there\n",
+                              report.records, set.records)));
     return kExitInterrupted;
   }
   write_stdout(options.json ? report_json(report, seconds).dump(2) + "\n" : printable(report_text(report, seconds)));
@@ -129,7 +130,8 @@ RunCommand declare_data(CLI::App& app) {
   const auto options = std::make_shared<SynthOptions>();
   add_options(*nano, *options);
   nano->footer(
-      "The same options give the same bytes, whatever the number of threads. Ctrl-C stops at the next whole chunk; the\n"
+      "The same options give the same bytes, whatever the number of threads. Ctrl-C stops at the next whole chunk; "
+      "the\n"
       "same command goes on from there. docs/data.md lists skills, wordings and forms of answers.\n\n"
       "Example:\n  vl2 data synth nano --out sets/train --records 200000 --seed 1\n"
       "  vl2 data synth nano --out sets/test --split test --records 2000 --questions one");

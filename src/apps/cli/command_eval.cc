@@ -124,13 +124,12 @@ ordered_json report_json(const eval::NanoScores& scores, const std::optional<eva
 
 std::string agreement_text(const eval::AnswerAgreement& a, const std::string& other) {
   const auto share = [](int64_t part, int64_t whole) { return 100 * eval::SkillScore::share(part, whole); };
-  std::string text = fmt::format("{} of {} answers are those of {} ({:.2f} %)\n", a.equal, a.common, other,
-                                 share(a.equal, a.common));
+  std::string text =
+      fmt::format("{} of {} answers are those of {} ({:.2f} %)\n", a.equal, a.common, other, share(a.equal, a.common));
   if (a.sure > 0)
     text += fmt::format("of those with a margin above {}: {} of {} ({:.2f} %)\n", a.threshold, a.sure_equal, a.sure,
                         share(a.sure_equal, a.sure));
-  for (size_t i = 0; i < a.different_ids.size(); ++i)
-    text += (i == 0 ? "different: " : ", ") + a.different_ids[i];
+  for (size_t i = 0; i < a.different_ids.size(); ++i) text += (i == 0 ? "different: " : ", ") + a.different_ids[i];
   if (!a.different_ids.empty()) text += "\n";
   return text;
 }
@@ -138,16 +137,15 @@ std::string agreement_text(const eval::AnswerAgreement& a, const std::string& ot
 int run(const EvalOptions& options) {
   if (!options.answers.empty() && !options.out.empty())
     throw UsageError("--answers scores what is there already, so there is nothing for --out to write");
-  if (!options.answers.empty() && !options.model.empty())
-    throw UsageError("--answers needs no model: leave -m out");
+  if (!options.answers.empty() && !options.model.empty()) throw UsageError("--answers needs no model: leave -m out");
   if (!options.out.empty()) check_writable(options.out);
   std::vector<eval::NanoRecord> records = eval::read_nano_records(options.records);
   if (options.limit > 0 && options.limit < std::ssize(records)) records.resize(static_cast<size_t>(options.limit));
   std::vector<eval::NanoAnswer> other;
   if (!options.compare.empty()) other = eval::read_nano_answers(options.compare);
   ProgressLine progress("eval");
-  const std::vector<eval::NanoAnswer> answers = options.answers.empty() ? ask_all(records, options, progress)
-                                                                        : eval::read_nano_answers(options.answers);
+  const std::vector<eval::NanoAnswer> answers =
+      options.answers.empty() ? ask_all(records, options, progress) : eval::read_nano_answers(options.answers);
   if (!options.out.empty()) write_file_atomic(options.out, eval::format_nano_answers(answers));
   const eval::NanoScores scores = eval::score_nano(records, answers);
   std::optional<eval::AnswerAgreement> agreement;

@@ -85,7 +85,8 @@ void paint_noise(Image& image, Colour base, Draws& draws) {
 void paint_gradient(Image& image, Colour base, Draws& draws) {
   const double angle = draws.real(0, 6.283185307179586);
   const double dx = std::cos(angle), dy = std::sin(angle);
-  const double across = std::abs(dx) * static_cast<double>(image.width) + std::abs(dy) * static_cast<double>(image.height);
+  const double across =
+      std::abs(dx) * static_cast<double>(image.width) + std::abs(dy) * static_cast<double>(image.height);
   for (int64_t y = 0; y < image.height; ++y)
     for (int64_t x = 0; x < image.width; ++x) {
       const double at = (dx * (static_cast<double>(x) - static_cast<double>(image.width) / 2) +
@@ -136,7 +137,8 @@ void fill_contours(Image& image, std::span<const Contour> contours, Colour colou
   const PixelBox box = bounds_of(contours);
   if (!(box.x1 < box.x2 && box.y1 < box.y2)) return;
   const auto left = static_cast<int64_t>(std::floor(box.x1)), top = static_cast<int64_t>(std::floor(box.y1));
-  const int64_t right = static_cast<int64_t>(std::ceil(box.x2)) + 1, bottom = static_cast<int64_t>(std::ceil(box.y2)) + 1;
+  const int64_t right = static_cast<int64_t>(std::ceil(box.x2)) + 1,
+                bottom = static_cast<int64_t>(std::ceil(box.y2)) + 1;
   AreaBuffer areas(left, top, right - left, bottom - top);
   for (const Contour& contour : contours)
     for (size_t i = 0; i < contour.size(); ++i) areas.add_edge(contour[i], contour[(i + 1) % contour.size()]);

@@ -6,8 +6,8 @@ namespace vl2::data::synth {
 namespace {
 
 constexpr std::array<std::string_view, kNumSkills> kNames = {
-    "colour",  "shape",  "count",    "list", "compare", "yesno", "locate", "findall", "absent",
-    "ground", "describe", "word", "number", "bar",   "table", "receipt", "pair",   "text"};
+    "colour", "shape",    "count", "list",   "compare", "yesno", "locate",  "findall", "absent",
+    "ground", "describe", "word",  "number", "bar",     "table", "receipt", "pair",    "text"};
 
 }  // namespace
 

@@ -7,15 +7,10 @@
 namespace vl2::data::synth {
 namespace {
 
-constexpr std::array<std::string_view, 9> kLocate = {"<|ref|>{}<|/ref|>",
-                                                     "<|ref|>{}<|/ref|>.",
-                                                     "Locate <|ref|>{}<|/ref|> in the given image.",
-                                                     "Where is <|ref|>{}<|/ref|>?",
-                                                     "Locate <|ref|>{}<|/ref|>.",
-                                                     "Find <|ref|>{}<|/ref|> in the picture.",
-                                                     "Show me <|ref|>{}<|/ref|>.",
-                                                     "Point to <|ref|>{}<|/ref|>.",
-                                                     "找到<|ref|>{}<|/ref|>"};
+constexpr std::array<std::string_view, 9> kLocate = {
+    "<|ref|>{}<|/ref|>",           "<|ref|>{}<|/ref|>.",          "Locate <|ref|>{}<|/ref|> in the given image.",
+    "Where is <|ref|>{}<|/ref|>?", "Locate <|ref|>{}<|/ref|>.",   "Find <|ref|>{}<|/ref|> in the picture.",
+    "Show me <|ref|>{}<|/ref|>.",  "Point to <|ref|>{}<|/ref|>.", "找到<|ref|>{}<|/ref|>"};
 constexpr std::array<std::string_view, 6> kFindAll = {"Find all the <|ref|>{}<|/ref|>",
                                                       "Find all the <|ref|>{}<|/ref|>.",
                                                       "Locate all <|ref|>{}<|/ref|> in the given image.",
@@ -23,8 +18,8 @@ constexpr std::array<std::string_view, 6> kFindAll = {"Find all the <|ref|>{}<|/
                                                       "Show me all <|ref|>{}<|/ref|>.",
                                                       "Box every one of the <|ref|>{}<|/ref|>."};
 constexpr std::array<std::string_view, 7> kDescribe = {
-    "Describe the picture.",      "What is in the picture?",     "What do you see?",
-    "Describe the image.", "What does the picture show?", "Can you describe the content of the image?",
+    "Describe the picture.",        "What is in the picture?",     "What do you see?",
+    "Describe the image.",          "What does the picture show?", "Can you describe the content of the image?",
     "Tell me what is in the image."};
 
 std::string english(const DrawnShape& s) {
@@ -49,13 +44,12 @@ std::vector<Thing> unique_things(const Scene& scene) {
   std::vector<Thing> things;
   for (const DrawnShape& s : scene.shapes) {
     if (count(scene, s.shape, s.paint) == 1) things.push_back({"the " + english(s), s.box});
-    if (count(scene, s.shape, std::nullopt) == 1)
-      things.push_back({"the " + std::string(name_of(s.shape).one), s.box});
+    if (count(scene, s.shape, std::nullopt) == 1) things.push_back({"the " + std::string(name_of(s.shape).one), s.box});
   }
   if (scene.texts.size() == 1) things.push_back({"the text", scene.texts[0].box});
   for (const DrawnText& text : scene.texts) {
-    const auto of_kind = std::count_if(scene.texts.begin(), scene.texts.end(),
-                                       [&](const DrawnText& t) { return t.kind == text.kind; });
+    const auto of_kind =
+        std::count_if(scene.texts.begin(), scene.texts.end(), [&](const DrawnText& t) { return t.kind == text.kind; });
     if (text.kind == TextKind::kNumber && of_kind == 1) things.push_back({"the number", text.box});
     if (text.kind == TextKind::kWord && of_kind == 1) things.push_back({"the word", text.box});
     if (text.kind == TextKind::kWord) {

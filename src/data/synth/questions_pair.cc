@@ -9,25 +9,29 @@ namespace {
 
 using Wordings = std::array<std::string_view, 6>;
 
-constexpr Wordings kMoreShapes = {"Which picture has more shapes?", "Which image shows more shapes?",
-                                  "In which picture are more shapes?", "Which of the two has more shapes?",
+constexpr Wordings kMoreShapes = {"Which picture has more shapes?",
+                                  "Which image shows more shapes?",
+                                  "In which picture are more shapes?",
+                                  "Which of the two has more shapes?",
                                   "Where are more shapes, in the first or the second picture?",
                                   "Which picture contains more shapes?"};
-constexpr Wordings kWhichShows = {"Which picture shows {}?", "In which picture is {}?", "Which image has {}?",
+constexpr Wordings kWhichShows = {"Which picture shows {}?",
+                                  "In which picture is {}?",
+                                  "Which image has {}?",
                                   "Where do you see {}, in the first or the second picture?",
-                                  "Which of the two pictures has {}?", "Which picture contains {}?"};
-constexpr Wordings kColourIn = {"What colour is the {} in the {} picture?", "What color is the {} in the {} image?",
-                                "Which colour does the {} in the {} picture have?",
-                                "Tell me the colour of the {} in the {} picture.",
-                                "Name the colour of the {} in the {} image.",
-                                "What is the color of the {} in the {} picture?"};
-constexpr Wordings kCountIn = {"How many {} are in the {} picture?", "Count the {} in the {} picture.",
-                               "How many {} does the {} picture show?", "How many {} can you see in the {} image?",
-                               "What is the number of {} in the {} picture?",
-                               "Tell me how many {} there are in the {} image."};
-constexpr Wordings kInBoth = {"Is there {} in both pictures?", "Do both pictures show {}?", "Can you see {} in both images?",
-                              "Is {} in both of the pictures?", "Do both images have {}?",
-                              "Does each of the pictures show {}?"};
+                                  "Which of the two pictures has {}?",
+                                  "Which picture contains {}?"};
+constexpr Wordings kColourIn = {
+    "What colour is the {} in the {} picture?",         "What color is the {} in the {} image?",
+    "Which colour does the {} in the {} picture have?", "Tell me the colour of the {} in the {} picture.",
+    "Name the colour of the {} in the {} image.",       "What is the color of the {} in the {} picture?"};
+constexpr Wordings kCountIn = {
+    "How many {} are in the {} picture?",          "Count the {} in the {} picture.",
+    "How many {} does the {} picture show?",       "How many {} can you see in the {} image?",
+    "What is the number of {} in the {} picture?", "Tell me how many {} there are in the {} image."};
+constexpr Wordings kInBoth = {"Is there {} in both pictures?",  "Do both pictures show {}?",
+                              "Can you see {} in both images?", "Is {} in both of the pictures?",
+                              "Do both images have {}?",        "Does each of the pictures show {}?"};
 constexpr std::array<std::string_view, 2> kOrdinals = {"first", "second"};
 
 size_t count(const Scene& scene, Shape shape) {
@@ -36,9 +40,8 @@ size_t count(const Scene& scene, Shape shape) {
 }
 
 size_t count(const Scene& scene, Shape shape, Paint paint) {
-  return static_cast<size_t>(std::count_if(scene.shapes.begin(), scene.shapes.end(), [&](const DrawnShape& s) {
-    return s.shape == shape && s.paint == paint;
-  }));
+  return static_cast<size_t>(std::count_if(scene.shapes.begin(), scene.shapes.end(),
+                                           [&](const DrawnShape& s) { return s.shape == shape && s.paint == paint; }));
 }
 
 std::string phrase(const DrawnShape& s) {

@@ -9,60 +9,73 @@ namespace {
 
 using Wordings = std::array<std::string_view, 6>;
 
-constexpr std::array<std::string_view, 7> kRead = {
-    "What does the text say?", "Read the text.",         "What is written in the picture?", "What text is in the picture?",
-    "What is written here?",   "Please read the text.", "Tell me what the text says."};
-constexpr Wordings kReadWord = {"What word is in the picture?", "Read the word.", "Which word is written in the picture?",
-                                "What does the word say?",      "Which word do you see?", "Tell me the word in the picture."};
-constexpr Wordings kReadNumber = {"What number is in the picture?", "Read the number.",
-                                  "Which number is written in the picture?", "What is the number?",
-                                  "Which number do you see?", "Tell me the number in the picture."};
-constexpr Wordings kReadColoured = {"What does the {} text say?", "Read the {} text.", "What is written in {}?",
-                                    "Which text is {}?", "What is the {} text?", "Tell me what the {} text says."};
-constexpr Wordings kReadAll = {"Read all the text.", "Read every line.", "What are all the texts in the picture?",
-                               "List all words and numbers.", "Read all texts from top to bottom.",
+constexpr std::array<std::string_view, 7> kRead = {"What does the text say?",         "Read the text.",
+                                                   "What is written in the picture?", "What text is in the picture?",
+                                                   "What is written here?",           "Please read the text.",
+                                                   "Tell me what the text says."};
+constexpr Wordings kReadWord = {
+    "What word is in the picture?", "Read the word.",         "Which word is written in the picture?",
+    "What does the word say?",      "Which word do you see?", "Tell me the word in the picture."};
+constexpr Wordings kReadNumber = {"What number is in the picture?",
+                                  "Read the number.",
+                                  "Which number is written in the picture?",
+                                  "What is the number?",
+                                  "Which number do you see?",
+                                  "Tell me the number in the picture."};
+constexpr Wordings kReadColoured = {"What does the {} text say?", "Read the {} text.",
+                                    "What is written in {}?",     "Which text is {}?",
+                                    "What is the {} text?",       "Tell me what the {} text says."};
+constexpr Wordings kReadAll = {"Read all the text.",
+                               "Read every line.",
+                               "What are all the texts in the picture?",
+                               "List all words and numbers.",
+                               "Read all texts from top to bottom.",
                                "What texts are in the picture?"};
 constexpr Wordings kReadChinese = {"图中写了什么？", "请读出文字。",     "图片里的文字是什么？",
                                    "写的是什么？",   "文字内容是什么？", "读一下图中的文字。"};
 
-constexpr std::array<std::string_view, 7> kBarValue = {
-    "What is the value of {}?",    "How high is the bar {}?", "What value does {} have?", "What is the value of the bar {}?",
-    "Read the value of {}.", "How much is {}?",         "Tell me the value of {}."};
-constexpr Wordings kHighest = {"Which bar is the highest?", "Which bar is highest?", "Which has the largest value?",
-                               "What is the label of the highest bar?", "Name the highest bar.",
-                               "Which one has the highest value?"};
-constexpr Wordings kLowest = {"Which bar is the lowest?", "Which bar is lowest?", "Which has the smallest value?",
-                              "What is the label of the lowest bar?", "Name the lowest bar.",
-                              "Which one has the lowest value?"};
-constexpr Wordings kHigherBar = {"Which is higher, {} or {}?", "Which has the larger value, {} or {}?",
-                                 "Is {} or {} higher?", "What is higher: {} or {}?", "Which one is larger, {} or {}?",
-                                 "Of {} and {}, which is higher?"};
-constexpr Wordings kHowManyBars = {"How many bars are there?", "Count the bars.", "How many bars does the chart have?",
-                                   "How many bars can you see?", "What is the number of bars?",
-                                   "Tell me how many bars there are."};
-constexpr Wordings kBarColour = {"What colour is the bar {}?", "What color is the bar {}?", "Which colour does {} have?",
-                                 "Tell me the colour of the bar {}.", "What is the color of the bar {}?",
-                                 "Name the colour of the bar {}."};
+constexpr std::array<std::string_view, 7> kBarValue = {"What is the value of {}?", "How high is the bar {}?",
+                                                       "What value does {} have?", "What is the value of the bar {}?",
+                                                       "Read the value of {}.",    "How much is {}?",
+                                                       "Tell me the value of {}."};
+constexpr Wordings kHighest = {"Which bar is the highest?",    "Which bar is highest?",
+                               "Which has the largest value?", "What is the label of the highest bar?",
+                               "Name the highest bar.",        "Which one has the highest value?"};
+constexpr Wordings kLowest = {"Which bar is the lowest?",      "Which bar is lowest?",
+                              "Which has the smallest value?", "What is the label of the lowest bar?",
+                              "Name the lowest bar.",          "Which one has the lowest value?"};
+constexpr Wordings kHigherBar = {
+    "Which is higher, {} or {}?", "Which has the larger value, {} or {}?", "Is {} or {} higher?",
+    "What is higher: {} or {}?",  "Which one is larger, {} or {}?",        "Of {} and {}, which is higher?"};
+constexpr Wordings kHowManyBars = {"How many bars are there?",           "Count the bars.",
+                                   "How many bars does the chart have?", "How many bars can you see?",
+                                   "What is the number of bars?",        "Tell me how many bars there are."};
+constexpr Wordings kBarColour = {"What colour is the bar {}?",       "What color is the bar {}?",
+                                 "Which colour does {} have?",       "Tell me the colour of the bar {}.",
+                                 "What is the color of the bar {}?", "Name the colour of the bar {}."};
 
-constexpr Wordings kCell = {"What is the {} of {}?", "What {} does {} have?", "Read the {} of {}.",
+constexpr Wordings kCell = {"What is the {} of {}?", "What {} does {} have?",      "Read the {} of {}.",
                             "Tell me the {} of {}.", "Which {} stands beside {}?", "Look up the {} of {}."};
 constexpr Wordings kHowManyRows = {"How many rows does the table have?", "How many rows are there?",
-                                   "Count the rows of the table.", "How many rows can you see below the header?",
-                                   "What is the number of rows?", "Tell me how many rows there are."};
-constexpr Wordings kHigherRow = {"Which has the higher {}, {}?", "Who or what has the larger {}, {}?",
-                                 "Which {} is higher, that of {}?", "Compare the {}: {}?",
+                                   "Count the rows of the table.",       "How many rows can you see below the header?",
+                                   "What is the number of rows?",        "Tell me how many rows there are."};
+constexpr Wordings kHigherRow = {"Which has the higher {}, {}?",     "Who or what has the larger {}, {}?",
+                                 "Which {} is higher, that of {}?",  "Compare the {}: {}?",
                                  "Which one has the higher {}: {}?", "Of these, which has the larger {}, {}?"};
 
-constexpr Wordings kTotal = {"What is the total?", "How much is it in total?", "Read the total.",
+constexpr Wordings kTotal = {"What is the total?",       "How much is it in total?",    "Read the total.",
                              "What is the total price?", "How much was paid in total?", "Tell me the total."};
-constexpr Wordings kPrice = {"How much is the {}?", "What does the {} cost?", "What is the price of the {}?",
-                             "Read the price of the {}.", "How much was the {}?", "Tell me the price of the {}."};
-constexpr Wordings kHowManyItems = {"How many items are on the receipt?", "Count the items.", "How many items were bought?",
-                                    "How many items are there?", "What is the number of items?",
-                                    "Tell me how many items there are."};
-constexpr Wordings kDearest = {"Which item costs the most?", "What is the most expensive item?",
-                               "Which item is the most expensive?", "Name the most expensive item.",
-                               "What cost the most?", "Which item has the highest price?"};
+constexpr Wordings kPrice = {"How much is the {}?",       "What does the {} cost?", "What is the price of the {}?",
+                             "Read the price of the {}.", "How much was the {}?",   "Tell me the price of the {}."};
+constexpr Wordings kHowManyItems = {"How many items are on the receipt?", "Count the items.",
+                                    "How many items were bought?",        "How many items are there?",
+                                    "What is the number of items?",       "Tell me how many items there are."};
+constexpr Wordings kDearest = {"Which item costs the most?",
+                               "What is the most expensive item?",
+                               "Which item is the most expensive?",
+                               "Name the most expensive item.",
+                               "What cost the most?",
+                               "Which item has the highest price?"};
 
 // The place of the only largest (sign 1) or smallest (-1) value.
 template <typename Values>

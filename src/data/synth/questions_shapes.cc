@@ -10,47 +10,66 @@ namespace {
 using Wordings = std::array<std::string_view, 6>;
 
 constexpr std::array<std::string_view, 8> kColourOf = {
-    "What colour is the {}?",   "What color is the {}?",      "Which colour does the {} have?", "Tell me the colour of the {}.",
-    "What is the color of the {}?", "The {} is of which colour?", "Name the colour of the {}.",     "Which color is the {}?"};
-constexpr std::array<std::string_view, 7> kShapeOf = {
-    "What shape is {}?",        "Which shape is {}?",       "What is the {} shape?", "Name the shape that is {}.",
-    "What kind of shape is {}?", "Tell me which shape is {}.", "The {} thing is which shape?"};
-constexpr std::array<std::string_view, 8> kCountOf = {
-    "How many {} are there?",        "How many {} can you see?",  "Count the {}.",          "How many {} are in the picture?",
-    "How many {} does the picture show?", "What is the number of {}?", "Tell me how many {} there are.", "Number of {}?"};
-constexpr Wordings kListShapes = {"What shapes are in the picture?", "Which shapes are in the picture?", "List the shapes.",
-                                  "Which kinds of shapes are there?", "Name all shapes you see.",
+    "What colour is the {}?",        "What color is the {}?",        "Which colour does the {} have?",
+    "Tell me the colour of the {}.", "What is the color of the {}?", "The {} is of which colour?",
+    "Name the colour of the {}.",    "Which color is the {}?"};
+constexpr std::array<std::string_view, 7> kShapeOf = {"What shape is {}?",           "Which shape is {}?",
+                                                      "What is the {} shape?",       "Name the shape that is {}.",
+                                                      "What kind of shape is {}?",   "Tell me which shape is {}.",
+                                                      "The {} thing is which shape?"};
+constexpr std::array<std::string_view, 8> kCountOf = {"How many {} are there?",
+                                                      "How many {} can you see?",
+                                                      "Count the {}.",
+                                                      "How many {} are in the picture?",
+                                                      "How many {} does the picture show?",
+                                                      "What is the number of {}?",
+                                                      "Tell me how many {} there are.",
+                                                      "Number of {}?"};
+constexpr Wordings kListShapes = {"What shapes are in the picture?",
+                                  "Which shapes are in the picture?",
+                                  "List the shapes.",
+                                  "Which kinds of shapes are there?",
+                                  "Name all shapes you see.",
                                   "What kinds of shapes does the picture show?"};
-constexpr Wordings kListColours = {"What colours are the shapes?", "List the colours of the shapes.",
+constexpr Wordings kListColours = {"What colours are the shapes?",      "List the colours of the shapes.",
                                    "Which colours do the shapes have?", "What colors are the shapes?",
-                                   "Name all colours of the shapes.", "Which colors can you see on the shapes?"};
-constexpr Wordings kLarger = {"Which is larger, the {} or the {}?", "Which is bigger, the {} or the {}?",
-                              "What is larger: the {} or the {}?",  "Is the {} or the {} larger?",
+                                   "Name all colours of the shapes.",   "Which colors can you see on the shapes?"};
+constexpr Wordings kLarger = {"Which is larger, the {} or the {}?",     "Which is bigger, the {} or the {}?",
+                              "What is larger: the {} or the {}?",      "Is the {} or the {} larger?",
                               "Which one is bigger, the {} or the {}?", "Of the {} and the {}, which is larger?"};
-constexpr Wordings kSmaller = {"Which is smaller, the {} or the {}?", "What is smaller: the {} or the {}?",
-                               "Is the {} or the {} smaller?",        "Which one is smaller, the {} or the {}?",
-                               "Of the {} and the {}, which is smaller?", "Which is the smaller one, the {} or the {}?"};
-constexpr Wordings kLeft = {"Which is further left, the {} or the {}?", "What is more to the left: the {} or the {}?",
-                            "Is the {} or the {} further left?",        "Which one is further left, the {} or the {}?",
-                            "Of the {} and the {}, which is further left?", "Which is on the left, the {} or the {}?"};
-constexpr Wordings kHigher = {"Which is higher up, the {} or the {}?", "What is higher up: the {} or the {}?",
-                              "Is the {} or the {} higher up?",        "Which one is higher up, the {} or the {}?",
-                              "Of the {} and the {}, which is higher up?", "Which is nearer to the top, the {} or the {}?"};
-constexpr Wordings kMore = {"Are there more {} or {}?", "What are there more of, {} or {}?", "Which are more, {} or {}?",
-                            "Do you see more {} or {}?", "Does the picture have more {} or {}?",
-                            "Which are there more of: {} or {}?"};
+constexpr Wordings kSmaller = {"Which is smaller, the {} or the {}?",
+                               "What is smaller: the {} or the {}?",
+                               "Is the {} or the {} smaller?",
+                               "Which one is smaller, the {} or the {}?",
+                               "Of the {} and the {}, which is smaller?",
+                               "Which is the smaller one, the {} or the {}?"};
+constexpr Wordings kLeft = {"Which is further left, the {} or the {}?",
+                            "What is more to the left: the {} or the {}?",
+                            "Is the {} or the {} further left?",
+                            "Which one is further left, the {} or the {}?",
+                            "Of the {} and the {}, which is further left?",
+                            "Which is on the left, the {} or the {}?"};
+constexpr Wordings kHigher = {"Which is higher up, the {} or the {}?",
+                              "What is higher up: the {} or the {}?",
+                              "Is the {} or the {} higher up?",
+                              "Which one is higher up, the {} or the {}?",
+                              "Of the {} and the {}, which is higher up?",
+                              "Which is nearer to the top, the {} or the {}?"};
+constexpr Wordings kMore = {
+    "Are there more {} or {}?",  "What are there more of, {} or {}?",    "Which are more, {} or {}?",
+    "Do you see more {} or {}?", "Does the picture have more {} or {}?", "Which are there more of: {} or {}?"};
 constexpr std::array<std::string_view, 7> kIsThere = {
-    "Is there {}?",        "Is there {} in the picture?", "Can you see {}?",      "Does the picture show {}?",
+    "Is there {}?",   "Is there {} in the picture?", "Can you see {}?",          "Does the picture show {}?",
     "Do you see {}?", "Is {} in the picture?",       "Does the picture have {}?"};
 
-constexpr Wordings kColourOfChinese = {"{}是什么颜色？",     "{}的颜色是什么？",       "请说出{}的颜色。",
+constexpr Wordings kColourOfChinese = {"{}是什么颜色？",       "{}的颜色是什么？",     "请说出{}的颜色。",
                                        "图中的{}是什么颜色？", "图片里{}是哪种颜色？", "{}是哪种颜色？"};
-constexpr Wordings kShapeOfChinese = {"{}的是什么形状？",     "什么形状是{}的？",       "哪个形状是{}的？",
+constexpr Wordings kShapeOfChinese = {"{}的是什么形状？",     "什么形状是{}的？", "哪个形状是{}的？",
                                       "图中{}的是什么形状？", "请说出{}的形状。", "{}的形状是什么？"};
-constexpr Wordings kCountOfChinese = {"有几个{}？",     "图中有多少个{}？",   "请数一数{}。",
+constexpr Wordings kCountOfChinese = {"有几个{}？", "图中有多少个{}？", "请数一数{}。",
                                       "{}有几个？", "图片里有几个{}？", "一共有多少个{}？"};
-constexpr Wordings kIsThereChinese = {"有{}吗？",         "图中有{}吗？",     "图片里有没有{}？",
-                                      "你看到{}了吗？", "有没有{}？", "图片里能看到{}吗？"};
+constexpr Wordings kIsThereChinese = {"有{}吗？",       "图中有{}吗？", "图片里有没有{}？",
+                                      "你看到{}了吗？", "有没有{}？",   "图片里能看到{}吗？"};
 
 std::string phrase(const DrawnShape& s) {
   return std::string(name_of(s.paint).english) + " " + std::string(name_of(s.shape).one);
@@ -130,7 +149,8 @@ std::optional<Turn> ask_list(const Scene& scene, Draws& draws) {
   Turn turn;
   turn.question = colours ? draws.pick(kListColours) : draws.pick(kListShapes);
   for (size_t i = 0; i < (colours ? kNumPaints : kNumShapes); ++i) {
-    const bool there = colours ? count(scene, std::nullopt, paint_at(i)) > 0 : count(scene, shape_at(i), std::nullopt) > 0;
+    const bool there =
+        colours ? count(scene, std::nullopt, paint_at(i)) > 0 : count(scene, shape_at(i), std::nullopt) > 0;
     if (!there) continue;
     if (!turn.answer.empty()) turn.answer += ", ";
     turn.answer += colours ? name_of(paint_at(i)).english : name_of(shape_at(i)).one;
@@ -149,7 +169,8 @@ std::optional<Turn> ask_which(const Scene& scene, Draws& draws) {
   const int64_t kind = draws.between(0, 3);
   if (kind <= 1) {
     // By area and by box, so that a thin cross is not larger than a disc for one and smaller for the other.
-    const double box_a = (a.box.x2 - a.box.x1) * (a.box.y2 - a.box.y1), box_b = (b.box.x2 - b.box.x1) * (b.box.y2 - b.box.y1);
+    const double box_a = (a.box.x2 - a.box.x1) * (a.box.y2 - a.box.y1),
+                 box_b = (b.box.x2 - b.box.x1) * (b.box.y2 - b.box.y1);
     const bool a_larger = box_a > 1.5 * box_b && a.area > 1.4 * b.area;
     const bool b_larger = box_b > 1.5 * box_a && b.area > 1.4 * a.area;
     if (!a_larger && !b_larger) return std::nullopt;

@@ -34,8 +34,17 @@ const MakerOptions& checked(const MakerOptions& options) {
   return options;
 }
 
+// The same words, or the same thing in other words. Few answers are possible to questions of yes or no, colours and the
+// like: there a second one of the same answer is another question.
 bool asked_before(const std::vector<Turn>& turns, const Turn& turn) {
-  return std::any_of(turns.begin(), turns.end(), [&](const Turn& t) { return t.question == turn.question; });
+  constexpr std::array kOneAnswerOneQuestion = {Skill::kCount,  Skill::kList,     Skill::kLocate, Skill::kFindAll,
+                                                Skill::kGround, Skill::kDescribe, Skill::kWord,   Skill::kNumber,
+                                                Skill::kBar,    Skill::kTable,    Skill::kReceipt};
+  const bool telling =
+      std::find(kOneAnswerOneQuestion.begin(), kOneAnswerOneQuestion.end(), turn.skill) != kOneAnswerOneQuestion.end();
+  return std::any_of(turns.begin(), turns.end(), [&](const Turn& t) {
+    return t.question == turn.question || (telling && t.skill == turn.skill && t.answer == turn.answer);
+  });
 }
 
 void put_placeholders(Record& record) {

@@ -39,8 +39,8 @@ struct Bar {
   PixelBox box;
 };
 struct BarChart {
-  std::string title;       // may be empty
-  std::vector<Bar> bars;   // left to right
+  std::string title;      // may be empty
+  std::vector<Bar> bars;  // left to right
   bool shows_values = false;
   bool many_colours = false;  // each bar has its own
 };

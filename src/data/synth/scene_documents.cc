@@ -34,6 +34,13 @@ void rule(Image& image, double x1, double y1, double x2, double y2, double thick
   fill_box(image, {x1, y1, std::max(std::round(x2), x1 + t), std::max(std::round(y2), y1 + t)}, colour);
 }
 
+// Small print on the smallest pictures would have fewer pixels than letters need.
+Canvas document_canvas(int64_t tile, Draws& draws) {
+  Canvas canvas = draw_canvas(tile, false, draws);
+  while (canvas.unit < 0.75) canvas = draw_canvas(tile, false, draws);
+  return canvas;
+}
+
 std::string capitalised(std::string_view word) {
   std::string text(word);
   text[0] = static_cast<char>(text[0] >= 'a' && text[0] <= 'z' ? text[0] - 'a' + 'A' : text[0]);
@@ -43,7 +50,7 @@ std::string capitalised(std::string_view word) {
 }  // namespace
 
 Scene ScenePainter::chart() {
-  const Canvas canvas = draw_canvas(tile_, false, draws_);
+  const Canvas canvas = document_canvas(tile_, draws_);
   Scene scene = start(canvas, false);
   const double u = canvas.unit;
   const auto width = static_cast<double>(canvas.width), height = static_cast<double>(canvas.height);
@@ -64,8 +71,8 @@ Scene ScenePainter::chart() {
   const int64_t n = draws_.between(2, std::clamp<int64_t>(most, 2, 5));
   const double slot = (right - left) / static_cast<double>(n);
   const double kind = draws_.real(0, 1);
-  std::vector<std::string_view> words = kind < 0.5 ? lexicon_.names(static_cast<size_t>(n), draws_)
-                                                   : lexicon_.goods(static_cast<size_t>(n), draws_);
+  std::vector<std::string_view> words =
+      kind < 0.5 ? lexicon_.names(static_cast<size_t>(n), draws_) : lexicon_.goods(static_cast<size_t>(n), draws_);
   bool letters = draws_.chance(0.4);
   for (const std::string_view word : words) letters = letters || width_of(face, word, label_em) > slot - 3 * u;
 
@@ -99,7 +106,7 @@ Scene ScenePainter::chart() {
 }
 
 Scene ScenePainter::table() {
-  const Canvas canvas = draw_canvas(tile_, false, draws_);
+  const Canvas canvas = document_canvas(tile_, draws_);
   Scene scene = start(canvas, false);
   const double u = canvas.unit;
   const auto width = static_cast<double>(canvas.width), height = static_cast<double>(canvas.height);
@@ -149,8 +156,7 @@ Scene ScenePainter::table() {
   const int64_t style = draws_.between(0, 2);  // grid, rules only, header shaded
   if (style != 1) fill_box(scene.image, {edges.front(), top, edges.back(), row_y(1)}, kShade);
   for (size_t row = 0; row <= rows + 1; ++row)
-    if (style != 2 || row <= 1 || row > rows)
-      rule(scene.image, edges.front(), row_y(row), edges.back(), 0, u, kLine);
+    if (style != 2 || row <= 1 || row > rows) rule(scene.image, edges.front(), row_y(row), edges.back(), 0, u, kLine);
   if (style == 0)
     for (const double x : edges) rule(scene.image, x, top, 0, row_y(rows + 1), u, kLine);
   for (size_t row = 0; row <= rows; ++row)
@@ -167,7 +173,7 @@ Scene ScenePainter::table() {
 }
 
 Scene ScenePainter::receipt() {
-  const Canvas canvas = draw_canvas(tile_, false, draws_);
+  const Canvas canvas = document_canvas(tile_, draws_);
   Scene scene = start(canvas, false);
   const double u = canvas.unit;
   const auto width = static_cast<double>(canvas.width), height = static_cast<double>(canvas.height);

@@ -91,7 +91,7 @@ Scene ScenePainter::start(const Canvas& canvas, bool dark) {
 
 // A free place for a box, with whole pixels of distance to everything; empty after many tries.
 std::optional<PixelBox> ScenePainter::find_room(const Scene& scene, double width, double height, double gap) {
-  const double margin = 2 * scene.unit;
+  const double margin = 4 * scene.unit;
   const double right = static_cast<double>(scene.image.width) - margin - width;
   const double bottom = static_cast<double>(scene.image.height) - margin - height;
   if (right <= margin || bottom <= margin) return std::nullopt;
@@ -99,11 +99,10 @@ std::optional<PixelBox> ScenePainter::find_room(const Scene& scene, double width
     const double x = draws_.real(margin, right);
     const double y = draws_.real(margin, bottom);
     const PixelBox box{x, y, x + width, y + height};
-    const bool taken =
-        std::any_of(scene.shapes.begin(), scene.shapes.end(),
-                    [&](const DrawnShape& shape) { return overlaps(box, shape.box, gap); }) ||
-        std::any_of(scene.texts.begin(), scene.texts.end(),
-                    [&](const DrawnText& text) { return overlaps(box, text.box, gap); });
+    const bool taken = std::any_of(scene.shapes.begin(), scene.shapes.end(),
+                                   [&](const DrawnShape& shape) { return overlaps(box, shape.box, gap); }) ||
+                       std::any_of(scene.texts.begin(), scene.texts.end(),
+                                   [&](const DrawnText& text) { return overlaps(box, text.box, gap); });
     if (!taken) return box;
   }
   return std::nullopt;
@@ -112,8 +111,7 @@ std::optional<PixelBox> ScenePainter::find_room(const Scene& scene, double width
 bool ScenePainter::add_shape(Scene& scene, Shape shape, Paint paint, double size) {
   const std::optional<PixelBox> room = find_room(scene, size, size, 4 * scene.unit);
   if (!room) return false;
-  const std::vector<Contour> outline =
-      outline_of(shape, {(room->x1 + room->x2) / 2, (room->y1 + room->y2) / 2}, size);
+  const std::vector<Contour> outline = outline_of(shape, {(room->x1 + room->x2) / 2, (room->y1 + room->y2) / 2}, size);
   const Colour colour = mix_paint(paint, draws_);
   fill_contours(scene.image, outline, colour);
   scene.shapes.push_back({shape, paint, bounds_of(outline), area_of(outline)});
@@ -172,7 +170,7 @@ bool ScenePainter::add_text(Scene& scene, TextKind kind, std::vector<Paint>& pai
   if (kind == TextKind::kNumber) text = lexicon_.number(draws_);
   if (kind == TextKind::kChinese) text = lexicon_.chinese_word(draws_);
   const size_t face = draws_.index(faces_.size());
-  const auto max_width = static_cast<int64_t>(static_cast<double>(scene.image.width) - 6 * scene.unit);
+  const auto max_width = static_cast<int64_t>(static_cast<double>(scene.image.width) - 9 * scene.unit);
   for (int attempt = 0; attempt < 6; ++attempt) {
     // The later the smaller: what does not fit large may fit small.
     const double em = draws_.real(smallest, std::max(smallest, largest - attempt * (largest - smallest) / 5));

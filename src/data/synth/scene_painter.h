@@ -31,7 +31,7 @@ class ScenePainter {
       : faces_(faces), lexicon_(lexicon), tile_(tile), draws_(draws) {}
 
   struct ShapeOptions {
-    bool crowd = false;      // several of one kind, for counting
+    bool crowd = false;       // several of one kind, for counting
     double text_share = 0.3;  // how often a word or a number stands among the shapes
     bool one_tile = false;
   };

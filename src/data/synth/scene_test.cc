@@ -120,8 +120,8 @@ TEST_F(Scenes, TextFillsItsBoxAndStandsOutFromTheBackground) {
       // A quarter of the ink's difference from the background at least (canvas.h), which is 90 and more; the
       // background itself varies by 32.
       EXPECT_GT(inked(x1, y1, x2, y2), 90);
-      for (const int edge : {inked(x1, y1, x2, y1 + 1), inked(x1, y2 - 1, x2, y2), inked(x1, y1, x1 + 1, y2),
-                             inked(x2 - 1, y1, x2, y2)})
+      for (const int edge :
+           {inked(x1, y1, x2, y1 + 1), inked(x1, y2 - 1, x2, y2), inked(x1, y1, x1 + 1, y2), inked(x2 - 1, y1, x2, y2)})
         EXPECT_GT(edge, 14);
     }
   });

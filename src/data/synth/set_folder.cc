@@ -20,8 +20,8 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::ordered_json;
 
-constexpr int kVersion = 1;              // of what the same options mean
-constexpr int64_t kChunk = 2048;         // records between two points an interrupted run goes on from
+constexpr int kVersion = 1;       // of what the same options mean
+constexpr int64_t kChunk = 2048;  // records between two points an interrupted run goes on from
 constexpr int64_t kImagesPerFolder = 1000;
 
 std::string split_name(Split split) { return split == Split::kTrain ? "train" : "test"; }
@@ -111,6 +111,7 @@ class SetWriter {
     if (filled && !is_set)
       fail(ErrorCode::kInvalidArgument, "{}: is not empty and no synthetic set; name a new folder", folder_.string());
     if (filled && !options_.replace) return resume();
+    error.clear();  // of looking at what is not there
     if (filled) fs::remove_all(folder_, error);
     if (!error) fs::create_directories(folder_ / "images", error);
     if (error) fail(ErrorCode::kIo, "{}: cannot be made: {}", folder_.string(), error.message());
@@ -191,8 +192,7 @@ class SetWriter {
     Made made;
     std::vector<std::string> paths;
     for (size_t i = 0; i < record.images.size(); ++i) {
-      paths.push_back(
-          fmt::format("{}/{:07}{}.png", image_folder(index / kImagesPerFolder), index, i == 0 ? "" : "b"));
+      paths.push_back(fmt::format("{}/{:07}{}.png", image_folder(index / kImagesPerFolder), index, i == 0 ? "" : "b"));
       const std::string png = encode_png(record.images[i], PngEffort::kFast);
       made.bytes += png.size();
       write_picture(folder_ / paths.back(), png);

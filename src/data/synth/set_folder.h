@@ -30,8 +30,8 @@ struct SetOptions {
 struct SetReport {
   std::filesystem::path records_file;
   int64_t records = 0, questions = 0, pictures = 0;  // of the whole set
-  int64_t resumed_at = 0;                             // records that an earlier run had made
-  uint64_t picture_bytes = 0;                         // written by this run
+  int64_t resumed_at = 0;                            // records that an earlier run had made
+  uint64_t picture_bytes = 0;                        // written by this run
   std::vector<std::string> fonts;
   bool has_chinese_font = false;
   bool whole = false;  // false: progress stopped it

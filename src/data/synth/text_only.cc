@@ -9,47 +9,56 @@ namespace {
 
 using Wordings = std::array<std::string_view, 6>;
 
-constexpr Wordings kSum = {"What is {} + {}?", "{} + {} = ?", "Add {} and {}.", "How much is {} plus {}?",
+constexpr Wordings kSum = {"What is {} + {}?",        "{} + {} = ?",      "Add {} and {}.", "How much is {} plus {}?",
                            "What do {} and {} make?", "Work out {} + {}."};
-constexpr Wordings kDifference = {"What is {} - {}?", "{} - {} = ?", "How much is {} minus {}?", "Work out {} - {}.",
-                                  "Take from {} the number {}.", "What remains of {} less {}?"};
-constexpr Wordings kLargerNumber = {"Which is larger, {} or {}?", "Is {} or {} the larger number?", "What is more, {} or {}?",
-                                    "Which number is larger: {} or {}?", "Name the larger of {} and {}.",
-                                    "Of {} and {}, which is larger?"};
-constexpr Wordings kNext = {"What number comes after {}?", "Which number follows {}?", "Name the number after {}.",
-                            "What comes after {}?", "Which number is next after {}?", "What is {} and one more?"};
-constexpr Wordings kCountUp = {"Count from {} to {}.", "Say the numbers from {} to {}.", "List the numbers from {} to {}.",
-                               "Please count from {} up to {}.", "Which numbers go from {} to {}?",
-                               "Write the numbers {} to {}."};
-constexpr Wordings kSpell = {"Spell the word {}.", "How do you spell {}?", "Spell {}.", "What are the letters of {}?",
-                             "Write {} letter by letter.", "Name the letters in {}."};
-constexpr Wordings kLetters = {"How many letters has the word {}?", "How many letters are in {}?", "Count the letters of {}.",
-                               "How long is the word {}?", "What is the number of letters in {}?",
-                               "Tell me how many letters {} has."};
-constexpr Wordings kRepeat = {"Repeat: {}", "Say {}.", "Write {}.", "Repeat after me: {}", "Please write {}.",
-                              "Copy this: {}"};
-constexpr Wordings kFirstLetter = {"What is the first letter of {}?", "With which letter does {} begin?",
+constexpr Wordings kDifference = {"What is {} - {}?",
+                                  "{} - {} = ?",
+                                  "How much is {} minus {}?",
+                                  "Work out {} - {}.",
+                                  "Take from {} the number {}.",
+                                  "What remains of {} less {}?"};
+constexpr Wordings kLargerNumber = {"Which is larger, {} or {}?",    "Is {} or {} the larger number?",
+                                    "What is more, {} or {}?",       "Which number is larger: {} or {}?",
+                                    "Name the larger of {} and {}.", "Of {} and {}, which is larger?"};
+constexpr Wordings kNext = {"What number comes after {}?",    "Which number follows {}?",
+                            "Name the number after {}.",      "What comes after {}?",
+                            "Which number is next after {}?", "What is {} and one more?"};
+constexpr Wordings kCountUp = {
+    "Count from {} to {}.",           "Say the numbers from {} to {}.",  "List the numbers from {} to {}.",
+    "Please count from {} up to {}.", "Which numbers go from {} to {}?", "Write the numbers {} to {}."};
+constexpr Wordings kSpell = {"Spell the word {}.",          "How do you spell {}?",       "Spell {}.",
+                             "What are the letters of {}?", "Write {} letter by letter.", "Name the letters in {}."};
+constexpr Wordings kLetters = {
+    "How many letters has the word {}?", "How many letters are in {}?",          "Count the letters of {}.",
+    "How long is the word {}?",          "What is the number of letters in {}?", "Tell me how many letters {} has."};
+constexpr Wordings kRepeat = {"Repeat: {}",          "Say {}.",          "Write {}.",
+                              "Repeat after me: {}", "Please write {}.", "Copy this: {}"};
+constexpr Wordings kFirstLetter = {"What is the first letter of {}?",  "With which letter does {} begin?",
                                    "Which letter does {} start with?", "Name the first letter of {}.",
-                                   "{} begins with which letter?", "Tell me the first letter of {}."};
-constexpr Wordings kOrder = {"Put in order: {}", "Sort these words: {}", "Sort from A to Z: {}", "Order these words: {}",
+                                   "{} begins with which letter?",     "Tell me the first letter of {}."};
+constexpr Wordings kOrder = {"Put in order: {}",           "Sort these words: {}",
+                             "Sort from A to Z: {}",       "Order these words: {}",
                              "Bring these into order: {}", "Write in order of the alphabet: {}"};
-constexpr Wordings kOpposite = {"What is the opposite of {}?", "Name the opposite of {}.", "Which word means the opposite of {}?",
-                                "The opposite of {} is what?", "Tell me the opposite of {}.", "What is not {} but the reverse?"};
-constexpr Wordings kToChinese = {"How do you say {} in Chinese?", "Translate {} into Chinese.", "What is {} in Chinese?",
-                                 "Write {} in Chinese.", "Say {} in Chinese.", "The Chinese for {}?"};
-constexpr Wordings kToEnglish = {"{}用英语怎么说？", "把{}翻译成英语。",     "{}的英文是什么？",
+constexpr Wordings kOpposite = {"What is the opposite of {}?",          "Name the opposite of {}.",
+                                "Which word means the opposite of {}?", "The opposite of {} is what?",
+                                "Tell me the opposite of {}.",          "What is not {} but the reverse?"};
+constexpr Wordings kToChinese = {
+    "How do you say {} in Chinese?", "Translate {} into Chinese.", "What is {} in Chinese?",
+    "Write {} in Chinese.",          "Say {} in Chinese.",         "The Chinese for {}?"};
+constexpr Wordings kToEnglish = {"{}用英语怎么说？", "把{}翻译成英语。",   "{}的英文是什么？",
                                  "请用英语说{}。",   "{}在英语里叫什么？", "英语里{}怎么说？"};
-constexpr Wordings kCorners = {"How many corners has a {}?", "How many corners does a {} have?", "Count the corners of a {}.",
-                               "A {} has how many corners?", "What is the number of corners of a {}?",
-                               "Tell me how many corners a {} has."};
+constexpr Wordings kCorners = {
+    "How many corners has a {}?", "How many corners does a {} have?",       "Count the corners of a {}.",
+    "A {} has how many corners?", "What is the number of corners of a {}?", "Tell me how many corners a {} has."};
 
 struct Pair {
   std::string_view one, other;
 };
 constexpr std::array<Pair, 20> kOpposites = {
-    {{"big", "small"}, {"hot", "cold"},   {"old", "new"},    {"up", "down"},  {"left", "right"}, {"day", "night"}, {"black", "white"},
-     {"open", "shut"}, {"fast", "slow"},  {"full", "empty"}, {"wet", "dry"},  {"high", "low"},   {"long", "short"}, {"rich", "poor"},
-     {"hard", "soft"}, {"loud", "quiet"}, {"early", "late"}, {"first", "last"}, {"good", "bad"}, {"yes", "no"}}};
+    {{"big", "small"},  {"hot", "cold"},    {"old", "new"},    {"up", "down"},   {"left", "right"},
+     {"day", "night"},  {"black", "white"}, {"open", "shut"},  {"fast", "slow"}, {"full", "empty"},
+     {"wet", "dry"},    {"high", "low"},    {"long", "short"}, {"rich", "poor"}, {"hard", "soft"},
+     {"loud", "quiet"}, {"early", "late"},  {"first", "last"}, {"good", "bad"},  {"yes", "no"}}};
 constexpr std::array<Pair, 5> kCornerCounts = {
     {{"square", "4"}, {"triangle", "3"}, {"circle", "0"}, {"diamond", "4"}, {"cross", "12"}}};
 
@@ -113,8 +122,7 @@ Turn ask_text(const Lexicon& lexicon, double chinese_share, Draws& draws) {
     case 7:
     case 8: {
       // Copying is what boxes and reading need most.
-      for (int64_t i = draws.between(1, 4); i > 0; --i)
-        append(turn.answer, " ", lexicon.written_word(draws));
+      for (int64_t i = draws.between(1, 4); i > 0; --i) append(turn.answer, " ", lexicon.written_word(draws));
       turn.question = worded(draws.pick(kRepeat), turn.answer);
       break;
     }

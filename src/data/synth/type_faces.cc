@@ -28,9 +28,9 @@ constexpr std::array<std::string_view, 15> kTrainFaces = {"dejavusans",
                                                           "freesansbold",
                                                           "freeserif"};
 constexpr std::array<std::string_view, 2> kTestFaces = {"dejavuserif-bold", "dejavusansmono-bold"};
-constexpr std::array<std::string_view, 6> kChineseFaces = {
-    "wqy-microhei", "notosanscjk-regular", "notosanscjksc-regular", "notosanssc-regular", "droidsansfallbackfull",
-    "droidsansfallback"};
+constexpr std::array<std::string_view, 6> kChineseFaces = {"wqy-microhei",          "notosanscjk-regular",
+                                                           "notosanscjksc-regular", "notosanssc-regular",
+                                                           "droidsansfallbackfull", "droidsansfallback"};
 
 std::string lower_stem(const fs::path& path) {
   std::string stem = path.stem().string();
