@@ -1,4 +1,5 @@
-// vl2 data: makes training data. `vl2 data synth nano` draws the set that nano learns from.
+// vl2 data: makes training data. `vl2 data synth nano` draws the set that nano learns from, `vl2 data tokenizer` learns
+// a small model's tokens from it.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
@@ -11,6 +12,7 @@
 #include "apps/cli/terminal.h"
 #include "core/base/error.h"
 #include "data/synth/set_folder.h"
+#include "data/tokenizer/learn_tokenizer.h"
 
 namespace vl2::cli {
 namespace {
@@ -120,6 +122,33 @@ void add_options(CLI::App& app, SynthOptions& options) {
   app.add_flag("--json", options.json, "The report as one JSON object");
 }
 
+struct TokenizerCommand {
+  std::vector<std::string> records;
+  std::string out;
+  data::BpeOptions bpe;
+};
+
+int run(const TokenizerCommand& options) {
+  const data::TokenizerReport report =
+      data::learn_tokenizer({options.records.begin(), options.records.end()}, options.out, options.bpe);
+  write_stdout(printable(fmt::format("{}: {} tokens, from {} records with {:.1f} MB of text\n", options.out,
+                                     report.vocab_size, report.records, static_cast<double>(report.bytes) / 1e6)));
+  if (report.skipped > 0)
+    write_stderr(fmt::format("vl2 data: {} records could not be read and were left out\n", report.skipped));
+  return kExitOk;
+}
+
+void add_options(CLI::App& app, TokenizerCommand& options) {
+  app.add_option("records", options.records, "Files of training records")->required()->type_name("FILE");
+  app.add_option("--out", options.out, "Folder for tokenizer.json and its companions")->type_name("DIR")->required();
+  app.add_option("--vocab", options.bpe.vocab_size, "Tokens in all (default: 512)")
+      ->type_name("N")
+      ->check(CLI::Range(267, 200'000).description(""));
+  app.footer(
+      "Byte-level BPE, cut as the releases' tokenizer cuts; digits stay tokens of their own.\n\n"
+      "Example:\n  vl2 data tokenizer sets/train/train.jsonl --out nano --vocab 640");
+}
+
 }  // namespace
 
 RunCommand declare_data(CLI::App& app) {
@@ -135,7 +164,10 @@ RunCommand declare_data(CLI::App& app) {
       "same command goes on from there. docs/data.md lists skills, wordings and forms of answers.\n\n"
       "Example:\n  vl2 data synth nano --out sets/train --records 200000 --seed 1\n"
       "  vl2 data synth nano --out sets/test --split test --records 2000 --questions one");
-  return [options] { return run(*options); };
+  CLI::App* tokenizer = app.add_subcommand("tokenizer", "Learn a small model's tokens from training records");
+  const auto learn = std::make_shared<TokenizerCommand>();
+  add_options(*tokenizer, *learn);
+  return [options, learn, tokenizer] { return tokenizer->parsed() ? run(*learn) : run(*options); };
 }
 
 }  // namespace vl2::cli
