@@ -122,6 +122,8 @@ NanoScores score_nano(std::span<const NanoRecord> records, std::span<const NanoA
     add(scores.skills[at->second], record, answer);
     add(scores.all, record, answer);
   }
+  std::sort(scores.skills.begin(), scores.skills.end(),
+            [](const SkillScore& a, const SkillScore& b) { return a.task < b.task; });
   scores.unknown_ids = static_cast<int64_t>(by_id.size() - known);
   return scores;
 }

@@ -64,7 +64,7 @@ struct SkillScore {
 };
 
 struct NanoScores {
-  std::vector<SkillScore> skills;  // in the order of first appearance
+  std::vector<SkillScore> skills;  // by name
   SkillScore all;
   int64_t unknown_ids = 0;  // answers to no question of the records
 };

@@ -79,13 +79,13 @@ SkillWeights MakerOptions::stage_weights(Stage stage) {
   set(Skill::kAbsent, 4);
   set(Skill::kGround, 4);
   set(Skill::kDescribe, 4);
-  set(Skill::kWord, 14);
-  set(Skill::kNumber, 7);
+  set(Skill::kWord, 20);
+  set(Skill::kNumber, 8);
   set(Skill::kBar, 7);
   set(Skill::kTable, 4);
   set(Skill::kReceipt, 4);
   set(Skill::kPair, 3);
-  set(Skill::kText, stage == Stage::kPretraining ? 62 : 6);
+  set(Skill::kText, stage == Stage::kPretraining ? 66 : 6);
   return weights;
 }
 
