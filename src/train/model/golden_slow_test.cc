@@ -213,7 +213,7 @@ TEST_P(GoldenForward, EveryStageIsTheOfficialOne) {
     EXPECT_LE(error, known->tolerance) << stage;
     ++compared;
   }
-  EXPECT_GT(compared, 5);
+  EXPECT_GE(compared, 5);
 }
 INSTANTIATE_TEST_SUITE_P(Cases, GoldenForward, testing::ValuesIn(golden_cases()), test_name);
 
