@@ -28,10 +28,10 @@ Said ask(const fs::path& model, const fs::path& lora, Compute compute) {
   options.lora = lora;
   const auto engine = Engine::open(model, options);
   Request request;
-  const std::vector<Message> messages = {{"user", "What colour is the circle?"}, {"assistant", ""}};
+  const std::vector<Message> messages = {{"user", "List the shapes. Describe the picture."}, {"assistant", ""}};
   request.prompt = engine->processor().build(messages, {});
   request.max_new_tokens = 24;
-  const Answer& answer = engine->submit(request)->answer();
+  const Answer answer = engine->submit(request)->answer();
   return {answer.ids, answer.text};
 }
 
