@@ -36,6 +36,15 @@ void watch_signals() {
   signal(SIGPIPE, SIG_IGN);
 }
 
+// libgomp's threads spin for milliseconds at the end of every region, which on a machine that does other things too
+// costs whole time slices of the one they wait for. It reads its environment when it is loaded: hence the program
+// starts again.
+void spin_briefly(char** argv) {
+  if (getenv("OMP_WAIT_POLICY") != nullptr || getenv("GOMP_SPINCOUNT") != nullptr) return;
+  setenv("GOMP_SPINCOUNT", "10000", 1);
+  execv("/proc/self/exe", argv);  // if that fails, it is only slower
+}
+
 // One line that is rewritten on a terminal; a plain one now and then elsewhere.
 class Status {
  public:
@@ -135,6 +144,7 @@ int run_program(int argc, char** argv) {
 }  // namespace vl2::train
 
 int main(int argc, char** argv) {
+  vl2::train::spin_briefly(argv);
   try {
     return vl2::train::run_program(argc, argv);
   } catch (const std::exception& error) {

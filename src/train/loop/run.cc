@@ -48,10 +48,16 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 
 DType compute_type(const Recipe& recipe) { return recipe.compute == ComputeType::kBf16 ? DType::kBF16 : DType::kF32; }
 
+// A recipe's name for a file's form, as people know it; nullopt: found out record by record.
+std::optional<RecordFormat> format_of(const std::string& name) {
+  if (name == "records" || name == "ms-swift") return RecordFormat::kMessages;
+  return record_format(name);
+}
+
 LoaderOptions loader_options(const Recipe& recipe) {
   LoaderOptions options;
   for (const DataSource& source : recipe.data)
-    options.sources.push_back({source.path, source.weight, source.image_root, record_format(source.format)});
+    options.sources.push_back({source.path, source.weight, source.image_root, format_of(source.format)});
   options.sample = {.max_length = recipe.max_length, .mask_prompt = recipe.mask_prompt};
   options.packing = recipe.packing;
   options.rows_per_batch = recipe.micro_batch;

@@ -19,25 +19,42 @@ int64_t rounded_tiles(int64_t tiles) {
   return (tiles + step - 1) / step * step;
 }
 
-at::Tensor stack_tiles(const ModelContext& context, std::span<const TiledImage> images, const std::string& where) {
-  const int64_t size = context.config().vision.image_size;
-  int64_t tiles = 0;
+// Tiles to encode, and for each tile of the pictures which of them it is.
+struct Tiles {
+  at::Tensor stacked;  // [N, size, size, 3] u8
+  std::vector<int64_t> number;
+};
+
+Tiles stack_tiles(const ModelContext& context, std::span<const TiledImage> images, const std::string& where) {
+  const int64_t size = context.config().vision.image_size, bytes = size * size * 3;
+  std::vector<const uint8_t*> pixels;
+  Tiles tiles;
   for (const TiledImage& image : images) {
     if (image.tile_size != size || image.tiles_wide < 1 || image.tiles_high < 1 ||
-        static_cast<int64_t>(image.pixels.size()) != image.num_tiles() * size * size * 3)
+        static_cast<int64_t>(image.pixels.size()) != image.num_tiles() * bytes)
       fail(ErrorCode::kInvalidArgument,
            "{}: a picture of {} x {} tiles of {} pixels has {} bytes, expected tiles of {}", where, image.tiles_wide,
            image.tiles_high, image.tile_size, image.pixels.size(), size);
-    tiles += image.num_tiles();
+    for (int64_t t = 0; t < image.num_tiles(); ++t) {
+      const uint8_t* tile = image.pixels.data() + t * bytes;
+      // The local tile of a picture that is not cut is its global view: encoded once, with the gradients of both. A
+      // trace shows every tile.
+      const bool again =
+          t == 1 && !context.traced() && std::memcmp(tile, tile - bytes, static_cast<size_t>(bytes)) == 0;
+      if (!again) pixels.push_back(tile);
+      tiles.number.push_back(static_cast<int64_t>(pixels.size()) - 1);
+    }
   }
   const bool padded = context.state->compute != at::kFloat && !context.traced();
-  at::Tensor stacked = at::zeros({padded ? rounded_tiles(tiles) : tiles, size, size, 3}, at::kByte);
-  auto* out = stacked.data_ptr<uint8_t>();
-  for (const TiledImage& image : images) {
-    std::memcpy(out, image.pixels.data(), image.pixels.size());
-    out += image.pixels.size();
+  const auto count = static_cast<int64_t>(pixels.size());
+  tiles.stacked = at::zeros({padded ? rounded_tiles(count) : count, size, size, 3}, at::kByte);
+  auto* out = tiles.stacked.data_ptr<uint8_t>();
+  for (const uint8_t* tile : pixels) {
+    std::memcpy(out, tile, static_cast<size_t>(bytes));
+    out += bytes;
   }
-  return stacked.to(context.parameters->device());
+  tiles.stacked = tiles.stacked.to(context.parameters->device());
+  return tiles;
 }
 
 }  // namespace
@@ -64,8 +81,12 @@ at::Tensor input_embeddings(const ModelContext& context, std::span<const int32_t
   const at::Tensor table = context.master("language.model.embed_tokens.weight");
   at::Tensor x_TD = at::embedding(table, to_tensor(wide_ids, device)).to(context.state->compute);
   if (!images.empty()) {
-    const at::Tensor features_PW = vision_encoder(context, stack_tiles(context, images, where));
-    const at::Tensor tokens_VD = projector(context, features_PW);
+    const Tiles tiles = stack_tiles(context, images, where);
+    const at::Tensor features_PW = vision_encoder(context, tiles.stacked);
+    const at::Tensor encoded_VD = projector(context, features_PW);
+    const at::Tensor encoded_NXD = encoded_VD.view({tiles.stacked.size(0), -1, encoded_VD.size(1)});
+    const at::Tensor tokens_VD =
+        encoded_NXD.index_select(0, to_tensor(tiles.number, device)).view({-1, encoded_VD.size(1)});
     const at::Tensor sequence_SD = visual_sequence(context, tokens_VD, images);
     x_TD = x_TD.index_copy(0, to_tensor(vision_rows, device), sequence_SD);
   }
