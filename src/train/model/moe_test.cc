@@ -35,25 +35,51 @@ TEST_P(BalanceLoss, GradientIsThatOfFiniteDifferences) {
   at::Tensor values = gate.value.detach();  // shares its storage
   Random random(9);
   int compared = 0;
-  for (int trial = 0; trial < 5; ++trial) {
+  for (int trial = 0; trial < 20; ++trial) {
     at::Tensor direction = at::empty_like(values);
     for (int64_t i = 0; i < direction.numel(); ++i) direction.data_ptr<float>()[i] = random.normal();
     const double expected = (gate.value.grad() * direction).sum().item<double>();
-    const double step = 1e-3;
+    const double step = 2e-4;
     values.add_(direction, step);
     const double above = balance_loss_of(parameters, batch, options);
     values.add_(direction, -2.0 * step);
     const double below = balance_loss_of(parameters, batch, options);
     values.add_(direction, step);
     // f jumps where a choice changes; a direction along which one does says nothing.
-    if (std::abs(above + below - 2.0 * balance_loss_of(parameters, batch, options)) > 1e-4) continue;
-    EXPECT_NEAR((above - below) / (2.0 * step), expected, 0.02 * std::abs(expected) + 1e-3);
+    if (std::abs(above + below - 2.0 * balance_loss_of(parameters, batch, options)) > 1e-5) continue;
+    EXPECT_NEAR((above - below) / (2.0 * step), expected,
+                0.02 * std::abs(expected) + 2e-3);  // float32 losses of about 2
     ++compared;
   }
   EXPECT_GT(compared, 0);
 }
 INSTANTIATE_TEST_SUITE_P(Presets, BalanceLoss,
                          testing::Combine(testing::Values("test-tiny", "test-base"), testing::Bool()));
+
+TEST(BalanceLossGradient, IsExactInDouble) {
+  for (const char* preset : {"test-tiny", "test-base"}) {
+    const LanguageConfig c = preset_config(preset).language;
+    const auto wide = at::TensorOptions().dtype(at::kDouble);
+    at::Tensor logits = at::empty({6, 8}, wide);
+    Random random(31);
+    for (int64_t i = 0; i < logits.numel(); ++i) logits.data_ptr<double>()[i] = 2.0 * random.uniform() - 1.0;
+    const at::Tensor row_mean = at::full({1, 6}, 1.0 / 6.0, wide);
+    const auto loss = [&](const at::Tensor& at_logits) {
+      return balance_loss(c, route(c, at_logits, at::Tensor()), row_mean, 0.5);
+    };
+    const at::Tensor leaf = logits.clone().requires_grad_();
+    loss(leaf).backward();
+    for (int64_t i = 0; i < logits.numel(); ++i) {
+      const double step = 1e-6, value = logits.data_ptr<double>()[i];
+      logits.data_ptr<double>()[i] = value + step;
+      const double above = loss(logits).item<double>();
+      logits.data_ptr<double>()[i] = value - step;
+      const double below = loss(logits).item<double>();
+      logits.data_ptr<double>()[i] = value;
+      EXPECT_NEAR(leaf.grad().flatten()[i].item<double>(), (above - below) / (2.0 * step), 1e-8);
+    }
+  }
+}
 
 TEST(BalanceLossValue, IsAlphaWhenEveryExpertIsUsedAlike) {
   LanguageConfig c = preset_config("test-tiny").language;
