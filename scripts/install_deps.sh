@@ -2,6 +2,7 @@
 # Installs what vl2 needs to build, from the distribution's own packages (Debian 12, Ubuntu 22.04 or newer).
 #
 #   scripts/install_deps.sh              compiler, libraries, test framework
+#   scripts/install_deps.sh --train      also libtorch (about 900 MB), for the program vl2-train
 #   scripts/install_deps.sh --dev        also clang-format, clang-tidy (tools/) and Google Benchmark (bench/)
 #   scripts/install_deps.sh --check      only say what is missing (exit 1 if anything is)
 #
@@ -17,14 +18,17 @@ packages=(
   libedit-dev libssl-dev libgtest-dev
   binutils 'mawk|gawk|original-awk'
 )
+# OpenBLAS because without it float32 products of libtorch run on the reference BLAS, many times slower.
+train_packages=(libtorch-dev libopenblas0-pthread)
 dev_packages=(clang-format clang-tidy libbenchmark-dev)
 
-usage() { sed -n '2,8s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,9s/^# \{0,1\}//p' "$0"; }
 
 check_only=false
 while [ $# -gt 0 ]; do
   case $1 in
     --dev) packages+=("${dev_packages[@]}") ;;
+    --train) packages+=("${train_packages[@]}") ;;
     --check) check_only=true ;;
     -h | --help) usage; exit 0 ;;
     *) echo "install_deps: unknown option '$1' (see --help)" >&2; exit 2 ;;

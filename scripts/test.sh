@@ -64,7 +64,7 @@ run_tests() {  # PRESET [CTEST ARGUMENT...]
 }
 
 install_flags=()
-if [ "${CI:-}" = true ]; then install_flags=(--dev); fi
+if [ "${CI:-}" = true ]; then install_flags=(--dev --train); fi
 step 'packages' scripts/install_deps.sh ${install_flags[@]+"${install_flags[@]}"} || true
 
 if step 'release build' build release -DVL2_WERROR=ON; then

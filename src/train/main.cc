@@ -1,5 +1,6 @@
 // vl2-train: what `vl2 train` starts. A program of its own, because libtorch is large and only training needs it.
 #include <fmt/format.h>
+#include <malloc.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -7,6 +8,8 @@
 #include <atomic>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -43,6 +46,12 @@ void spin_briefly(char** argv) {
   if (getenv("OMP_WAIT_POLICY") != nullptr || getenv("GOMP_SPINCOUNT") != nullptr) return;
   setenv("GOMP_SPINCOUNT", "10000", 1);
   execv("/proc/self/exe", argv);  // if that fails, it is only slower
+}
+
+// Activations are freed and asked for again every step: kept, they need not be mapped and cleared anew.
+void keep_freed_memory() {
+  mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
 }
 
 // One line that is rewritten on a terminal; a plain one now and then elsewhere.
@@ -145,6 +154,7 @@ int run_program(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   vl2::train::spin_briefly(argv);
+  vl2::train::keep_freed_memory();
   try {
     return vl2::train::run_program(argc, argv);
   } catch (const std::exception& error) {
