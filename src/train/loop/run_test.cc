@@ -1,8 +1,9 @@
 #include "train/loop/run.h"
 
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
-#include <fstream>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -17,6 +18,7 @@
 #include "core/model_spec/model_config.h"
 #include "train/log/json_log.h"
 #include "train/loop/answer_file.h"
+#include "train/model/parameters.h"
 
 namespace vl2::train {
 namespace {
@@ -49,9 +51,7 @@ class TrainingRun : public testing::Test {
     std::string lines;
     for (int i = 0; i < 12; ++i) {
       const auto& [name, rgb] = colours[i % 3];
-      Image image{.width = 40 + i, .height = 30, .pixels = {}};
-      for (int64_t p = 0; p < image.width * image.height; ++p)
-        image.pixels.insert(image.pixels.end(), rgb.begin(), rgb.end());
+      const Image image = make_image(40 + i, 30, rgb[0], rgb[1], rgb[2]);
       const std::string file = fmt::format("{}.png", i);
       write_file_atomic(folder_ / file, encode_png(image));
       lines +=
@@ -88,6 +88,12 @@ class TrainingRun : public testing::Test {
     return run_training(parse_recipe(json.dump(), "recipe"), hooks);
   }
 
+  static RunHooks stop_when(std::function<bool()> stop) {
+    RunHooks hooks;
+    hooks.stop = std::move(stop);
+    return hooks;
+  }
+
   std::vector<double> losses(const std::string& output) const {
     return read_log(folder_ / output / "log.jsonl", "loss", "loss").values;
   }
@@ -106,11 +112,13 @@ TEST_F(TrainingRun, AStoppedRunGoesOnWithTheLossesOfOneThatWasNot) {
     whole["bf16_optimizer"] = parts["bf16_optimizer"] = bf16_optimizer;
     EXPECT_EQ(run(whole).last_step, 8);
     int asked = 0;
-    const RunSummary first = run(parts, {.stop = [&] { return ++asked > 5; }});
+    const RunSummary first = run(parts, stop_when([&] { return ++asked > 5; }));
     EXPECT_TRUE(first.stopped);
     EXPECT_EQ(first.last_step, 5);
     std::string said;
-    const RunSummary second = run(parts, {.say = [&](const std::string& line) { said += line + "\n"; }});
+    RunHooks listen;
+    listen.say = [&](const std::string& line) { said += line + "\n"; };
+    const RunSummary second = run(parts, listen);
     EXPECT_EQ(second.first_step, 5);
     EXPECT_EQ(second.last_step, 8);
     EXPECT_NE(said.find("step-000005"), std::string::npos) << said;
@@ -168,7 +176,7 @@ TEST_F(TrainingRun, LoraTrainsAnAdapterAndLeavesTheModel) {
   json["lora"] = {{"rank", 4}, {"alpha", 8}, {"dropout", 0.1}};
   json["learning_rate"] = 1e-2;
   int asked = 0;
-  run(json, {.stop = [&] { return ++asked > 4; }});
+  run(json, stop_when([&] { return ++asked > 4; }));
   const RunSummary summary = run(json);
   EXPECT_EQ(summary.first_step, 4);
   EXPECT_LT(losses("lora").back(), losses("lora").front());
@@ -194,10 +202,16 @@ TEST_F(TrainingRun, LoraTrainsAnAdapterAndLeavesTheModel) {
 }
 
 TEST_F(TrainingRun, TooManyStepsThatAreNotFiniteEndIt) {
+  const fs::path broken = folder_ / "broken";
+  fs::copy(folder_ / "model", broken);
+  Parameters parameters = Parameters::random(load_model_config(broken / "config.json"), {.seed = 1, .stddev = 0.02});
+  {
+    const at::NoGradGuard no_grad;
+    parameters.tensor("language.lm_head.weight").fill_(std::numeric_limits<float>::infinity());
+  }
+  parameters.save(broken, DType::kF32);
   Json json = recipe("run");
-  json["learning_rate"] = 1e30;
-  json["warmup_steps"] = 0;
-  json["steps"] = 50;
+  json["model"] = {{"init", broken.string()}};
   json["max_bad_steps"] = 3;
   try {
     run(json);
@@ -233,7 +247,7 @@ TEST_F(TrainingRun, FrozenPartsStayAsTheyWere) {
   for (const std::string& name : before.names()) {
     const TensorView &a = before.at(name), &b = after.at(name);
     const bool equal = std::equal(a.data, a.data + a.num_bytes(), b.data);
-    if (name.starts_with("language.")) EXPECT_TRUE(equal) << name;
+    EXPECT_TRUE(equal || !name.starts_with("language.")) << name;
     (equal ? same : changed)++;
   }
   EXPECT_GT(changed, 0);
