@@ -31,8 +31,8 @@ done
 "$build/vl2" data synth nano --out "$run/held_out" --split test --records 2000 --questions one --seed 9
 if [ ! -f "$run/model/tokenizer.json" ]; then
   mkdir -p "$run/model"
-  cp src/train/recipes/nano_config.json "$run/model/config.json"
-  cp src/train/recipes/nano_processor_config.json "$run/model/processor_config.json"
+  cp src/train/recipes/nano/config.json "$run/model/config.json"
+  cp src/train/recipes/nano/processor_config.json "$run/model/processor_config.json"
   "$build/vl2" data tokenizer "$run/pretraining/train.jsonl" --out "$run/model" --vocab 640
 fi
 for stage in alignment pretraining sft; do

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "train/model/fused_ops.h"
 #include "train/model/rope.h"
 
 namespace vl2::train {
@@ -20,44 +21,25 @@ using torch::autograd::variable_list;
 // The latent norms ignore rms_norm_eps (golden quirk 14).
 constexpr double kLatentNormEps = 1e-6;
 
-// Float32 copies of scores at a time: they should stay in the caches.
-constexpr int64_t kSoftmaxElements = int64_t{1} << 20;
-
 // Softmax of bf16 scores in float32, of which only the rounded result is kept for the backward pass.
 class RoundedSoftmax : public torch::autograd::Function<RoundedSoftmax> {
  public:
   static at::Tensor forward(AutogradContext* context, const at::Tensor& scores) {
-    at::Tensor result = at::empty_like(scores);
-    in_chunks(scores, [&](int64_t first, int64_t count) {
-      result.narrow(0, first, count).copy_(scores.narrow(0, first, count).to(at::kFloat).softmax(-1));
-    });
+    const at::Tensor result = scores.to(at::kFloat).softmax(-1).to(scores.scalar_type());
     context->save_for_backward({result});
     return result;
   }
 
   static variable_list backward(AutogradContext* context, variable_list grads) {
     const at::Tensor softmax = context->get_saved_variables()[0];
-    at::Tensor result = at::empty_like(softmax);
-    in_chunks(softmax, [&](int64_t first, int64_t count) {
-      const at::Tensor grad = grads[0].narrow(0, first, count).to(at::kFloat);
-      result.narrow(0, first, count)
-          .copy_(at::_softmax_backward_data(grad, softmax.narrow(0, first, count).to(at::kFloat), -1, at::kFloat));
-    });
-    return {result};
-  }
-
- private:
-  template <typename Work>
-  static void in_chunks(const at::Tensor& values, const Work& work) {
-    const int64_t all = values.size(0);
-    const int64_t at_once =
-        values.is_cpu() ? std::max<int64_t>(1, kSoftmaxElements / std::max<int64_t>(1, values[0].numel())) : all;
-    for (int64_t first = 0; first < all; first += at_once) work(first, std::min(at_once, all - first));
+    return {at::_softmax_backward_data(grads[0].to(at::kFloat), softmax.to(at::kFloat), -1, at::kFloat)
+                .to(softmax.scalar_type())};
   }
 };
 
 at::Tensor softmax(const at::Tensor& scores) {
-  return scores.scalar_type() == at::kFloat ? scores.softmax(-1) : RoundedSoftmax::apply(scores);
+  if (scores.scalar_type() == at::kFloat) return scores.softmax(-1);
+  return fusable(scores) ? fused_softmax(scores) : RoundedSoftmax::apply(scores);
 }
 
 // [B, L, H, K] -> [B * H, L, K]

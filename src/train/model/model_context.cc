@@ -4,6 +4,7 @@
 #include <ATen/CPUGeneratorImpl.h>
 
 #include "core/base/random.h"
+#include "train/model/fused_ops.h"
 #include "train/model/tensor_ops.h"
 
 namespace vl2::train {
@@ -80,7 +81,7 @@ at::Tensor linear(const ModelContext& context, const std::string& layer, const a
 }
 
 at::Tensor layer_norm(const ModelContext& context, const std::string& layer, const at::Tensor& x, double eps) {
-  return at::layer_norm(x, {x.size(-1)}, context.weight(layer + ".weight"), context.weight(layer + ".bias"), eps);
+  return fused_layer_norm(x, context.weight(layer + ".weight"), context.weight(layer + ".bias"), eps);
 }
 
 }  // namespace vl2::train

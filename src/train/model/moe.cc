@@ -7,6 +7,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "train/model/expert_plan.h"
+#include "train/model/fused_ops.h"
 
 namespace vl2::train {
 namespace {
@@ -32,7 +33,7 @@ class AttachLoss : public torch::autograd::Function<AttachLoss> {
 at::Tensor swiglu(const ModelContext& context, const std::string& name, const at::Tensor& x) {
   const at::Tensor gate = linear(context, name + ".gate_proj", x);
   const at::Tensor up = linear(context, name + ".up_proj", x);
-  return linear(context, name + ".down_proj", at::silu(gate) * up);
+  return linear(context, name + ".down_proj", silu_mul(gate, up));
 }
 
 // x_S times its rows' expert's matrix, with the adapter of that projection.
@@ -81,7 +82,7 @@ at::Tensor routed_experts(const ModelContext& context, const std::string& name, 
   const at::Tensor x_SD = dispatch(x_TD, plan);
   const at::Tensor gate_SI = expert_linear(context, experts + "gate_proj.weight", x_SD, plan);
   const at::Tensor up_SI = expert_linear(context, experts + "up_proj.weight", x_SD, plan);
-  const at::Tensor y_SD = expert_linear(context, experts + "down_proj.weight", at::silu(gate_SI) * up_SI, plan);
+  const at::Tensor y_SD = expert_linear(context, experts + "down_proj.weight", silu_mul(gate_SI, up_SI), plan);
   return combine(y_SD, routing.weight_TK, plan, x_TD.size(0));
 }
 

@@ -4,6 +4,8 @@
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "train/model/fused_ops.h"
+
 namespace vl2::train {
 namespace {
 
@@ -66,6 +68,7 @@ class MoveRows : public torch::autograd::Function<MoveRows> {
 }  // namespace
 
 at::Tensor rms_norm(const at::Tensor& x_RD, const at::Tensor& weight, double eps) {
+  if (fusable(x_RD) && fusable(weight) && x_RD.dim() == 2) return fused_rms_norm(x_RD, weight, eps);
   return RmsNorm::apply(x_RD, weight, eps);
 }
 

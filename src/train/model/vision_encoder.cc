@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "train/model/attention.h"
+#include "train/model/fused_ops.h"
 #include "train/model/recompute.h"
 
 namespace vl2::train {
@@ -43,7 +44,7 @@ at::Tensor vision_block(const ModelContext& context, int64_t index, const at::Te
   stage("attn_out", out_PW);
   const at::Tensor middle_PW = x_PW + out_PW;
   const at::Tensor normed2_PW = layer_norm(context, name + ".norm2", middle_PW, kLayerNormEps);
-  const at::Tensor hidden_PF = at::gelu(linear(context, name + ".mlp.fc1", normed2_PW), "tanh");
+  const at::Tensor hidden_PF = gelu_tanh(linear(context, name + ".mlp.fc1", normed2_PW));
   stage("mlp_act", hidden_PF);
   const at::Tensor result_PW = middle_PW + linear(context, name + ".mlp.fc2", hidden_PF);
   context.stage(fmt::format("vision.block.{}", index), result_PW.view({tiles, patches, -1}));
