@@ -31,7 +31,7 @@ void set(uint8_t* pixel, Colour c) {
 class AreaBuffer {
  public:
   AreaBuffer(int64_t left, int64_t top, int64_t width, int64_t height)
-      : left_(left), top_(top), width_(width), height_(height), cells_(static_cast<size_t>((width + 2) * height)) {}
+      : left_(left), top_(top), width_(width), cells_(static_cast<size_t>((width + 2) * height)) {}
 
   void add_edge(Point a, Point b) {
     if (a.y == b.y) return;
@@ -66,7 +66,7 @@ class AreaBuffer {
     } while (x < x1);
   }
 
-  int64_t left_, top_, width_, height_;
+  int64_t left_, top_, width_;
   std::vector<double> cells_;
 };
 

@@ -24,7 +24,7 @@ std::map<std::string, ParameterRule> rules_by_name(const Recipe& recipe, const M
 
 // Of all that is stored in one parameter.
 ParameterRule rule_of(const Parameter& p, const std::map<std::string, ParameterRule>& rules) {
-  const ParameterRule rule = rules.at(p.stored.front().name);
+  const ParameterRule& rule = rules.at(p.stored.front().name);
   for (const WeightSpec& spec : p.stored) {
     const ParameterRule& other = rules.at(spec.name);
     if (other.trainable != rule.trainable || other.decay != rule.decay || other.lr_multiplier != rule.lr_multiplier)

@@ -25,7 +25,7 @@ constexpr double kLatentNormEps = 1e-6;
 class RoundedSoftmax : public torch::autograd::Function<RoundedSoftmax> {
  public:
   static at::Tensor forward(AutogradContext* context, const at::Tensor& scores) {
-    const at::Tensor result = scores.to(at::kFloat).softmax(-1).to(scores.scalar_type());
+    at::Tensor result = scores.to(at::kFloat).softmax(-1).to(scores.scalar_type());
     context->save_for_backward({result});
     return result;
   }
@@ -194,7 +194,7 @@ at::Tensor attention(const ModelContext& context, int64_t layer, const at::Tenso
   const std::string name = fmt::format("language.model.layers.{}.self_attn", layer);
   const at::Tensor attended = context.language().use_mla ? multi_head_latent_attention(context, layer, name, normed_TD)
                                                          : multi_head_attention(context, layer, name, normed_TD);
-  const at::Tensor out_TD = linear(context, name + ".o_proj", attended);
+  at::Tensor out_TD = linear(context, name + ".o_proj", attended);
   context.stage(fmt::format("layer.{}.attn_out", layer), out_TD);
   return out_TD;
 }

@@ -163,7 +163,7 @@ at::Tensor balance_loss(const LanguageConfig& c, const Routing& routing, const a
 
 at::Tensor feed_forward(const ModelContext& context, int64_t layer, const at::Tensor& normed_TD) {
   const std::string name = fmt::format("language.model.layers.{}.mlp", layer);
-  const at::Tensor out_TD =
+  at::Tensor out_TD =
       context.language().is_moe(layer) ? mixture(context, layer, name, normed_TD) : swiglu(context, name, normed_TD);
   context.stage(fmt::format("layer.{}.mlp_out", layer), out_TD);
   return out_TD;

@@ -46,7 +46,7 @@ at::Tensor vision_block(const ModelContext& context, int64_t index, const at::Te
   const at::Tensor normed2_PW = layer_norm(context, name + ".norm2", middle_PW, kLayerNormEps);
   const at::Tensor hidden_PF = gelu_tanh(linear(context, name + ".mlp.fc1", normed2_PW));
   stage("mlp_act", hidden_PF);
-  const at::Tensor result_PW = middle_PW + linear(context, name + ".mlp.fc2", hidden_PF);
+  at::Tensor result_PW = middle_PW + linear(context, name + ".mlp.fc2", hidden_PF);
   context.stage(fmt::format("vision.block.{}", index), result_PW.view({tiles, patches, -1}));
   return result_PW;
 }
