@@ -18,10 +18,10 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 // How the releases' tokenizer cuts a text: numbers, runs of Chinese and Japanese, words with what stands before them.
-constexpr const char* kSplits[] = {
-    R"(\p{N}{1,3})", "[一-龥\u3040-ゟ゠-ヿ]+",
+constexpr const char* kWords =
     "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| "
-    "?[\\p{P}\\p{S}]+[\r\n]*|\\s*[\r\n]+|\\s+(?!\\S)|\\s+"};
+    "?[\\p{P}\\p{S}]+[\r\n]*|\\s*[\r\n]+|\\s+(?!\\S)|\\s+";
+constexpr const char* kSplits[] = {R"(\p{N}{1,3})", "[一-龥\u3040-ゟ゠-ヿ]+", kWords};
 
 constexpr int64_t kFirstByte = 3;  // behind the leading special tokens
 
