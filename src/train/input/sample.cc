@@ -87,6 +87,9 @@ class Planner {
           fmt::format("{} takes {} tokens, expected at most {}",
                       record_.raw_text ? "the text up to its first picture" : "the first question and answer",
                       shortest_, options_.max_length)};
+    if (options_.drop_long && whole_ > options_.max_length)
+      return Problem{ProblemKind::kTooLong, record_.where,
+                     fmt::format("all of it takes {} tokens, expected at most {}", whole_, options_.max_length)};
     if (!learns_something(sample.prompt))
       return Problem{ProblemKind::kRecord, record_.where, "nothing to learn: it is empty, or no turn of it counts"};
     return sample;
@@ -148,6 +151,7 @@ class Planner {
   bool fit_turns(Sample& sample) {
     size_t messages = messages_.size();
     sample.prompt = build(messages);
+    whole_ = sample.num_tokens();
     while (true) {
       const size_t fit = messages_that_fit(sample.prompt);
       if (fit == 0 || fit == messages) return fit > 0;
@@ -166,7 +170,8 @@ class Planner {
     sample.prompt = processor_.build_raw_from_sizes(messages_.front().content, sizes_, prompt_options_);
     const MultimodalPrompt& prompt = sample.prompt;
     int64_t cut = options_.max_length, at = 0;
-    if (sample.num_tokens() <= cut) return true;
+    whole_ = sample.num_tokens();
+    if (whole_ <= cut) return true;
     for (size_t image = 0; image < prompt.images.size(); ++image) {
       while (prompt.images_seq_mask[static_cast<size_t>(at)] == 0) ++at;
       const int64_t end = at + prompt.num_image_tokens[image];
@@ -189,6 +194,7 @@ class Planner {
   std::vector<ImageSize> sizes_;
   std::vector<Message> messages_;
   int64_t shortest_ = 0;  // tokens of the least that must fit
+  int64_t whole_ = 0;     // of all of it
 };
 
 }  // namespace

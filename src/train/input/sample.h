@@ -39,6 +39,7 @@ struct SampleOptions {
   int64_t max_length = 4096;  // tokens, those of pictures included
   bool mask_prompt = false;   // labels are the assistant's words and eos alone
   DecodeOptions decode = {};
+  bool drop_long = false;  // a record that does not fit whole is left out instead of shortened
 };
 
 struct Sample {

@@ -164,6 +164,19 @@ TEST_F(SampleTest, WhatIsLeftOfAnOverLongSampleIsTiledAnew) {
   }
 }
 
+TEST_F(SampleTest, WhatDoesNotFitWholeIsLeftOutWhereThatIsAsked) {
+  const TrainingRecord made = record({{"user", "one"}, {"assistant", "a"}, {"user", "two"}, {"assistant", "b"}}, {});
+  const int64_t all = planned(made).num_tokens();
+  SampleOptions options;
+  options.drop_long = true;
+  options.max_length = all;
+  EXPECT_EQ(planned(made, options).num_tokens(), all);
+  options.max_length = all - 1;
+  EXPECT_EQ(problem(made, options).kind, ProblemKind::kTooLong);
+  options.max_length = 10;
+  EXPECT_EQ(problem(raw(std::string(100, 'a')), options).kind, ProblemKind::kTooLong);
+}
+
 TEST_F(SampleTest, AQuestionWithoutAnAnswerAtTheEndIsDropped) {
   const Sample sample = planned(record({{"user", "q"}, {"assistant", "a"}, {"user", "<image>"}}, {"small.png"}));
   EXPECT_TRUE(sample.shortened);

@@ -58,7 +58,9 @@ LoaderOptions loader_options(const Recipe& recipe) {
   LoaderOptions options;
   for (const DataSource& source : recipe.data)
     options.sources.push_back({source.path, source.weight, source.image_root, format_of(source.format)});
-  options.sample = {.max_length = recipe.max_length, .mask_prompt = recipe.mask_prompt};
+  options.sample.max_length = recipe.max_length;
+  options.sample.mask_prompt = recipe.mask_prompt;
+  options.sample.drop_long = recipe.over_long == OverLong::kDrop;
   options.packing = recipe.packing;
   options.rows_per_batch = recipe.micro_batch;
   options.seed = static_cast<uint64_t>(recipe.seed);
@@ -109,6 +111,8 @@ class Run {
   }
 
   RunSummary train() {
+    if (recipe_.eval.every > 0)
+      held_out_.emplace(fs::path(recipe_.eval.records));  // missing: said now, not hours later
     fs::create_directories(output_);
     resume();
     write_file_atomic(output_ / "recipe.json", recipe_json(recipe_));
@@ -240,18 +244,27 @@ class Run {
     events.scalars(step_, scalars);
   }
 
-  // The first held-out records, asked as they are.
+  // The first held-out records, asked as they are. What is wrong with one of them does not end a run.
   void answer_questions(EventWriter& events) const {
-    const DatasetFile records(recipe_.eval.records);
+    const DatasetFile& records = *held_out_;
     const fs::path folder = output_ / "samples";
     fs::create_directories(folder);
     std::string lines;
     int64_t right = 0, asked = 0;
     for (int64_t i = 0; i < std::min(recipe_.eval.count, records.size()); ++i) {
       const auto record = records.read(i);
-      if (!std::holds_alternative<TrainingRecord>(record)) continue;
-      const RecordAnswer answer = answer_record(model_.model(), *processor_, std::get<TrainingRecord>(record),
-                                                kAnswerTokens, compute_type(recipe_));
+      if (const auto* bad = std::get_if<BadRecord>(&record)) {
+        say(fmt::format("not asked: {}: {}", bad->where, bad->reason));
+        continue;
+      }
+      RecordAnswer answer;
+      try {
+        answer = answer_record(model_.model(), *processor_, std::get<TrainingRecord>(record), kAnswerTokens,
+                               compute_type(recipe_));
+      } catch (const Error& error) {
+        say(fmt::format("not asked: {}", error.what()));
+        continue;
+      }
       ++asked;
       right += answer.answer == answer.expected ? 1 : 0;
       lines += answer_json(answer) + "\n";
@@ -305,6 +318,7 @@ class Run {
   Schedule schedule_;
   RunCheckpoints checkpoints_;
   TrainedModel model_;
+  std::optional<DatasetFile> held_out_;
   std::optional<LoaderState> loader_state_;
   int64_t step_ = 0, skipped_ = 0, bad_in_a_row_ = 0;
   double pace_ = 0;

@@ -236,6 +236,27 @@ TEST_F(TrainingRun, QuestionsAreAnsweredOnTheWay) {
   EXPECT_EQ(count, 3);
 }
 
+TEST_F(TrainingRun, AHeldOutRecordThatCannotBeAskedEndsNothing) {
+  write_file_atomic(folder_ / "held_out.jsonl",
+                    R"({"messages":[{"role":"user","content":"<image>\nWhat?"}],"images":["none.png"]})"
+                    "\nno json\n"
+                    R"({"id":"good","messages":[{"role":"user","content":"What?"},{"role":"assistant","content":"x"}]})"
+                    "\n");
+  Json json = recipe("run");
+  json["eval"] = {{"every", 8}, {"records", (folder_ / "held_out.jsonl").string()}, {"count", 3}};
+  std::string said;
+  RunHooks listen;
+  listen.say = [&](const std::string& line) { said += line + "\n"; };
+  EXPECT_EQ(run(json, listen).last_step, 8);
+  EXPECT_NE(said.find("none.png"), std::string::npos) << said;
+  EXPECT_NE(said.find("held_out.jsonl:2"), std::string::npos) << said;
+  EXPECT_NE(read_file(folder_ / "run" / "samples" / "step-000008.jsonl").find("good"), std::string::npos);
+  json["eval"]["records"] = (folder_ / "absent.jsonl").string();
+  json["output"] = (folder_ / "other").string();
+  EXPECT_THROW(run(json), Error);
+  EXPECT_FALSE(fs::exists(folder_ / "other"));
+}
+
 TEST_F(TrainingRun, FrozenPartsStayAsTheyWere) {
   run(recipe("base"));
   Json json = recipe("run");
