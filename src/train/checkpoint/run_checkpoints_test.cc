@@ -10,6 +10,7 @@
 #include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "core/base/file.h"
 #include "core/base/random.h"
@@ -276,13 +277,12 @@ TEST(RunCheckpoints, KillingTheWriterAtAnyMomentLeavesAWholeOne) {
   const TempFolder temp;
   TrainingRun run(temp.path());
   run.write(1);
-  // A kill falls anywhere into the first two or three checkpoints of a writer, however slow the disk is.
-  const auto start = std::chrono::steady_clock::now();
-  run.write(2);
-  const double once = std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count();
   Random random(20240607);
-  int64_t last = 2, half_written = 0;
-  for (int round = 0; round < 50; ++round) {
+  int64_t last = 1, half_written = 0;
+  // Kills fall anywhere into the first few checkpoints of a writer, however slow process and disk are: the time they
+  // fall into grows until writers get somewhere, and shrinks while they get far.
+  double reach = 2e4;
+  for (int round = 0; round < 50 || last == 1 || half_written < 6; ++round) {
     const pid_t child = ::fork();
     ASSERT_GE(child, 0);
     if (child == 0) {
@@ -292,7 +292,7 @@ TEST(RunCheckpoints, KillingTheWriterAtAnyMomentLeavesAWholeOne) {
       }
       ::_exit(1);
     }
-    ::usleep(static_cast<useconds_t>(std::min(1.2e6, 1000 + 2.5 * once * random.uniform())));
+    std::this_thread::sleep_for(std::chrono::duration<double, std::micro>(1000 + reach * random.uniform()));
     ::kill(child, SIGKILL);
     int status = 0;
     ASSERT_EQ(::waitpid(child, &status, 0), child);
@@ -301,10 +301,9 @@ TEST(RunCheckpoints, KillingTheWriterAtAnyMomentLeavesAWholeOne) {
     const int64_t step = run.load();
     ASSERT_GE(step, last) << "round " << round;
     EXPECT_TRUE(run.warnings.empty()) << run.warnings.front();
+    reach *= step == last ? 1.3 : step > last + 2 ? 0.7 : 1;
     last = step;
   }
-  EXPECT_GT(last, 2) << "no writer got anywhere";
-  EXPECT_GT(half_written, 5) << "no writer was interrupted at work";
   run.write(last + 1);
   for (const std::string& name : names_in(temp.path())) EXPECT_FALSE(name.starts_with('.')) << name;
 }
