@@ -59,13 +59,18 @@ SkillWeights MakerOptions::stage_weights(Stage stage) {
   SkillWeights weights{};
   const auto set = [&](Skill skill, double weight) { weights[static_cast<size_t>(skill)] = weight; };
   if (stage == Stage::kAlignment) {
-    // Captions first of all; reading and boxes give the projector what captions do not say.
-    set(Skill::kDescribe, 14);
-    set(Skill::kGround, 5);
+    // What is to be seen, where it is and what is written: all else is built on that.
+    set(Skill::kColour, 3);
+    set(Skill::kShape, 3);
+    set(Skill::kCount, 8);
     set(Skill::kList, 3);
-    set(Skill::kWord, 6);
-    set(Skill::kNumber, 3);
-    set(Skill::kCount, 2);
+    set(Skill::kYesNo, 3);
+    set(Skill::kLocate, 14);
+    set(Skill::kFindAll, 5);
+    set(Skill::kGround, 10);
+    set(Skill::kDescribe, 10);
+    set(Skill::kWord, 24);
+    set(Skill::kNumber, 10);
     return weights;
   }
   set(Skill::kColour, 6);
@@ -85,7 +90,7 @@ SkillWeights MakerOptions::stage_weights(Stage stage) {
   set(Skill::kTable, 4);
   set(Skill::kReceipt, 4);
   set(Skill::kPair, 3);
-  set(Skill::kText, stage == Stage::kPretraining ? 66 : 6);
+  set(Skill::kText, stage == Stage::kPretraining ? 20 : 6);
   return weights;
 }
 
@@ -175,6 +180,13 @@ Record RecordMaker::make_pair(Draws& draws) {
 Scene RecordMaker::paint(Skill skill, Draws& draws) {
   ScenePainter painter(faces_, lexicon_, options_.tile, draws);
   ScenePainter::ShapeOptions shapes;
+  if (options_.stage == Stage::kAlignment) {
+    // One tile is the cheapest picture: most is seen for the same work.
+    if (skill == Skill::kWord || skill == Skill::kNumber) return painter.texts(options_.chinese_share, true);
+    shapes.one_tile = true;
+    shapes.crowd = (skill == Skill::kCount || skill == Skill::kFindAll) && draws.chance(0.8);
+    return painter.shapes(shapes);
+  }
   // Where several kinds of pictures can be asked for a skill, one of them.
   double kind = draws.real(0, 1);
   switch (skill) {
@@ -186,7 +198,7 @@ Scene RecordMaker::paint(Skill skill, Draws& draws) {
       return painter.receipt();
     case Skill::kWord:
     case Skill::kNumber:
-      return painter.texts(options_.chinese_share);
+      return painter.texts(options_.chinese_share, false);
     case Skill::kFindAll:
       shapes.crowd = kind < 0.7;
       return painter.shapes(shapes);
@@ -199,11 +211,11 @@ Scene RecordMaker::paint(Skill skill, Draws& draws) {
       shapes.crowd = kind < 0.15;
       return painter.shapes(shapes);
     case Skill::kLocate:
-      if (kind > 0.85) return kind > 0.93 ? painter.chart() : painter.texts(options_.chinese_share);
+      if (kind > 0.85) return kind > 0.93 ? painter.chart() : painter.texts(options_.chinese_share, false);
       return painter.shapes(shapes);
     case Skill::kDescribe:
       if (kind > 0.7) break;
-      if (kind > 0.5) return painter.texts(0);
+      if (kind > 0.5) return painter.texts(0, false);
       return painter.shapes(shapes);
     case Skill::kColour:
       if (kind > 0.93) return painter.chart();
@@ -224,9 +236,7 @@ Record RecordMaker::make_scene(Skill skill, Draws& draws) {
   if (!asked) return record;
   record.turns.push_back(std::move(*asked));
   if (!options_.one_question) {
-    // Alignment is about captions: one question a picture is its form.
-    const bool single = options_.stage == Stage::kAlignment && draws.chance(0.5);
-    const int64_t turns = single ? 1 : draws.between(4, 6);
+    const int64_t turns = draws.between(4, 6);
     for (int attempt = 0; attempt < 40 && std::ssize(record.turns) < turns; ++attempt) {
       const auto other = static_cast<Skill>(draws.weighted(options_.weights));
       std::optional<Turn> turn = ask(other, scene, options_.chinese_share, draws);

@@ -199,8 +199,8 @@ bool ScenePainter::add_text(Scene& scene, TextKind kind, std::vector<Paint>& pai
   return false;
 }
 
-Scene ScenePainter::texts(double chinese_share) {
-  const Canvas canvas = draw_canvas(tile_, false, draws_);
+Scene ScenePainter::texts(double chinese_share, bool one_tile) {
+  const Canvas canvas = draw_canvas(tile_, one_tile, draws_);
   const bool dark = draws_.chance(0.25);
   Scene scene = start(canvas, dark);
   std::vector<Paint> paints = ink_paints(dark);

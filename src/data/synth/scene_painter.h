@@ -37,7 +37,7 @@ class ScenePainter {
   };
   Scene shapes(const ShapeOptions& options);
   // Words and numbers, sometimes with shapes around them.
-  Scene texts(double chinese_share);
+  Scene texts(double chinese_share, bool one_tile);
   Scene chart();
   Scene table();
   Scene receipt();

@@ -84,7 +84,7 @@ TEST_F(Scenes, ShapesReachTheEdgesOfTheirBoxesAndEndThere) {
 
 TEST_F(Scenes, NothingOverlapsAndEverythingIsInThePicture) {
   for_each_scene(80, [&](ScenePainter& painter, Draws& draws) {
-    const Scene scene = draws.chance(0.5) ? painter.texts(0) : painter.shapes({true, 0.5, false});
+    const Scene scene = draws.chance(0.5) ? painter.texts(0, false) : painter.shapes({true, 0.5, false});
     std::vector<PixelBox> boxes;
     for (const DrawnShape& s : scene.shapes) boxes.push_back(s.box);
     for (const DrawnText& text : scene.texts) boxes.push_back(text.box);
@@ -103,7 +103,7 @@ TEST_F(Scenes, NothingOverlapsAndEverythingIsInThePicture) {
 TEST_F(Scenes, TextFillsItsBoxAndStandsOutFromTheBackground) {
   int texts = 0;
   for_each_scene(60, [&](ScenePainter& painter, Draws&) {
-    const Scene scene = painter.texts(0);
+    const Scene scene = painter.texts(0, false);
     for (const DrawnText& text : scene.texts) {
       SCOPED_TRACE(text.text);
       ++texts;

@@ -1,6 +1,7 @@
 #include "data/tokenizer/train_bpe.h"
 
 #include <algorithm>
+#include <cctype>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -25,7 +26,16 @@ constexpr const char* kSplits[] = {R"(\p{N}{1,3})", "[一-龥\u3040-ゟ゠-ヿ]+
 
 constexpr int64_t kFirstByte = 3;  // behind the leading special tokens
 
-bool is_digit(int32_t id_of_byte) { return id_of_byte >= '0' && id_of_byte <= '9'; }
+// What starts a token of several letters: a space before a word, or a byte outside of ASCII. Words without a space in
+// front, as answers that read a picture are, stay letters.
+bool may_begin(const std::string& token) { return token[0] == ' ' || static_cast<unsigned char>(token[0]) >= 0x80; }
+bool is_punctuation(char c) { return std::ispunct(static_cast<unsigned char>(c)) != 0; }
+bool is_digit(char c) { return c >= '0' && c <= '9'; }
+
+bool may_merge(const std::string& left, const std::string& right) {
+  if (is_digit(left[0]) || is_digit(right[0])) return false;
+  return may_begin(left) || (is_punctuation(left[0]) && is_punctuation(right[0]));
+}
 
 // Ids while learning: a byte is itself, merge m is 256 + m.
 struct Piece {
@@ -113,7 +123,7 @@ std::string BpeTrainer::tokenizer_json(const BpeOptions& options) const {
     std::map<Pair, int64_t> pairs;
     for (const Piece& piece : pieces)
       for (size_t i = 0; i + 1 < piece.ids.size(); ++i)
-        if (!is_digit(piece.ids[i]) && !is_digit(piece.ids[i + 1]))
+        if (may_merge(tokens[static_cast<size_t>(piece.ids[i])], tokens[static_cast<size_t>(piece.ids[i + 1])]))
           pairs[{piece.ids[i], piece.ids[i + 1]}] += piece.count;
     const Pair* best = nullptr;
     int64_t most = options.least_count - 1;

@@ -26,7 +26,8 @@ class BpeTrainer {
 
   // Valid UTF-8, without markup: special tokens are cut out by the caller or counted as text. kInvalidArgument.
   void add(std::string_view text);
-  // tokenizer.json's text. Digits are tokens of their own, so that coordinates are read digit by digit. Of pairs that
+  // tokenizer.json's text. Digits are tokens of their own, so that coordinates are read digit by digit, and letters are
+  // merged behind a space only, so that a picture's words are read letter by letter. Of pairs that
   // are equally frequent the one with the lower ids is merged first: the same texts give the same file.
   // kInvalidArgument: a vocabulary with no room for the 256 bytes and the special tokens.
   std::string tokenizer_json(const BpeOptions& options) const;

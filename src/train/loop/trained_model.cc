@@ -37,6 +37,14 @@ ParameterRule rule_of(const Parameter& p, const std::map<std::string, ParameterR
   return rule;
 }
 
+// What Muon is for: matrices between hidden states. Embeddings, the head and the patch embedding map to or from other
+// spaces and stay with Adam, as the router does.
+bool is_inner_matrix(const Parameter& p) {
+  const bool matrix = p.role == WeightRole::kMatrix || p.role == WeightRole::kExpert;
+  return matrix && p.shape.size() >= 2 && p.name != "language.lm_head.weight" &&
+         !p.name.starts_with("vision.patch_embed");
+}
+
 // Copies the tensors of one part, e.g. "vision.", out of another model.
 void copy_part(Parameters& parameters, const std::string& folder, const std::string& prefix) {
   if (folder.empty()) return;
@@ -94,7 +102,8 @@ TrainedModel::TrainedModel(const Recipe& recipe) : parameters_(make_parameters(r
   for (const Parameter& p : parameters_.all()) {
     if (!p.trainable()) continue;
     const ParameterRule rule = rule_of(p, rules);
-    optimized.push_back({p.name, p.value, rule.lr_multiplier, rule.decay});
+    optimized.push_back({p.name, p.value, rule.lr_multiplier, rule.decay,
+                         recipe.optimizer == OptimizerType::kMuon && is_inner_matrix(p)});
   }
   if (recipe.lora) {
     const LoraConfig lora{.rank = recipe.lora->rank,
@@ -108,12 +117,15 @@ TrainedModel::TrainedModel(const Recipe& recipe) : parameters_(make_parameters(r
   if (optimized.empty())
     fail(ErrorCode::kInvalidArgument, "{}: everything is frozen, there is nothing to train", recipe.name);
   model_ = std::make_unique<DeepseekVl2>(parameters_, adapters_ ? &adapters_->adapters() : nullptr);
-  optimizer_ = std::make_unique<AdamW>(std::move(optimized), AdamWOptions{.beta1 = recipe.beta1,
-                                                                          .beta2 = recipe.beta2,
-                                                                          .eps = recipe.eps,
-                                                                          .weight_decay = recipe.weight_decay,
-                                                                          .bf16_moments = recipe.bf16_optimizer,
-                                                                          .seed = static_cast<uint64_t>(recipe.seed)});
+  optimizer_ = std::make_unique<AdamW>(
+      std::move(optimized),
+      AdamWOptions{.beta1 = recipe.beta1,
+                   .beta2 = recipe.beta2,
+                   .eps = recipe.eps,
+                   .weight_decay = recipe.weight_decay,
+                   .bf16_moments = recipe.bf16_optimizer,
+                   .orthogonal_compute = recipe.compute == ComputeType::kBf16 ? at::kBFloat16 : at::kFloat,
+                   .seed = static_cast<uint64_t>(recipe.seed)});
 }
 
 int64_t TrainedModel::num_trained() const {

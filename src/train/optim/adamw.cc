@@ -8,12 +8,17 @@
 
 #include "core/base/error.h"
 #include "core/base/random.h"
+#include "train/optim/orthogonalise.h"
 
 namespace vl2::train {
 namespace {
 
 // Elements rounded at once: their random numbers take eight bytes each.
 constexpr int64_t kRoundedAtOnce = int64_t{1} << 22;
+
+constexpr double kMuonMomentum = 0.95;
+// Adam's updates have about this root mean square (Liu et al. 2025, "Muon is scalable for LLM training").
+constexpr double kUpdateSize = 0.2;
 
 }  // namespace
 
@@ -24,7 +29,7 @@ AdamW::AdamW(std::vector<OptimizedParameter> parameters, const AdamWOptions& opt
     VL2_CHECK(p.value.scalar_type() == at::kFloat, "{} is no float32 tensor", p.name);
     const auto like = p.value.options().requires_grad(false).dtype(options.bf16_moments ? at::kBFloat16 : at::kFloat);
     m_.push_back(at::zeros(p.value.sizes(), like));
-    v_.push_back(at::zeros(p.value.sizes(), like));
+    v_.push_back(p.orthogonal ? at::Tensor() : at::zeros(p.value.sizes(), like));
   }
 }
 
@@ -51,13 +56,31 @@ void AdamW::scale_gradients(double scale) {
 void AdamW::step(double learning_rate) {
   const at::NoGradGuard no_grad;
   ++steps_;
-  for (size_t i = 0; i < parameters_.size(); ++i) update(i, learning_rate);
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    if (!parameters_[i].value.grad().defined()) continue;
+    parameters_[i].orthogonal ? update_orthogonal(i, learning_rate) : update(i, learning_rate);
+  }
+}
+
+void AdamW::update_orthogonal(size_t index, double learning_rate) {
+  const OptimizedParameter& p = parameters_[index];
+  const at::Tensor g = p.value.grad();
+  const double lr = learning_rate * p.lr_multiplier;
+  const at::Tensor m = options_.bf16_moments ? m_[index].to(at::kFloat) : m_[index];
+  m.mul_(kMuonMomentum).add_(g, 1.0 - kMuonMomentum);
+  const at::Tensor direction =
+      orthogonalise(m.mul(kMuonMomentum).add_(g, 1.0 - kMuonMomentum), options_.orthogonal_compute);
+  const auto larger = static_cast<double>(std::max(g.size(-2), g.size(-1)));
+  at::Tensor w = p.value;
+  if (p.decay) w.mul_(1.0 - lr * options_.weight_decay);
+  w.add_(direction, -lr * kUpdateSize * std::sqrt(larger));
+  if (options_.bf16_moments)
+    m_[index].copy_(round_stochastically(m, splitmix64(options_.seed ^ static_cast<uint64_t>(steps_)), 2 * index));
 }
 
 void AdamW::update(size_t index, double learning_rate) {
   const OptimizedParameter& p = parameters_[index];
   const at::Tensor g = p.value.grad();
-  if (!g.defined()) return;
   const double lr = learning_rate * p.lr_multiplier;
   const auto t = static_cast<double>(steps_);
   const double unbias1 = 1.0 - std::pow(options_.beta1, t), unbias2 = 1.0 - std::pow(options_.beta2, t);
@@ -84,7 +107,7 @@ std::vector<NamedState> AdamW::state() const {
   std::vector<NamedState> result;
   for (size_t i = 0; i < parameters_.size(); ++i) {
     result.push_back({"m." + parameters_[i].name, m_[i]});
-    result.push_back({"v." + parameters_[i].name, v_[i]});
+    if (v_[i].defined()) result.push_back({"v." + parameters_[i].name, v_[i]});
   }
   return result;
 }

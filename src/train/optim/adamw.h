@@ -5,6 +5,10 @@
 //   w = w - lr k (m' / (sqrt(v') + eps) + decay w)      m', v': without the bias of their start; k: the group's
 //   multiplier
 //
+// Parameters marked so have Muon's update instead, whose size is that of Adam's, so that one learning rate serves both:
+//
+//   m = b m + (1 - b) g      w = w - lr k (0.2 sqrt(max(R, C)) orthogonalise((1 - b) g + b m) + decay w)      b = 0.95
+//
 // Updates masters in place, from the gradients they hold. Everything it does follows from the weights, the gradients
 // and the number of the step, so that a run goes on from a checkpoint bit by bit. Device of the masters. One thread
 // drives it.
@@ -23,6 +27,7 @@ struct AdamWOptions {
   double eps = 1e-8;
   double weight_decay = 0.1;
   bool bf16_moments = false;
+  at::ScalarType orthogonal_compute = at::kBFloat16;
   uint64_t seed = 0;  // of stochastic rounding
 };
 
@@ -31,6 +36,7 @@ struct OptimizedParameter {
   at::Tensor value;  // a float32 leaf
   double lr_multiplier = 1.0;
   bool decay = true;
+  bool orthogonal = false;  // [..., R, C]: Muon
 };
 
 // A tensor of the optimiser's state, to be stored and filled again.
@@ -58,10 +64,11 @@ class AdamW {
 
  private:
   void update(size_t index, double learning_rate);
+  void update_orthogonal(size_t index, double learning_rate);
 
   std::vector<OptimizedParameter> parameters_;
   AdamWOptions options_;
-  std::vector<at::Tensor> m_, v_;
+  std::vector<at::Tensor> m_, v_;  // v: undefined where the update is orthogonal
   int64_t steps_ = 0;
 };
 

@@ -5,7 +5,10 @@
 
 #include <cmath>
 #include <limits>
+#include <string>
 #include <vector>
+
+#include "train/optim/orthogonalise.h"
 
 namespace vl2::train {
 namespace {
@@ -13,7 +16,7 @@ namespace {
 at::Tensor leaf(std::vector<float> values) { return at::tensor(values, at::kFloat).requires_grad_(true); }
 void set_gradient(const at::Tensor& parameter, std::vector<float> values) {
   at::Tensor copy = parameter;
-  copy.mutable_grad() = at::tensor(values, at::kFloat);
+  copy.mutable_grad() = at::tensor(values, at::kFloat).view(parameter.sizes());
 }
 
 TEST(AdamW, FollowsTheFormulasOverSeveralSteps) {
@@ -74,20 +77,22 @@ TEST(AdamW, TheNormIsOfAllGradientsAndTellsOfBadOnes) {
 }
 
 TEST(AdamW, GoesOnFromItsStateBitByBit) {
-  for (const bool bf16 : {false, true}) {
+  for (const auto& [bf16, orthogonal] : {std::pair(false, false), {true, false}, {false, true}, {true, true}}) {
     const AdamWOptions options{.bf16_moments = bf16, .seed = 7};
-    const at::Tensor w = leaf({1.0f, -1.0f}), again = leaf({1.0f, -1.0f});
-    AdamW whole({{"w", w}}, options);
+    const auto matrix = [] { return leaf({1.0f, -1.0f}).detach().view({2, 1}).requires_grad_(true); };
+    const at::Tensor w = matrix(), again = matrix();
+    const bool muon = orthogonal;
+    AdamW whole({{"w", w, 1.0, true, muon}}, options);
     for (int t = 0; t < 6; ++t) {
       set_gradient(w, {0.3f * static_cast<float>(t), -0.7f});
       whole.step(0.01);
     }
-    AdamW first({{"w", again}}, options);
+    AdamW first({{"w", again, 1.0, true, muon}}, options);
     for (int t = 0; t < 3; ++t) {
       set_gradient(again, {0.3f * static_cast<float>(t), -0.7f});
       first.step(0.01);
     }
-    AdamW second({{"w", again}}, options);
+    AdamW second({{"w", again, 1.0, true, muon}}, options);
     second.set_steps(first.steps());
     const std::vector<NamedState> from = first.state(), to = second.state();
     for (size_t i = 0; i < from.size(); ++i) {
@@ -99,8 +104,48 @@ TEST(AdamW, GoesOnFromItsStateBitByBit) {
       set_gradient(again, {0.3f * static_cast<float>(t), -0.7f});
       second.step(0.01);
     }
-    EXPECT_TRUE(at::equal(w, again)) << bf16;
+    EXPECT_TRUE(at::equal(w, again)) << bf16 << muon;
   }
+}
+
+TEST(Muon, BringsSingularValuesNearOne) {
+  at::manual_seed(1);
+  for (const auto compute : {at::kFloat, at::kBFloat16}) {
+    for (const std::vector<int64_t>& shape : {std::vector<int64_t>{24, 40}, {40, 24}, {3, 17, 9}, {1, 5}}) {
+      const at::Tensor g = at::randn(shape, at::kFloat) * 1e-3;
+      const at::Tensor values = at::linalg_svdvals(orthogonalise(g, compute));
+      EXPECT_GT(values.min().item<float>(), 0.5f) << shape;
+      EXPECT_LT(values.max().item<float>(), 1.3f) << shape;
+    }
+  }
+  EXPECT_TRUE(at::equal(orthogonalise(at::zeros({4, 3}), at::kFloat), at::zeros({4, 3})));
+}
+
+TEST(Muon, KeepsSingularVectors) {
+  at::manual_seed(2);
+  const at::Tensor g = at::randn({6, 10}, at::kFloat);
+  const auto [u, s, vt] = at::linalg_svd(g, false);
+  // The result's own singular vectors are those of g: u^T x v is diagonal.
+  const at::Tensor inner = u.t().matmul(orthogonalise(g, at::kFloat)).matmul(vt.t());
+  EXPECT_LT((inner - at::diag(at::diagonal(inner))).abs().max().item<float>(), 1e-4f);
+}
+
+TEST(Muon, AStepHasTheSizeOfAdamsAndOnlyWhereItIsAskedFor) {
+  at::manual_seed(3);
+  const at::Tensor a = at::randn({32, 64}).requires_grad_(true), b = at::randn({32, 64}).requires_grad_(true);
+  const at::Tensor a0 = a.detach().clone(), b0 = b.detach().clone();
+  AdamW optimizer({{"a", a, 1.0, false, true}, {"b", b, 1.0, false}}, {.orthogonal_compute = at::kFloat});
+  for (const at::Tensor& p : {a, b}) at::Tensor(p).mutable_grad() = at::randn({32, 64});
+  optimizer.step(0.01);
+  // Adam's first step is the learning rate in every element.
+  EXPECT_NEAR((b.detach() - b0).square().mean().sqrt().item<double>(), 0.01, 1e-5);
+  // Muon's: all 32 singular values s near 1, so 0.2 sqrt(64) sqrt(32 s^2 / (32 64)) = 0.2 s.
+  const double size = (a.detach() - a0).square().mean().sqrt().item<double>() / 0.01;
+  EXPECT_GT(size, 0.2 * 0.7);
+  EXPECT_LT(size, 0.2 * 1.2);
+  std::vector<std::string> names;
+  for (const NamedState& state : optimizer.state()) names.push_back(state.name);
+  EXPECT_EQ(names, (std::vector<std::string>{"m.a", "m.b", "v.b"}));
 }
 
 TEST(StochasticRounding, IsRightInTheMeanWhereNearestIsNot) {

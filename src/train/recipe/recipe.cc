@@ -23,6 +23,7 @@ constexpr int64_t kMostLength = int64_t{1} << 24;
 const std::array<std::string, 4> kStages = {"alignment", "pretraining", "sft", "lora"};
 const std::array<std::string, 3> kSchedulers = {"cosine", "step", "constant"};
 const std::array<std::string, 2> kComputes = {"bf16", "fp32"};
+const std::array<std::string, 2> kOptimizers = {"adamw", "muon"};
 const std::array<std::string, 2> kBadRecords = {"skip", "refuse"};
 const std::array<std::string, 2> kOverLong = {"truncate", "drop"};
 const std::array<std::string, 5> kFormats = {"auto", "records", "ms-swift", "sharegpt", "text"};
@@ -132,6 +133,7 @@ class Reader {
     r_.eps = o.positive("eps", 1e-8, 1);
     r_.grad_clip = o.number("grad_clip", 1, 0, 1e9);
     r_.compute = choose(o, "compute", ComputeType::kBf16, kComputes);
+    r_.optimizer = choose(o, "optimizer", OptimizerType::kAdamW, kOptimizers);
     r_.bf16_optimizer = o.boolean("bf16_optimizer", false);
   }
 
@@ -284,6 +286,7 @@ std::string recipe_json(const Recipe& r) {
   o["eps"] = r.eps;
   o["grad_clip"] = r.grad_clip;
   o["compute"] = kComputes[static_cast<size_t>(r.compute)];
+  o["optimizer"] = kOptimizers[static_cast<size_t>(r.optimizer)];
   o["bf16_optimizer"] = r.bf16_optimizer;
   o["freeze"] = r.freeze;
   o["aux_loss_alpha"] = r.aux_loss_alpha;

@@ -18,6 +18,7 @@ namespace vl2::train {
 enum class Stage { kAlignment, kPretraining, kSft, kLora };
 enum class SchedulerType { kCosine, kStep, kConstant };
 enum class ComputeType { kBf16, kFp32 };
+enum class OptimizerType { kAdamW, kMuon };
 enum class BadRecords { kSkip, kRefuse };  // unreadable pictures, wrong counts, boxes outside: skip and count, or stop
 enum class OverLong { kTruncate, kDrop };  // truncate: turns leave from the end, never inside a picture
 
@@ -100,6 +101,7 @@ struct Recipe {
 
   double weight_decay = 0.1;
   std::vector<std::string> no_decay;  // name patterns, beside every 1-D tensor
+  OptimizerType optimizer = OptimizerType::kAdamW;
   double beta1 = 0.9, beta2 = 0.95;
   double eps = 1e-8;
   double grad_clip = 1;  // 0: none
