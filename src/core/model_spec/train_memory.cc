@@ -94,9 +94,9 @@ TrainMemory plan_train_memory(const ModelConfig& config, const TrainMemoryInput&
   const double trained = real(plan.trained_parameters);
   const double copies = input.bf16_compute ? kHalf : 0;
   plan.weights = static_cast<int64_t>(trained * (kFloat + copies) + real(plan.frozen_parameters) * input.frozen_bytes);
-  plan.gradients = static_cast<int64_t>(trained * kFloat);
+  plan.gradients = static_cast<int64_t>(real(input.replicas) * trained * kFloat);
   plan.optimizer = static_cast<int64_t>(trained * 2 * (input.bf16_moments ? kHalf : kFloat));
-  plan.activations = static_cast<int64_t>(activation_bytes(config, input, reach));
+  plan.activations = static_cast<int64_t>(real(input.replicas) * activation_bytes(config, input, reach));
   return plan;
 }
 

@@ -32,6 +32,7 @@ struct TrainMemoryInput {
   int64_t tokens = 4096;                 // of a micro-batch, all its sequences
   int64_t longest_sample = 0;            // tokens; 0: all of them
   int64_t tiles = 0;                     // of a micro-batch
+  int64_t replicas = 1;                  // micro-batches side by side, each with gradients and activations of its own
   int64_t recomputed_vision_blocks = 0;  // the first N; -1: all
   bool recompute_language = false;
 };

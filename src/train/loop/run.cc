@@ -134,7 +134,7 @@ class Run {
       const std::vector<MicroBatch> batches = next_batches(loader);
       const double rate = schedule_.at(step_);
       const StepResult result =
-          train_step(model_.model(), model_.parameters(), model_.optimizer(), batches, rate, step_options());
+          train_step(model_.replicas(), model_.parameters(), model_.optimizer(), batches, rate, step_options());
       ++step_;
       loader_state_ = loader.state();
       note(result);
@@ -341,6 +341,7 @@ std::string plan_memory(const Recipe& recipe) {
     input.adapter_parameters = lora_num_parameters(layers, recipe.lora->rank);
   }
   input.longest_sample = recipe.max_length;
+  input.replicas = recipe.replicas;
   input.tokens = recipe.micro_batch * recipe.max_length;
   // As if every token were a picture's: of one local tile beside the global view.
   const int64_t side = config.tokens_per_side(), tokens = 2 * side * (side + 1) + 1;

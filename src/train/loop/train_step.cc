@@ -31,6 +31,29 @@ std::vector<std::string> bad_records(const MicroBatch& batch, const at::Tensor& 
   return ids;
 }
 
+// What a step needs of a micro-batch's pass.
+struct PassResult {
+  double loss_sum = 0, aux_loss = 0;
+  at::Tensor sample_losses, tokens_per_expert;
+};
+
+double share_of_rows(const MicroBatch& batch, int64_t rows) {
+  return (static_cast<double>(batch.row_starts.size()) - 1) / static_cast<double>(rows);
+}
+
+PassResult forward_and_backward(const DeepseekVl2& model, const MicroBatch& batch, const ForwardOptions& options) {
+  const ForwardResult pass = model.forward(batch, options);
+  PassResult result;
+  result.loss_sum = pass.loss_sum.item<double>();
+  result.sample_losses = pass.sample_losses;
+  if (!std::isfinite(result.loss_sum)) return result;
+  pass.loss.backward();
+  if (!pass.aux_losses.defined() || pass.aux_losses.numel() == 0) return result;
+  result.aux_loss = pass.aux_losses.sum().item<double>();
+  result.tokens_per_expert = pass.tokens_per_expert;
+  return result;
+}
+
 void drop_gradients(const AdamW& optimizer) {
   for (const OptimizedParameter& p : optimizer.parameters()) {
     at::Tensor value = p.value;
@@ -56,8 +79,8 @@ int64_t count_tiles(const MicroBatch& batch) {
   return count;
 }
 
-StepResult train_step(const DeepseekVl2& model, Parameters& parameters, AdamW& optimizer,
-                      std::span<const MicroBatch> batches, double learning_rate, const StepOptions& options) {
+StepResult train_step(Replicas& replicas, Parameters& parameters, AdamW& optimizer, std::span<const MicroBatch> batches,
+                      double learning_rate, const StepOptions& options) {
   StepResult result;
   int64_t rows = 0;
   std::vector<std::string> all_records;
@@ -74,34 +97,38 @@ StepResult train_step(const DeepseekVl2& model, Parameters& parameters, AdamW& o
          name_records(all_records));
 
   const auto give_up = [&](std::string reason) {
+    replicas.drop_gradients();
     drop_gradients(optimizer);
     result.skipped = true;
     result.reason = std::move(reason);
     return result;
   };
-  ForwardOptions forward = options.forward;
-  forward.loss_scale = 1.0 / static_cast<double>(result.supervised);
+  std::vector<PassResult> passes(batches.size());
+  drop_gradients(optimizer);
+  replicas.run(std::ssize(batches), [&](const DeepseekVl2& model, int64_t item) {
+    const auto i = static_cast<size_t>(item);
+    ForwardOptions forward = options.forward;
+    forward.loss_scale = 1.0 / static_cast<double>(result.supervised);
+    forward.aux_scale = share_of_rows(batches[i], rows);
+    forward.dropout_seed =
+        splitmix64(options.forward.dropout_seed ^
+                   splitmix64(static_cast<uint64_t>(optimizer.steps()) << 20 | static_cast<uint64_t>(i)));
+    passes[i] = forward_and_backward(model, batches[i], forward);
+  });
   double loss_sum = 0;
   at::Tensor tokens_per_expert;
-  drop_gradients(optimizer);
   for (size_t i = 0; i < batches.size(); ++i) {
-    const MicroBatch& batch = batches[i];
-    const auto own_rows = static_cast<double>(batch.row_starts.size()) - 1;
-    forward.aux_scale = own_rows / static_cast<double>(rows);
-    forward.dropout_seed =
-        splitmix64(options.forward.dropout_seed ^ splitmix64(static_cast<uint64_t>(optimizer.steps()) << 20 | i));
-    const ForwardResult pass = model.forward(batch, forward);
-    const double loss = pass.loss_sum.item<double>();
-    if (!std::isfinite(loss))
-      return give_up(fmt::format("the loss is {} in {}", loss, name_records(bad_records(batch, pass.sample_losses))));
-    loss_sum += loss;
-    pass.loss.backward();
-    if (pass.aux_losses.defined() && pass.aux_losses.numel() > 0) {
-      result.aux_loss += forward.aux_scale * pass.aux_losses.sum().item<double>();
-      tokens_per_expert =
-          tokens_per_expert.defined() ? tokens_per_expert + pass.tokens_per_expert : pass.tokens_per_expert;
-    }
+    const PassResult& pass = passes[i];
+    if (!std::isfinite(pass.loss_sum))
+      return give_up(fmt::format("the loss is {} in {}", pass.loss_sum,
+                                 name_records(bad_records(batches[i], pass.sample_losses))));
+    loss_sum += pass.loss_sum;
+    if (!pass.tokens_per_expert.defined()) continue;
+    result.aux_loss += share_of_rows(batches[i], rows) * pass.aux_loss;
+    tokens_per_expert =
+        tokens_per_expert.defined() ? tokens_per_expert + pass.tokens_per_expert : pass.tokens_per_expert;
   }
+  replicas.collect_gradients();
   result.loss = loss_sum / static_cast<double>(result.supervised);
   result.gradient_norm = optimizer.gradient_norm();
   if (!std::isfinite(result.gradient_norm))

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "train/input/micro_batch.h"
+#include "train/loop/replicas.h"
 #include "train/model/deepseek_vl2.h"
 #include "train/optim/adamw.h"
 
@@ -37,7 +38,8 @@ int64_t count_supervised(const MicroBatch& batch);
 int64_t count_tiles(const MicroBatch& batch);
 
 // kInvalidArgument: no micro-batch, or no supervised token in any.
-StepResult train_step(const DeepseekVl2& model, Parameters& parameters, AdamW& optimizer,
-                      std::span<const MicroBatch> batches, double learning_rate, const StepOptions& options);
+// `replicas`: of the same parameters; the micro-batches are divided among them.
+StepResult train_step(Replicas& replicas, Parameters& parameters, AdamW& optimizer, std::span<const MicroBatch> batches,
+                      double learning_rate, const StepOptions& options);
 
 }  // namespace vl2::train

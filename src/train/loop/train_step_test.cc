@@ -14,9 +14,10 @@ namespace vl2::train {
 namespace {
 
 struct Trained {
-  explicit Trained(const std::string& preset, double rate_of_decay = 0.1)
+  explicit Trained(const std::string& preset, double rate_of_decay = 0.1, int64_t copies = 1)
       : parameters(Parameters::random(preset_config(preset), {.seed = 3, .stddev = 0.05})),
         model(parameters),
+        replicas(parameters, nullptr, copies),
         optimizer(leaves(), {.weight_decay = rate_of_decay}) {}
 
   std::vector<OptimizedParameter> leaves() const {
@@ -34,6 +35,7 @@ struct Trained {
 
   Parameters parameters;
   DeepseekVl2 model;
+  Replicas replicas;
   AdamW optimizer;
 };
 
@@ -55,8 +57,8 @@ TEST(TrainStep, MicroBatchesOrOneBigBatchGiveTheSameStep) {
     Trained one(preset), many(preset);
     const std::vector<MicroBatch> parts = samples(one.model.config());
     const std::vector<MicroBatch> whole = {packed(parts, false)};
-    const StepResult a = train_step(one.model, one.parameters, one.optimizer, whole, 1e-3, {});
-    const StepResult b = train_step(many.model, many.parameters, many.optimizer, parts, 1e-3, {});
+    const StepResult a = train_step(one.replicas, one.parameters, one.optimizer, whole, 1e-3, {});
+    const StepResult b = train_step(many.replicas, many.parameters, many.optimizer, parts, 1e-3, {});
     EXPECT_NEAR(a.loss, b.loss, 1e-6 * a.loss) << preset;
     EXPECT_NEAR(a.aux_loss, b.aux_loss, 1e-5 * a.aux_loss) << preset;
     EXPECT_NEAR(a.gradient_norm, b.gradient_norm, 1e-5 * a.gradient_norm) << preset;
@@ -68,12 +70,40 @@ TEST(TrainStep, MicroBatchesOrOneBigBatchGiveTheSameStep) {
   }
 }
 
+TEST(TrainStep, SideBySideIsOneAfterTheOther) {
+  for (const char* preset : {"test-tiny", "test-small", "test-base"}) {
+    Trained one(preset), three(preset, 0.1, 3), again(preset, 0.1, 3);
+    const std::vector<MicroBatch> parts = samples(one.model.config());
+    for (int step = 0; step < 2; ++step) {
+      const StepResult a = train_step(one.replicas, one.parameters, one.optimizer, parts, 1e-3, {});
+      const StepResult b = train_step(three.replicas, three.parameters, three.optimizer, parts, 1e-3, {});
+      const StepResult c = train_step(again.replicas, again.parameters, again.optimizer, parts, 1e-3, {});
+      EXPECT_NEAR(a.loss, b.loss, 1e-6 * a.loss) << preset;
+      EXPECT_NEAR(a.aux_loss, b.aux_loss, 1e-6 * a.aux_loss) << preset;
+      EXPECT_NEAR(a.gradient_norm, b.gradient_norm, 1e-5 * a.gradient_norm) << preset;
+      EXPECT_EQ(a.max_violation, b.max_violation) << preset;
+      EXPECT_EQ(b.loss, c.loss) << preset;
+      EXPECT_EQ(b.gradient_norm, c.gradient_norm) << preset;
+    }
+    const std::vector<at::Tensor> values = three.values(), same = again.values();
+    for (size_t i = 0; i < values.size(); ++i) EXPECT_TRUE(at::equal(values[i], same[i])) << preset << i;
+  }
+}
+
+TEST(TrainStep, AnErrorOfACopyIsTheSteps) {
+  Trained t("test-tiny", 0.1, 2);
+  std::vector<MicroBatch> parts = samples(t.model.config());
+  parts[1].input_ids[0] = 1 << 30;
+  EXPECT_THROW(train_step(t.replicas, t.parameters, t.optimizer, parts, 1e-3, {}), Error);
+  EXPECT_THROW(train_step(t.replicas, t.parameters, t.optimizer, parts, 1e-3, {}), Error);
+}
+
 TEST(TrainStep, LossFallsOnWhatIsSeenAgainAndAgain) {
   Trained t("test-small");
   const std::vector<MicroBatch> parts = samples(t.model.config());
-  const double first = train_step(t.model, t.parameters, t.optimizer, parts, 2e-3, {}).loss;
+  const double first = train_step(t.replicas, t.parameters, t.optimizer, parts, 2e-3, {}).loss;
   double last = first;
-  for (int i = 0; i < 15; ++i) last = train_step(t.model, t.parameters, t.optimizer, parts, 2e-3, {}).loss;
+  for (int i = 0; i < 15; ++i) last = train_step(t.replicas, t.parameters, t.optimizer, parts, 2e-3, {}).loss;
   EXPECT_LT(last, 0.8 * first);
 }
 
@@ -90,7 +120,7 @@ TEST(TrainStep, ANonFiniteLossChangesNothingAndNamesTheRecord) {
     table[poisoned].fill_(std::numeric_limits<float>::infinity());
   }
   const std::vector<at::Tensor> before = t.values();
-  const StepResult result = train_step(t.model, t.parameters, t.optimizer, parts, 1e-3, {});
+  const StepResult result = train_step(t.replicas, t.parameters, t.optimizer, parts, 1e-3, {});
   EXPECT_TRUE(result.skipped);
   EXPECT_NE(result.reason.find("sample 3"), std::string::npos) << result.reason;
   EXPECT_EQ(result.reason.find("sample 1"), std::string::npos) << result.reason;
@@ -107,8 +137,8 @@ TEST(TrainStep, GradientsAreClippedToTheNorm) {
   StepOptions loose, tight;
   loose.gradient_clip = 0;
   tight.gradient_clip = 1e-3;
-  const StepResult a = train_step(free.model, free.parameters, free.optimizer, parts, 1e-3, loose);
-  const StepResult b = train_step(clipped.model, clipped.parameters, clipped.optimizer, parts, 1e-3, tight);
+  const StepResult a = train_step(free.replicas, free.parameters, free.optimizer, parts, 1e-3, loose);
+  const StepResult b = train_step(clipped.replicas, clipped.parameters, clipped.optimizer, parts, 1e-3, tight);
   EXPECT_DOUBLE_EQ(a.gradient_norm, b.gradient_norm);
   ASSERT_GT(a.gradient_norm, 1e-3);
   double squares = 0;
@@ -126,7 +156,7 @@ TEST(TrainStep, ExpertBiasesMoveAgainstTheLoad) {
   ASSERT_FALSE(before.empty());
   StepOptions options;
   options.expert_bias_step = 0.01;
-  const StepResult result = train_step(t.model, t.parameters, t.optimizer, parts, 1e-3, options);
+  const StepResult result = train_step(t.replicas, t.parameters, t.optimizer, parts, 1e-3, options);
   EXPECT_GT(result.max_violation, 0);
   size_t i = 0;
   for (const Parameter& p : t.parameters.all()) {
@@ -141,7 +171,7 @@ TEST(TrainStep, NothingToLearnIsAnError) {
   Trained t("test-tiny");
   MicroBatch batch = random_sample(t.model.config(), 1, 5);
   std::fill(batch.labels.begin(), batch.labels.end(), kIgnoredLabel);
-  EXPECT_THROW(train_step(t.model, t.parameters, t.optimizer, {&batch, 1}, 1e-3, {}), Error);
+  EXPECT_THROW(train_step(t.replicas, t.parameters, t.optimizer, {&batch, 1}, 1e-3, {}), Error);
 }
 
 }  // namespace

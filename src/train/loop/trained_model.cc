@@ -117,6 +117,7 @@ TrainedModel::TrainedModel(const Recipe& recipe) : parameters_(make_parameters(r
   if (optimized.empty())
     fail(ErrorCode::kInvalidArgument, "{}: everything is frozen, there is nothing to train", recipe.name);
   model_ = std::make_unique<DeepseekVl2>(parameters_, adapters_ ? &adapters_->adapters() : nullptr);
+  replicas_ = std::make_unique<Replicas>(parameters_, adapters_ ? &adapters_->adapters() : nullptr, recipe.replicas);
   optimizer_ = std::make_unique<AdamW>(
       std::move(optimized),
       AdamWOptions{.beta1 = recipe.beta1,
@@ -125,7 +126,8 @@ TrainedModel::TrainedModel(const Recipe& recipe) : parameters_(make_parameters(r
                    .weight_decay = recipe.weight_decay,
                    .bf16_moments = recipe.bf16_optimizer,
                    .orthogonal_compute = recipe.compute == ComputeType::kBf16 ? at::kBFloat16 : at::kFloat,
-                   .seed = static_cast<uint64_t>(recipe.seed)});
+                   .seed = static_cast<uint64_t>(recipe.seed),
+                   .workers = recipe.replicas});
 }
 
 int64_t TrainedModel::num_trained() const {

@@ -9,6 +9,7 @@
 
 #include "core/checkpoint/safetensors.h"
 #include "core/processor/processor.h"
+#include "train/loop/replicas.h"
 #include "train/loop/trained_adapters.h"
 #include "train/model/deepseek_vl2.h"
 #include "train/optim/adamw.h"
@@ -31,6 +32,7 @@ class TrainedModel {
   const ModelConfig& config() const { return parameters_.config(); }
   Parameters& parameters() { return parameters_; }
   const DeepseekVl2& model() const { return *model_; }
+  Replicas& replicas() { return *replicas_; }
   AdamW& optimizer() { return *optimizer_; }
   int64_t num_trained() const;  // values
 
@@ -49,6 +51,7 @@ class TrainedModel {
   Parameters parameters_;
   std::unique_ptr<TrainedAdapters> adapters_;
   std::unique_ptr<DeepseekVl2> model_;
+  std::unique_ptr<Replicas> replicas_;
   std::unique_ptr<AdamW> optimizer_;
 };
 

@@ -206,6 +206,13 @@ std::vector<at::Tensor> Parameters::trainable() const {
   return result;
 }
 
+Parameters Parameters::with_values(const std::function<at::Tensor(const at::Tensor&)>& value) const {
+  Parameters result = *this;
+  for (Parameter& parameter : result.all_)
+    if (parameter.value.defined()) parameter.value = value(parameter.value);
+  return result;
+}
+
 void Parameters::zero_grad() {
   for (Parameter& parameter : all_)
     if (parameter.trainable()) parameter.value.mutable_grad() = at::Tensor();

@@ -72,7 +72,9 @@ class Parameters {
   void set_trainable(const std::function<bool(const Parameter&)>& trainable);
   std::vector<at::Tensor> trainable() const;  // in the schema's order
   void zero_grad();                           // sets them undefined
-  void to(at::Device device);                 // moves everything; gradients are dropped
+  // The same parameters over other tensors of the same shapes: what `value` makes of each one.
+  Parameters with_values(const std::function<at::Tensor(const at::Tensor& value)>& value) const;
+  void to(at::Device device);  // moves everything; gradients are dropped
   at::Device device() const { return device_; }
 
   // config.json and model-*.safetensors with their index into `folder`, which is created; `dtype` kF32 or kBF16 (expert

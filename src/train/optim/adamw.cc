@@ -9,6 +9,7 @@
 #include "core/base/error.h"
 #include "core/base/random.h"
 #include "train/optim/orthogonalise.h"
+#include "train/optim/side_by_side.h"
 
 namespace vl2::train {
 namespace {
@@ -54,12 +55,14 @@ void AdamW::scale_gradients(double scale) {
 }
 
 void AdamW::step(double learning_rate) {
-  const at::NoGradGuard no_grad;
   ++steps_;
-  for (size_t i = 0; i < parameters_.size(); ++i) {
-    if (!parameters_[i].value.grad().defined()) continue;
+  // The parameters have nothing to do with each other, and most are too small for several threads.
+  side_by_side(options_.workers, std::ssize(parameters_), false, [&](int64_t /*worker*/, int64_t item) {
+    const at::NoGradGuard no_grad;
+    const auto i = static_cast<size_t>(item);
+    if (!parameters_[i].value.grad().defined()) return;
     parameters_[i].orthogonal ? update_orthogonal(i, learning_rate) : update(i, learning_rate);
-  }
+  });
 }
 
 void AdamW::update_orthogonal(size_t index, double learning_rate) {

@@ -28,7 +28,8 @@ struct AdamWOptions {
   double weight_decay = 0.1;
   bool bf16_moments = false;
   at::ScalarType orthogonal_compute = at::kBFloat16;
-  uint64_t seed = 0;  // of stochastic rounding
+  uint64_t seed = 0;    // of stochastic rounding
+  int64_t workers = 1;  // parameters updated at once; changes nothing but speed
 };
 
 struct OptimizedParameter {

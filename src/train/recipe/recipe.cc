@@ -107,6 +107,9 @@ class Reader {
     r_.micro_batch = o.integer("micro_batch", 1, 1, int64_t{1} << 20);
     if (r_.batch_size % r_.micro_batch != 0)
       o.reject("micro_batch", fmt::format("a divisor of batch_size, which is {}", r_.batch_size));
+    r_.replicas = o.integer("replicas", 1, 1, 1024);
+    if (r_.replicas > r_.batch_size / r_.micro_batch)
+      o.reject("replicas", fmt::format("at most the {} micro-batches of a step", r_.batch_size / r_.micro_batch));
   }
 
   void length(StrictObject& o) {
@@ -271,6 +274,7 @@ std::string recipe_json(const Recipe& r) {
   o["bad_records"] = kBadRecords[static_cast<size_t>(r.bad_records)];
   o["batch_size"] = r.batch_size;
   o["micro_batch"] = r.micro_batch;
+  o["replicas"] = r.replicas;
   if (r.steps) o["steps"] = *r.steps;
   if (r.tokens) o["tokens"] = *r.tokens;
   if (r.epochs) o["epochs"] = *r.epochs;

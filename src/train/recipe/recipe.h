@@ -87,6 +87,7 @@ struct Recipe {
 
   int64_t batch_size = 64;  // sequences of an optimiser step
   int64_t micro_batch = 1;  // sequences of a forward and backward pass
+  int64_t replicas = 1;     // passes side by side, each with its share of the threads
   // Exactly one is set.
   std::optional<int64_t> steps, tokens;
   std::optional<double> epochs;
