@@ -18,8 +18,9 @@ packages=(
   libedit-dev libssl-dev libgtest-dev
   binutils 'mawk|gawk|original-awk'
 )
-# OpenBLAS because without it float32 products of libtorch run on the reference BLAS, many times slower.
-train_packages=(libtorch-dev libopenblas0-pthread)
+# OpenBLAS because without it float32 products of libtorch run on the reference BLAS, many times slower; tcmalloc because
+# it hands a step's large tensors out again faster than glibc, worth a sixth of the time of a small model.
+train_packages=(libtorch-dev libopenblas0-pthread 'libtcmalloc-minimal4|libtcmalloc-minimal4t64')
 dev_packages=(clang-format clang-tidy libbenchmark-dev)
 
 usage() { sed -n '2,9s/^# \{0,1\}//p' "$0"; }

@@ -39,16 +39,20 @@ void watch_signals() {
   signal(SIGPIPE, SIG_IGN);
 }
 
-// libgomp's threads spin for milliseconds at the end of every region, which on a machine that does other things too
-// costs whole time slices of the one they wait for. It reads its environment when it is loaded: hence the program
-// starts again.
-void spin_briefly(char** argv) {
+// What libraries read from the environment when they are loaded: hence the program starts again.
+//   libgomp    its threads spin for milliseconds at the end of every region, which on a machine that does other things
+//              too costs whole time slices of the one they wait for
+//   OpenBLAS   its threads do as well; here it has the routers' small products only
+//   tcmalloc   activations are freed and asked for again every step: kept, they need not be mapped and cleared anew
+void set_environment(char** argv) {
   if (getenv("OMP_WAIT_POLICY") != nullptr || getenv("GOMP_SPINCOUNT") != nullptr) return;
   setenv("GOMP_SPINCOUNT", "10000", 1);
+  setenv("OPENBLAS_NUM_THREADS", "1", 0);
+  setenv("TCMALLOC_RELEASE_RATE", "0", 0);
   execv("/proc/self/exe", argv);  // if that fails, it is only slower
 }
 
-// Activations are freed and asked for again every step: kept, they need not be mapped and cleared anew.
+// The same where glibc allocates.
 void keep_freed_memory() {
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
   mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
@@ -153,7 +157,7 @@ int run_program(int argc, char** argv) {
 }  // namespace vl2::train
 
 int main(int argc, char** argv) {
-  vl2::train::spin_briefly(argv);
+  vl2::train::set_environment(argv);
   vl2::train::keep_freed_memory();
   try {
     return vl2::train::run_program(argc, argv);
