@@ -26,14 +26,15 @@ json ask_json(std::vector<std::string> arguments) {
   return json::parse(outcome.out);
 }
 
-TEST(AskGolden, TheShippedModelAnswersAsTheOfficialModulesDo) {
+TEST(AskGolden, TheirModelAnswersAsTheOfficialModulesDo) {
   const std::string folder = std::string(source_dir()) + "/tests/goldens/nano/";
   int compared = 0;
   for (const json& golden : json::parse(read_file(folder + "answers.json"))) {
     if (golden["margin_min"].get<double>() <= 6e-3) continue;  // either token is right
     SCOPED_TRACE(golden["image"].get<std::string>() + " " + golden["question"].get<std::string>());
-    const Outcome outcome = run_vl2({"ask", "--compute", "f32", "-i", folder + golden["image"].get<std::string>(),
-                                     golden["question"].get<std::string>()});
+    const Outcome outcome =
+        run_vl2({"ask", "-m", folder + "model", "--compute", "f32", "-i", folder + golden["image"].get<std::string>(),
+                 golden["question"].get<std::string>()});
     EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
     EXPECT_EQ(outcome.out, golden["answer"].get<std::string>() + "\n");
     ++compared;

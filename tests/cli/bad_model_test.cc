@@ -115,7 +115,8 @@ const std::vector<Damage>& damages() {
 class BadModel : public testing::TestWithParam<Damage> {
  protected:
   BadModel() {
-    for (const auto& entry : std::filesystem::directory_iterator(std::string(source_dir()) + "/models/nano"))
+    for (const auto& entry :
+         std::filesystem::directory_iterator(std::string(source_dir()) + "/tests/goldens/nano/model"))
       std::filesystem::copy(entry.path(), temp_ / entry.path().filename().string());
     GetParam().harm(temp_.path());
   }
@@ -154,7 +155,7 @@ TEST_P(BadModel, TraceSaysWhatIsWrongAndLeavesNothing) {
 
 TEST(BadTokenizer, AskAndPromptSayWhatIsWrong) {
   const TempFolder folder;
-  const std::filesystem::path nano = std::string(source_dir()) + "/models/nano";
+  const std::filesystem::path nano = std::string(source_dir()) + "/tests/goldens/nano/model";
   for (const auto& entry : std::filesystem::directory_iterator(nano))
     std::filesystem::copy(entry.path(), folder / entry.path().filename().string());
   for (const std::string text :

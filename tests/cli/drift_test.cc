@@ -12,7 +12,7 @@ namespace {
 
 using nlohmann::json;
 
-const std::string kNano = std::string(source_dir()) + "/models/nano";
+const std::string kNano = std::string(source_dir()) + "/tests/goldens/nano/model";
 
 void write_request(const std::filesystem::path& path, const std::string& question) {
   const json request = {{"messages",

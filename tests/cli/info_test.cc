@@ -12,7 +12,7 @@ namespace {
 
 using nlohmann::json;
 
-const std::string kNano = std::string(source_dir()) + "/models/nano";
+const std::string kNano = std::string(source_dir()) + "/tests/goldens/nano/model";
 
 TEST(Info, CountsWhatIsInTheCheckpoint) {
   const Outcome outcome = run_vl2({"info", kNano, "--json"});

@@ -14,7 +14,7 @@ namespace {
 
 using nlohmann::json;
 
-const std::string kNano = std::string(source_dir()) + "/models/nano";
+const std::string kNano = std::string(source_dir()) + "/tests/goldens/nano/model";
 
 std::vector<std::string> synth(const std::string& out, std::vector<std::string> more = {}) {
   std::vector<std::string> arguments = {"data", "synth", "nano", "--out", out, "--records", "12"};

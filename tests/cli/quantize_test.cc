@@ -13,7 +13,7 @@ namespace {
 
 using nlohmann::json;
 
-const std::string kNano = std::string(source_dir()) + "/models/nano";
+const std::string kNano = std::string(source_dir()) + "/tests/goldens/nano/model";
 const std::string kPicture = std::string(source_dir()) + "/examples/6-small-landscape.png";
 
 TEST(Quantize, ASmallerModelAnswersAndSaysWhatItIs) {

@@ -70,8 +70,10 @@ TEST(Tokenize, WithoutAModelTheShippedOneIsUsed) {
   const Outcome outcome = run_vl2({"tokenize"}, "\"<image>ab\"\n\"\"\n");
   EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
   EXPECT_EQ(outcome.out, "[446,67,68]\n[]\n");
-  EXPECT_EQ(run_vl2({"tokenize", "-m", std::string(source_dir()) + "/models/nano", "--decode"}, "[67, 68]\n").out,
-            "\"ab\"\n");
+  EXPECT_EQ(
+      run_vl2({"tokenize", "-m", std::string(source_dir()) + "/tests/goldens/nano/model", "--decode"}, "[67, 68]\n")
+          .out,
+      "\"ab\"\n");
 }
 
 TEST(Tokenize, PiecesShowWhatEachIdStandsFor) {

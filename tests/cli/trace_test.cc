@@ -12,7 +12,7 @@
 namespace vl2::cli_test {
 namespace {
 
-const std::string kNano = std::string(source_dir()) + "/models/nano";
+const std::string kNano = std::string(source_dir()) + "/tests/goldens/nano/model";
 
 // A case of text and of one picture for any model with 384-pixel tiles: ids 3, 4, 5, ... and 421 rows of a picture.
 void write_case(const std::filesystem::path& path, bool picture) {

@@ -27,7 +27,8 @@ void expect_an_answer_within_plan(ModelFormat format, double least_of_weights) {
   const std::filesystem::path folder = temp / "tiny";
   RandomModelOptions options;
   options.format = format;
-  options.files_from = std::filesystem::path(source_dir()) / "models/nano";  // its ids are few, but of this model too
+  options.files_from =
+      std::filesystem::path(source_dir()) / "tests/goldens/nano/model";  // its ids are few, but of this model too
   options.max_shard_bytes = 3 * static_cast<uint64_t>(kGiB);
   write_random_model(folder, preset_config("tiny"), options);
   EXPECT_TRUE(std::filesystem::exists(folder / "model.safetensors.index.json"));

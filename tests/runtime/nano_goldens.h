@@ -27,7 +27,7 @@ struct NanoGolden {
 // Below this margin the official float32 and float64 runs already differ (README beside the goldens).
 inline constexpr double kSureMargin = 6e-3;
 
-inline std::filesystem::path nano_folder() { return std::filesystem::path(source_dir()) / "models/nano"; }
+inline std::filesystem::path nano_folder() { return std::filesystem::path(source_dir()) / "tests/goldens/nano/model"; }
 
 inline std::vector<NanoGolden> nano_goldens() {
   const std::filesystem::path folder = std::filesystem::path(source_dir()) / "tests/goldens/nano";

@@ -102,7 +102,7 @@ TEST_P(TrainParity, EngineComputesWhatTheTrainerSaved) {
 TEST_P(TrainParity, TrainerComputesWhatTheEngineWrote) {
   const TempFolder folder;
   RandomModelOptions options;
-  options.files_from = fs::path(source_dir()) / "models/nano";
+  options.files_from = fs::path(source_dir()) / "tests/goldens/nano/model";
   write_random_model(folder / "model", variant_config(GetParam()), options);
   expect_the_same_stages(folder / "model");
 }

@@ -28,7 +28,7 @@ class TrainProgram : public testing::Test {
  protected:
   // A text-only recipe over the tokenizer that ships with the source.
   void SetUp() override {
-    const fs::path nano = fs::path(source_dir()) / "models/nano";
+    const fs::path nano = fs::path(source_dir()) / "tests/goldens/nano/model";
     fs::create_directories(folder_ / "model");
     ModelConfig config = preset_config("test-tiny");
     config.language.vocab_size = 454;

@@ -22,7 +22,7 @@ ErrorCode refused(const std::string& json) {
 }
 
 TEST(ProcessorConfig, NanosFileSaysWhatTheReleasesSay) {
-  const ProcessorConfig read = load_processor_config(std::filesystem::path(source_dir()) / "models/nano");
+  const ProcessorConfig read = load_processor_config(std::filesystem::path(source_dir()) / "tests/goldens/nano/model");
   const ProcessorConfig defaults;
   EXPECT_EQ(read.candidate_resolutions, defaults.candidate_resolutions);
   EXPECT_EQ(read.patch_size, defaults.patch_size);

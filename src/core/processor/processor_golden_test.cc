@@ -158,7 +158,7 @@ TEST_F(ProcessorGolden, APromptDecodesToTheConversation) {
 
 TEST_F(ProcessorGolden, NanoGetsTheOfficialPromptsOfItsPictures) {
   const std::filesystem::path root = source_dir();
-  const Processor processor = Processor::open(root / "models/nano");
+  const Processor processor = Processor::open(root / "tests/goldens/nano/model");
   const nlohmann::json answers = nlohmann::json::parse(read_file(root / "tests/goldens/nano/answers.json"));
   ASSERT_FALSE(answers.empty());
   for (const nlohmann::json& c : answers) {

@@ -43,7 +43,7 @@ TEST(Processor, MissingTokensAreAddedInTheReferencesOrder) {
 }
 
 TEST(Processor, TokensThatAreThereKeepTheirIds) {
-  const Processor processor = Processor::open(std::filesystem::path(source_dir()) / "models/nano");
+  const Processor processor = Processor::open(std::filesystem::path(source_dir()) / "tests/goldens/nano/model");
   const SpecialTokens& s = processor.special();
   EXPECT_EQ(s.pad, 2);
   EXPECT_EQ(s.image, 446);

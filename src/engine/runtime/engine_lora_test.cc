@@ -37,7 +37,7 @@ Said ask(const fs::path& model, const fs::path& lora, Compute compute) {
 
 TEST(EngineLora, AnAdapterMergedAtLoadAnswersAsTheMergedModelDoes) {
   const TempFolder temp;
-  const fs::path nano = fs::path(source_dir()) / "models/nano";
+  const fs::path nano = fs::path(source_dir()) / "tests/goldens/nano/model";
   RandomAdapter(load_model_config(nano / "config.json"), {"all-linear"}, 4, 7, 0.05f).write(temp / "adapter");
   merge_lora_model(nano, temp / "adapter", temp / "merged", {});
   for (const Compute compute : {Compute::kF32, Compute::kBF16}) {
@@ -51,7 +51,7 @@ TEST(EngineLora, AnAdapterMergedAtLoadAnswersAsTheMergedModelDoes) {
 
 TEST(EngineLora, AQuantisedModelIsRefusedWithAdvice) {
   const TempFolder temp;
-  const fs::path nano = fs::path(source_dir()) / "models/nano";
+  const fs::path nano = fs::path(source_dir()) / "tests/goldens/nano/model";
   QuantizeOptions options;
   options.format = ModelFormat::kQ8;
   quantize_model(nano, temp / "q8", options);

@@ -37,7 +37,7 @@ class TrainingRun : public testing::Test {
     config.language.eos_token_id = 1;
     fs::create_directories(folder_ / "model");
     write_file_atomic(folder_ / "model" / "config.json", model_config_json(config));
-    const fs::path nano = fs::path(source_dir()) / "models/nano";
+    const fs::path nano = fs::path(source_dir()) / "tests/goldens/nano/model";
     for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"})
       fs::copy_file(nano / name, folder_ / "model" / name);
     Json processor = Json::parse(read_file(nano / "processor_config.json"));
