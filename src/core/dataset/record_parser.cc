@@ -165,6 +165,8 @@ class RecordBuilder {
     if (fields_.has("image") && fields_.has("images")) reject("it has both image and images, expected one of them");
     for (const char* key : {"image", "images"}) read_images(key);
     if (const dom::element* objects = fields_.find("objects")) read_objects(*objects);
+    if (const auto regions = fields_.optional_list("regions", kMaxObjects))
+      for (const dom::element region : *regions) record_.regions.push_back(read_region(region));
     if (fields_.has("system") && !fields_.has("text")) {
       std::string system = fields_.string("system");
       if (!system.empty()) record_.turns.push_back({"system", std::move(system)});
@@ -225,6 +227,30 @@ class RecordBuilder {
       for (const dom::element box : *list) objects.boxes.push_back(read_box(box, objects.boxes.size()));
     if (const auto list = fields.optional_list("image_id", kMaxObjects)) read_image_ids(*list, objects);
     if (!objects.labels.empty() || !objects.boxes.empty()) record_.objects = std::move(objects);
+  }
+
+  // [picture, x1, y1, x2, y2, label] or with a second label, for the tiles.
+  PictureRegion read_region(const dom::element& value) const {
+    const std::string name = indexed("regions", record_.regions.size());
+    dom::array list;
+    if (value.get_array().get(list) != simdjson::SUCCESS || list.size() < 6 || list.size() > 7)
+      reject("{} is {}, expected a list: picture, x1, y1, x2, y2, label, and perhaps a label for the tiles", name,
+             kind(value));
+    PictureRegion region;
+    std::array<double, 5> n{};
+    for (size_t i = 0; i < n.size(); ++i) n[i] = number_of(list.at(i), name);
+    const auto images = static_cast<double>(record_.images.size());
+    if (n[0] < 0 || n[0] >= images || n[0] != std::floor(n[0]))
+      reject("{} is of picture {}, expected 0 to {}", name, n[0], images - 1);
+    region = {static_cast<int64_t>(n[0]), n[1], n[2], n[3], n[4], "", ""};
+    for (size_t i = n.size(); i < list.size(); ++i) {
+      std::string_view label;
+      if (list.at(i).get_string().get(label) != simdjson::SUCCESS || label.empty())
+        reject("{} has a label that is {}, expected a string", name, kind(list.at(i)));
+      region.local_label = label;
+      if (i == n.size()) region.global_label = label;
+    }
+    return region;
   }
 
   static RecordObjects::Box read_box(const dom::element& value, size_t index) {

@@ -26,6 +26,15 @@ std::string refusal(std::string_view json, std::optional<RecordFormat> format = 
 
 bool mentions(const std::string& text, std::string_view part) { return text.find(part) != text.npos; }
 
+TEST(RecordParser, ReadsRegions) {
+  const TrainingRecord record = std::get<TrainingRecord>(parse_record(
+      R"({"messages": [{"role": "user", "content": "<image>?"}, {"role": "assistant", "content": "a"}], "image": "a.png",
+          "regions": [[0, 1, 2, 3.5, 4, " red", " star"], [0, 5, 6, 7, 8, "x"]]})",
+      "set.jsonl:1", "root"));
+  EXPECT_EQ(record.regions,
+            (std::vector<PictureRegion>{{0, 1, 2, 3.5, 4, " red", " star"}, {0, 5, 6, 7, 8, "x", "x"}}));
+}
+
 TEST(RecordParser, ReadsMessagesWithLossPicturesAndObjects) {
   const TrainingRecord record = parsed(R"({"id": 17, "task": "locate", "source": "made", "other": {"x": [1]},
     "messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "<image>find <ref-object>"},
@@ -125,6 +134,13 @@ TEST(RecordParser, SaysWhatIsWrongWithARecord) {
       {message(R"(, "images": [], "image": "x.png")"), "both image and images"},
       {message(R"(, "videos": ["x.mp4"])"), "it has videos"},
       {message(R"(, "objects": {"bbox": [[1, 2, 3]]})"), "objects.bbox[0] is a list, expected a list of four"},
+      {message(R"(, "image": "a.png", "regions": [[0, 1, 2, 3, 4]])"),
+       "regions[0] is a list, expected a list: picture"},
+      {message(R"(, "image": "a.png", "regions": [[0, 1, 2, 3, 4, 5]])"), "regions[0] has a label that is a number"},
+      {message(R"(, "image": "a.png", "regions": [[1, 1, 2, 3, 4, "a"]])"),
+       "regions[0] is of picture 1, expected 0 to 0"},
+      {message(R"(, "image": "a.png", "regions": [[0.5, 1, 2, 3, 4, "a"]])"), "is of picture 0.5"},
+      {message(R"(, "image": "a.png", "regions": {"a": 1})"), "regions is an object, expected a list"},
       {message(R"(, "objects": {"bbox": [[1, 2, 3, "4"]]})"), "objects.bbox[0] is a string, expected a number"},
       {message(R"(, "objects": {"bbox": [[1, 2, 3, 4]], "bbox_type": "xywh"})"), "objects.bbox_type is \"xywh\""},
       {message(R"(, "objects": {"bbox": [[1, 2, 3, 4]], "image_id": [0, 1]})"), "2 entries for 1 boxes"},

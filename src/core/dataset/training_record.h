@@ -32,14 +32,23 @@ struct RecordObjects {
   bool operator==(const RecordObjects&) const = default;
 };
 
+// A part of a picture and what it shows, for learning at the picture's own tokens.
+struct PictureRegion {
+  int64_t image = 0;                      // which picture of the record, from 0
+  double x1 = 0, y1 = 0, x2 = 0, y2 = 0;  // 0 to 999 of the picture's sides
+  std::string global_label, local_label;  // for the tokens of the global view, and of the tiles
+  bool operator==(const PictureRegion&) const = default;
+};
+
 struct TrainingRecord {
   std::string id;  // empty where the file gives none
   std::vector<TrainingTurn> turns;
   std::vector<std::string> images;  // paths, already joined to their root, or data: URIs
   std::optional<RecordObjects> objects;
-  std::string task, source;  // empty where the file does not say
-  std::string where;         // "captions.jsonl:17", for messages
-  bool raw_text = false;     // one turn without a role: no conversation, every token is learnt
+  std::vector<PictureRegion> regions;  // later ones lie in front of earlier ones
+  std::string task, source;            // empty where the file does not say
+  std::string where;                   // "captions.jsonl:17", for messages
+  bool raw_text = false;               // one turn without a role: no conversation, every token is learnt
 
   // For messages: where, and the id if there is one.
   std::string name() const { return id.empty() ? where : where + " (" + id + ")"; }

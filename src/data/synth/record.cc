@@ -1,5 +1,7 @@
 #include "data/synth/record.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -47,6 +49,27 @@ bool asked_before(const std::vector<Turn>& turns, const Turn& turn) {
   });
 }
 
+// Labels begin with a space where tokens of whole words do.
+std::vector<Region> regions_of(const Scene& scene) {
+  std::vector<Region> regions;
+  for (const DrawnShape& shape : scene.shapes)
+    regions.push_back({encode_box(shape.box, scene.image.width, scene.image.height),
+                       fmt::format(" {}", name_of(shape.paint).english), fmt::format(" {}", name_of(shape.shape).one)});
+  for (const DrawnText& text : scene.texts) {
+    double begin = 0;
+    for (size_t i = 0; i < text.letter_ends.size(); ++i) {
+      const double end = text.letter_ends[i];
+      const std::string letter = text.text.substr(i, 1);
+      if (letter != " " && end > begin)
+        regions.push_back({encode_box({text.box.x1 + begin, text.box.y1, text.box.x1 + end, text.box.y2},
+                                      scene.image.width, scene.image.height),
+                           letter, letter});
+      begin = std::max(begin, end);
+    }
+  }
+  return regions;
+}
+
 void put_placeholders(Record& record) {
   std::string placeholders;
   for (size_t i = 0; i < record.images.size(); ++i) placeholders += "<image>\n";
@@ -59,18 +82,19 @@ SkillWeights MakerOptions::stage_weights(Stage stage) {
   SkillWeights weights{};
   const auto set = [&](Skill skill, double weight) { weights[static_cast<size_t>(skill)] = weight; };
   if (stage == Stage::kAlignment) {
-    // What is to be seen, where it is and what is written: all else is built on that.
-    set(Skill::kColour, 3);
-    set(Skill::kShape, 3);
-    set(Skill::kCount, 8);
+    // What is to be seen, where it is and what is written: all else is built on that. An answer with boxes has ten
+    // times the tokens of a word: their shares are those of the loss, not of the questions.
+    set(Skill::kColour, 6);
+    set(Skill::kShape, 6);
+    set(Skill::kCount, 14);
     set(Skill::kList, 3);
-    set(Skill::kYesNo, 3);
-    set(Skill::kLocate, 14);
-    set(Skill::kFindAll, 5);
-    set(Skill::kGround, 10);
-    set(Skill::kDescribe, 10);
-    set(Skill::kWord, 24);
-    set(Skill::kNumber, 10);
+    set(Skill::kYesNo, 6);
+    set(Skill::kLocate, 6);
+    set(Skill::kFindAll, 1);
+    set(Skill::kGround, 0.7);
+    set(Skill::kDescribe, 3);
+    set(Skill::kWord, 50);
+    set(Skill::kNumber, 20);
     return weights;
   }
   set(Skill::kColour, 6);
@@ -181,6 +205,7 @@ Scene RecordMaker::paint(Skill skill, Draws& draws) {
   ScenePainter painter(faces_, lexicon_, options_.tile, draws);
   ScenePainter::ShapeOptions shapes;
   if (options_.stage == Stage::kAlignment) {
+    painter.find_letters();
     // One tile is the cheapest picture: most is seen for the same work.
     if (skill == Skill::kWord || skill == Skill::kNumber) return painter.texts(options_.chinese_share, true);
     shapes.one_tile = true;
@@ -237,13 +262,16 @@ Record RecordMaker::make_scene(Skill skill, Draws& draws) {
   record.turns.push_back(std::move(*asked));
   if (!options_.one_question) {
     const int64_t turns = draws.between(4, 6);
-    for (int attempt = 0; attempt < 40 && std::ssize(record.turns) < turns; ++attempt) {
+    // Few attempts keep to the weights, many to the number of turns.
+    const int attempts = options_.stage == Stage::kAlignment ? 12 : 40;
+    for (int attempt = 0; attempt < attempts && std::ssize(record.turns) < turns; ++attempt) {
       const auto other = static_cast<Skill>(draws.weighted(options_.weights));
       std::optional<Turn> turn = ask(other, scene, options_.chinese_share, draws);
       if (turn && !asked_before(record.turns, *turn)) record.turns.push_back(std::move(*turn));
     }
     draws.shuffle(record.turns);
   }
+  if (options_.stage == Stage::kAlignment) record.regions = regions_of(scene);
   record.images.push_back(std::move(scene.image));
   return record;
 }
@@ -259,6 +287,8 @@ std::string record_line(const Record& record, std::string_view id, const std::ve
     line["messages"].push_back({{"role", "assistant"}, {"content", turn.answer}});
   }
   if (!images.empty()) line["images"] = images;
+  for (const Region& r : record.regions)
+    line["regions"].push_back({0, r.box.x1, r.box.y1, r.box.x2, r.box.y2, r.colour, r.shape});
   line["task"] = record.task();
   if (record.task() == "mixed")
     for (const Turn& turn : record.turns) line["tasks"].push_back(skill_name(turn.skill));

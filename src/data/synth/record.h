@@ -39,10 +39,17 @@ struct MakerOptions {
 // "count,locate=3": skills with their weights (1 unless given), all others 0. kInvalidArgument, naming what there is.
 SkillWeights parse_skills(std::string_view text);
 
+// What a part of a picture shows, for a model that is learning to see.
+struct Region {
+  Box box;                    // 0 to 999
+  std::string colour, shape;  // " red", " star"; of a letter both are the letter
+};
+
 struct Record {
   int64_t index = 0;
-  std::vector<Turn> turns;    // the first question has the placeholders of the pictures in front
-  std::vector<Image> images;  // none to two
+  std::vector<Turn> turns;      // the first question has the placeholders of the pictures in front
+  std::vector<Image> images;    // none to two
+  std::vector<Region> regions;  // of the first picture; alignment only
 
   // "count" where all turns ask for one skill, else "mixed".
   std::string_view task() const;

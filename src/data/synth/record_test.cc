@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cctype>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -16,7 +17,7 @@ namespace {
 
 using nlohmann::json;
 
-const std::string kNano = std::string(source_dir()) + "/models/nano";
+const std::string kNano = std::string(source_dir()) + "/tests/goldens/nano/model";
 
 MakerOptions options_of(Stage stage, uint64_t seed = 7) {
   MakerOptions options;
@@ -65,6 +66,38 @@ TEST(Records, EveryOneIsASampleForTrainingWithLabelsOnItsAnswers) {
       EXPECT_EQ(prompt.images.size(), record.images.size());
     }
   }
+}
+
+TEST(Records, AlignmentSaysWhatIsWhereInPicturesOfOneTile) {
+  RecordMaker maker(options_of(Stage::kAlignment));
+  int words = 0, shapes = 0;
+  for (int64_t i = 0; i < 200; ++i) {
+    const Record record = maker.make(i);
+    ASSERT_EQ(record.images.size(), 1u);
+    EXPECT_LE(std::max(record.images[0].width, record.images[0].height), options_of(Stage::kAlignment).tile);
+    const json line = json::parse(line_of(record));
+    std::string letters;
+    for (size_t r = 0; r < record.regions.size(); ++r) {
+      const Region& region = record.regions[r];
+      EXPECT_TRUE(0 <= region.box.x1 && region.box.x1 <= region.box.x2 && region.box.x2 <= 999) << line.dump();
+      EXPECT_TRUE(0 <= region.box.y1 && region.box.y1 <= region.box.y2 && region.box.y2 <= 999) << line.dump();
+      EXPECT_EQ(line["regions"][r],
+                json({0, region.box.x1, region.box.y1, region.box.x2, region.box.y2, region.colour, region.shape}));
+      if (region.colour.size() == 1) letters += region.colour;
+      shapes += region.colour.starts_with(" ") ? 1 : 0;
+    }
+    for (const Turn& turn : record.turns) {
+      const bool one_word =
+          turn.skill == Skill::kWord &&
+          std::all_of(turn.answer.begin(), turn.answer.end(), [](unsigned char c) { return std::isalpha(c) != 0; });
+      if (!one_word) continue;
+      EXPECT_NE(letters.find(turn.answer), std::string::npos) << letters << " " << turn.answer;
+      ++words;
+    }
+  }
+  EXPECT_GT(words, 50);
+  EXPECT_GT(shapes, 200);
+  EXPECT_TRUE(RecordMaker(options_of(Stage::kSft)).make(0).regions.empty());
 }
 
 TEST(Records, AnswersWithBoxesParseToTheBoxesThatAreExpected) {

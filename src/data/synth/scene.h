@@ -30,6 +30,8 @@ struct DrawnText {
   std::string text;
   Paint paint = Paint::kBlack;  // no two texts of a scene have the same
   PixelBox box;                 // of the ink
+  // Where each letter's ink ends at most, from the box's left; empty where nobody asked.
+  std::vector<double> letter_ends;
 };
 
 struct Bar {

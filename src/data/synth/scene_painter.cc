@@ -190,7 +190,7 @@ bool ScenePainter::add_text(Scene& scene, TextKind kind, std::vector<Paint>& pai
     const size_t paint = draws_.index(paints.size());
     const Colour colour = mix_paint(paints[paint], draws_);
     draw_mask(scene.image, mask, left - static_cast<int64_t>(ink.x1), top - static_cast<int64_t>(ink.y1), colour);
-    scene.texts.push_back({kind, text, paints[paint], box});
+    scene.texts.push_back({kind, text, paints[paint], box, letter_ends(kind, face, text, size)});
     paints.erase(paints.begin() + static_cast<std::ptrdiff_t>(paint));
     std::sort(scene.texts.begin(), scene.texts.end(),
               [](const DrawnText& a, const DrawnText& b) { return a.box.y1 < b.box.y1; });
@@ -199,17 +199,29 @@ bool ScenePainter::add_text(Scene& scene, TextKind kind, std::vector<Paint>& pai
   return false;
 }
 
+// From the widths of the text's beginnings. Chinese is not read letter by letter.
+std::vector<double> ScenePainter::letter_ends(TextKind kind, size_t face, const std::string& text, int64_t size) {
+  std::vector<double> ends;
+  if (!letters_ || kind == TextKind::kChinese) return ends;
+  for (size_t n = 1; n <= text.size(); ++n) {
+    const TextMask mask = faces_.render(face, text.substr(0, n), size, int64_t{1} << 16);
+    const PixelBox ink = mask.width > 0 ? ink_of(mask) : PixelBox{};
+    ends.push_back(ink.x2 - ink.x1);
+  }
+  return ends;
+}
+
 Scene ScenePainter::texts(double chinese_share, bool one_tile) {
   const Canvas canvas = draw_canvas(tile_, one_tile, draws_);
   const bool dark = draws_.chance(0.25);
   Scene scene = start(canvas, dark);
   std::vector<Paint> paints = ink_paints(dark);
   const Paint ink = dark ? Paint::kWhite : Paint::kBlack;
-  if (draws_.chance(0.4)) paints = {ink};
+  if (draws_.chance(0.25)) paints = {ink};
 
   const double side = std::min(static_cast<double>(canvas.width), static_cast<double>(canvas.height)) / canvas.unit;
   const double largest = std::min(60.0, side * 0.3);
-  constexpr std::array kShares = {0.5, 0.3, 0.2};
+  constexpr std::array kShares = {0.35, 0.35, 0.3};
   const size_t count = std::min(draws_.weighted(kShares) + 1, paints.size());
   for (size_t i = 0; i < count; ++i) {
     TextKind kind = draws_.chance(0.35) ? TextKind::kNumber : TextKind::kWord;

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -41,6 +42,8 @@ class ScenePainter {
   Scene chart();
   Scene table();
   Scene receipt();
+  // Texts of shapes() and texts() from now on know where their letters end.
+  void find_letters() { letters_ = true; }
 
  private:
   struct Line {
@@ -57,12 +60,14 @@ class ScenePainter {
   // The text's ink begins (align 0), is centred (0.5) or ends (1) at x, with its middle at y. Its box.
   PixelBox write(Image& image, size_t face, std::string_view text, double em, double x, double y, double align,
                  Colour colour);
+  std::vector<double> letter_ends(TextKind kind, size_t face, const std::string& text, int64_t size);
   double width_of(size_t face, std::string_view text, double em);
 
   TypeFaces& faces_;
   const Lexicon& lexicon_;
   int64_t tile_;
   Draws& draws_;
+  bool letters_ = false;
 };
 
 }  // namespace vl2::data::synth

@@ -9,6 +9,7 @@
 #include "core/image/tiling.h"
 #include "core/processor/record_markup.h"
 #include "train/input/micro_batch.h"
+#include "train/input/picture_labels.h"
 #include "train/input/picture_source.h"
 
 namespace vl2::train {
@@ -90,6 +91,8 @@ class Planner {
     if (options_.drop_long && whole_ > options_.max_length)
       return Problem{ProblemKind::kTooLong, record_.where,
                      fmt::format("all of it takes {} tokens, expected at most {}", whole_, options_.max_length)};
+    if (options_.label_pictures && !record_.regions.empty())
+      label_pictures(sample.prompt, record_.regions, processor_, options_.global_view_first);
     if (!learns_something(sample.prompt))
       return Problem{ProblemKind::kRecord, record_.where, "nothing to learn: it is empty, or no turn of it counts"};
     return sample;

@@ -39,7 +39,10 @@ struct SampleOptions {
   int64_t max_length = 4096;  // tokens, those of pictures included
   bool mask_prompt = false;   // labels are the assistant's words and eos alone
   DecodeOptions decode = {};
-  bool drop_long = false;  // a record that does not fit whole is left out instead of shortened
+  // Where a record says what its pictures' regions show, their tokens learn to say it: see label_pictures().
+  bool label_pictures = false;
+  bool global_view_first = true;  // as the model's config
+  bool drop_long = false;         // a record that does not fit whole is left out instead of shortened
 };
 
 struct Sample {

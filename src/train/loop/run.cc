@@ -54,12 +54,14 @@ std::optional<RecordFormat> format_of(const std::string& name) {
   return record_format(name);
 }
 
-LoaderOptions loader_options(const Recipe& recipe) {
+LoaderOptions loader_options(const Recipe& recipe, const ModelConfig& config) {
   LoaderOptions options;
   for (const DataSource& source : recipe.data)
     options.sources.push_back({source.path, source.weight, source.image_root, format_of(source.format)});
   options.sample.max_length = recipe.max_length;
   options.sample.mask_prompt = recipe.mask_prompt;
+  options.sample.label_pictures = recipe.label_pictures;
+  options.sample.global_view_first = config.global_view_first;
   options.sample.drop_long = recipe.over_long == OverLong::kDrop;
   options.packing = recipe.packing;
   options.rows_per_batch = recipe.micro_batch;
@@ -76,7 +78,7 @@ DataSize measure_data(const Recipe& recipe, const Processor& processor) {
   DataSize size;
   if (recipe.steps) return size;
   int64_t samples = 0, tokens = 0;
-  const LoaderOptions options = loader_options(recipe);
+  const LoaderOptions options = loader_options(recipe, recipe_config(recipe));
   for (const SourceOptions& source : options.sources) {
     const DatasetFile file(source.file, {.format = source.format, .image_root = source.image_root});
     for (int64_t i = 0; i < file.size(); ++i) {
@@ -118,7 +120,7 @@ class Run {
     write_file_atomic(output_ / "recipe.json", recipe_json(recipe_));
     JsonLog log(output_ / "log.jsonl", step_);
     EventWriter events(output_ / "events", step_);
-    Loader loader(processor_, loader_options(recipe_), loader_state_ ? &*loader_state_ : nullptr);
+    Loader loader(processor_, loader_options(recipe_, model_.config()), loader_state_ ? &*loader_state_ : nullptr);
     say(fmt::format("{}: {} steps of {} sequences, {} of {} million values are trained", recipe_.name, total_,
                     recipe_.batch_size, in_millions(model_.num_trained()), in_millions(total_values())));
 

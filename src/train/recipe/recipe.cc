@@ -101,6 +101,7 @@ class Reader {
     r_.max_length = o.integer("max_length", 4096, 8, kMostLength);
     r_.packing = o.boolean("packing", r_.stage != Stage::kAlignment);
     r_.mask_prompt = o.boolean("mask_prompt", r_.stage == Stage::kSft || r_.stage == Stage::kLora);
+    r_.label_pictures = o.boolean("label_pictures", false);
     r_.over_long = choose(o, "over_long", OverLong::kTruncate, kOverLong);
     r_.bad_records = choose(o, "bad_records", BadRecords::kSkip, kBadRecords);
     r_.batch_size = o.integer("batch_size", 64, 1, int64_t{1} << 24);
@@ -272,6 +273,7 @@ std::string recipe_json(const Recipe& r) {
   o["mask_prompt"] = r.mask_prompt;
   o["over_long"] = kOverLong[static_cast<size_t>(r.over_long)];
   o["bad_records"] = kBadRecords[static_cast<size_t>(r.bad_records)];
+  o["label_pictures"] = r.label_pictures;
   o["batch_size"] = r.batch_size;
   o["micro_batch"] = r.micro_batch;
   o["replicas"] = r.replicas;

@@ -85,9 +85,10 @@ struct Recipe {
   OverLong over_long = OverLong::kTruncate;
   BadRecords bad_records = BadRecords::kSkip;
 
-  int64_t batch_size = 64;  // sequences of an optimiser step
-  int64_t micro_batch = 1;  // sequences of a forward and backward pass
-  int64_t replicas = 1;     // passes side by side, each with its share of the threads
+  bool label_pictures = false;  // tokens of pictures learn what records say of their regions
+  int64_t batch_size = 64;      // sequences of an optimiser step
+  int64_t micro_batch = 1;      // sequences of a forward and backward pass
+  int64_t replicas = 1;         // passes side by side, each with its share of the threads
   // Exactly one is set.
   std::optional<int64_t> steps, tokens;
   std::optional<double> epochs;
