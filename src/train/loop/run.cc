@@ -23,6 +23,7 @@
 #include "core/image/encode.h"
 #include "core/model_spec/train_memory.h"
 #include "train/checkpoint/run_checkpoints.h"
+#include "train/checkpoint/run_lock.h"
 #include "train/input/loader.h"
 #include "train/log/json_log.h"
 #include "train/log/tensorboard.h"
@@ -116,6 +117,7 @@ class Run {
     if (recipe_.eval.every > 0)
       held_out_.emplace(fs::path(recipe_.eval.records));  // missing: said now, not hours later
     fs::create_directories(output_);
+    const RunLock lock(output_);
     resume();
     write_file_atomic(output_ / "recipe.json", recipe_json(recipe_));
     JsonLog log(output_ / "log.jsonl", step_);
