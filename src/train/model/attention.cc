@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "train/model/fused_attention.h"
 #include "train/model/fused_ops.h"
 #include "train/model/rope.h"
 
@@ -73,6 +74,8 @@ at::Tensor causal_attend(const at::Tensor& q_BLHK, const at::Tensor& k_BLHK, con
 // q_THK, k_TGK, v_TGV -> [T, H * V], each sample for itself.
 at::Tensor attend_in_samples(const ModelContext& context, int64_t layer, const at::Tensor& q_THK,
                              const at::Tensor& k_TGK, const at::Tensor& v_TGV, double scale) {
+  if (!context.state->sample_starts.empty())
+    return fused_causal_attention(q_THK, k_TGK, v_TGV, context.state->sample_starts, scale);
   const SequenceLayout& layout = context.state->layout;
   const int64_t heads = q_THK.size(1);
   const at::Tensor q = layout.gather(q_THK), k = layout.gather(k_TGK), v = layout.gather(v_TGV);
@@ -148,22 +151,23 @@ at::Tensor multi_head_latent_attention(const ModelContext& context, int64_t laye
   const int64_t rows = normed_TD.size(0), heads = c.num_attention_heads;
   const at::Tensor q_THK = query(context, name, normed_TD).view({rows, heads, c.qk_head_dim()});
   const at::Tensor kv_a = linear(context, name + ".kv_a_proj_with_mqa", normed_TD);
+  const auto latents = kv_a.split_with_sizes({c.kv_lora_rank, c.qk_rope_head_dim}, 1);
   const at::Tensor c_kv =
-      rms_norm(kv_a.narrow(1, 0, c.kv_lora_rank), context.weight(name + ".kv_a_layernorm.weight"), kLatentNormEps);
-  at::Tensor k_pe_T1R = kv_a.narrow(1, c.kv_lora_rank, c.qk_rope_head_dim).unsqueeze(1);
+      rms_norm(latents[0].contiguous(), context.weight(name + ".kv_a_layernorm.weight"), kLatentNormEps);
+  at::Tensor k_pe_T1R = latents[1].unsqueeze(1);
   k_pe_T1R = rope(k_pe_T1R, rotary, RopeLayout::kInterleaved);
   if (context.traced()) {
     context.stage(fmt::format("layer.{}.cache0", layer), k_pe_T1R.transpose(0, 1).unsqueeze(0));
     context.stage(fmt::format("layer.{}.cache1", layer), c_kv.unsqueeze(0));
   }
-  const at::Tensor kv_THW =
-      linear(context, name + ".kv_b_proj", c_kv).view({rows, heads, c.qk_nope_head_dim + c.v_head_dim});
-  const at::Tensor q_pe_THR =
-      rope(q_THK.narrow(2, c.qk_nope_head_dim, c.qk_rope_head_dim), rotary, RopeLayout::kInterleaved);
-  const at::Tensor q_rotated_THK = at::cat({q_THK.narrow(2, 0, c.qk_nope_head_dim), q_pe_THR}, 2);
-  const at::Tensor k_THK =
-      at::cat({kv_THW.narrow(2, 0, c.qk_nope_head_dim), k_pe_T1R.expand({rows, heads, c.qk_rope_head_dim})}, 2);
-  const at::Tensor v_THV = kv_THW.narrow(2, c.qk_nope_head_dim, c.v_head_dim);
+  // split, not narrow: the gradients of the parts are put side by side instead of each into a tensor of zeros.
+  const auto kv = linear(context, name + ".kv_b_proj", c_kv)
+                      .view({rows, heads, c.qk_nope_head_dim + c.v_head_dim})
+                      .split_with_sizes({c.qk_nope_head_dim, c.v_head_dim}, 2);
+  const auto q = q_THK.split_with_sizes({c.qk_nope_head_dim, c.qk_rope_head_dim}, 2);
+  const at::Tensor q_rotated_THK = at::cat({q[0], rope(q[1], rotary, RopeLayout::kInterleaved)}, 2);
+  const at::Tensor k_THK = at::cat({kv[0], k_pe_T1R.expand({rows, heads, c.qk_rope_head_dim})}, 2);
+  const at::Tensor& v_THV = kv[1];
   const double scale = rotary.softmax_scale_factor / std::sqrt(static_cast<double>(c.qk_head_dim()));
   return attend_any(context, layer, q_rotated_THK, k_THK, v_THV, scale);
 }

@@ -67,7 +67,12 @@ std::shared_ptr<ForwardState> make_state(const MicroBatch& batch, const ForwardO
   state->compute = options.compute == DType::kBF16 ? at::kBFloat16 : at::kFloat;
   state->tokens = batch.num_tokens();
   state->rows = state->compute == at::kFloat || options.tap ? state->tokens : rounded_length(state->tokens);
-  state->layout = sequence_layout(batch.sample_starts, state->rows, batch.key_mask, state->compute, device);
+  const bool fused = state->compute == at::kBFloat16 && device.is_cpu() && batch.key_mask.empty() && !options.tap;
+  if (fused) {
+    state->sample_starts = batch.sample_starts;
+  } else {
+    state->layout = sequence_layout(batch.sample_starts, state->rows, batch.key_mask, state->compute, device);
+  }
   state->rotary = rotary_embedding(config.language, batch.positions, batch.sample_starts, state->rows, device);
   if (config.language.n_routed_experts) state->row_mean_BT = row_mean(batch, options.seq_aux, device);
   return state;

@@ -33,6 +33,8 @@ struct ForwardState {
   at::ScalarType compute = at::kFloat;
   int64_t tokens = 0;  // T; activations may have more rows, which nobody reads (padding for oneDNN)
   int64_t rows = 0;
+  // Where fused attention is used: the samples' starts and the end of the last; else empty, and the layout is there.
+  std::vector<int64_t> sample_starts;
   SequenceLayout layout;
   RotaryEmbedding rotary;
   at::Tensor row_mean_BT;  // the balance loss's rows: 1 / length at each of its tokens, 0 elsewhere

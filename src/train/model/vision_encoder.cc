@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "train/model/attention.h"
+#include "train/model/fused_attention.h"
 #include "train/model/fused_ops.h"
 #include "train/model/recompute.h"
 
@@ -36,10 +37,15 @@ at::Tensor vision_block(const ModelContext& context, int64_t index, const at::Te
   stage("norm1", normed_PW);
   const at::Tensor qkv_P3W = linear(context, name + ".attn.qkv", normed_PW);
   stage("qkv", qkv_P3W);
-  const auto qkv_NPHK = qkv_P3W.view({tiles, patches, 3, c.heads, c.head_dim()}).unbind(2);
   const double scale = 1.0 / std::sqrt(static_cast<double>(c.head_dim()));
-  const at::Tensor attended_PW =
-      attend(qkv_NPHK[0], qkv_NPHK[1], qkv_NPHK[2], scale, at::Tensor()).reshape({tiles * patches, c.width});
+  at::Tensor attended_PW;
+  if (fusable(qkv_P3W)) {
+    attended_PW = fused_attention(qkv_P3W.view({tiles * patches, 3, c.heads, c.head_dim()}), patches, scale);
+  } else {
+    const auto qkv_NPHK = qkv_P3W.view({tiles, patches, 3, c.heads, c.head_dim()}).unbind(2);
+    attended_PW =
+        attend(qkv_NPHK[0], qkv_NPHK[1], qkv_NPHK[2], scale, at::Tensor()).reshape({tiles * patches, c.width});
+  }
   const at::Tensor out_PW = linear(context, name + ".attn.proj", attended_PW);
   stage("attn_out", out_PW);
   const at::Tensor middle_PW = x_PW + out_PW;
