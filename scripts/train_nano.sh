@@ -24,11 +24,11 @@ part() { awk -v n="$1" -v share="$share" 'BEGIN { m = int(n * share); print m < 
 mkdir -p "$run"
 seed=1
 for stage in alignment pretraining sft; do
-  case $stage in alignment) records=100000 ;; pretraining) records=600000 ;; sft) records=200000 ;; esac
-  "$build/vl2" data synth nano --out "$run/$stage" --records "$(part $records)" --seed $seed --stage $stage
+  case $stage in alignment) records=300000 ;; pretraining) records=300000 ;; sft) records=100000 ;; esac
+  "$build/vl2" data synth nano --out "$run/$stage" --records "$(part $records)" --seed $seed --stage $stage --tile 154
   seed=$((seed + 1))
 done
-"$build/vl2" data synth nano --out "$run/held_out" --split test --records 2000 --questions one --seed 9
+"$build/vl2" data synth nano --out "$run/held_out" --split test --records 2000 --questions one --seed 9 --tile 154
 if [ ! -f "$run/model/tokenizer.json" ]; then
   mkdir -p "$run/model"
   cp src/train/recipes/nano/config.json "$run/model/config.json"
