@@ -6,6 +6,8 @@
 #include <charconv>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <string>
+#include <tuple>
 #include <utility>
 
 #include "core/base/error.h"
@@ -49,21 +51,36 @@ bool asked_before(const std::vector<Turn>& turns, const Turn& turn) {
   });
 }
 
+// What regions of a record are called: what they show, or where their things begin or end.
+enum class Naming { kWhat, kBegin, kEnd };
+
+// The hundreds of a box's corner: as answers with boxes say them.
+std::pair<std::string, std::string> corner_of(const Box& box, Naming naming) {
+  const bool begin = naming == Naming::kBegin;
+  return {std::to_string((begin ? box.x1 : box.x2) / 100), std::to_string((begin ? box.y1 : box.y2) / 100)};
+}
+
 // Labels begin with a space where tokens of whole words do.
-std::vector<Region> regions_of(const Scene& scene) {
+std::vector<Region> regions_of(const Scene& scene, Naming naming) {
+  const auto box_of = [&](const PixelBox& box) { return encode_box(box, scene.image.width, scene.image.height); };
   std::vector<Region> regions;
-  for (const DrawnShape& shape : scene.shapes)
-    regions.push_back({encode_box(shape.box, scene.image.width, scene.image.height),
-                       fmt::format(" {}", name_of(shape.paint).english), fmt::format(" {}", name_of(shape.shape).one)});
+  for (const DrawnShape& shape : scene.shapes) {
+    Region region{box_of(shape.box), fmt::format(" {}", name_of(shape.paint).english),
+                  fmt::format(" {}", name_of(shape.shape).one)};
+    if (naming != Naming::kWhat) std::tie(region.global_label, region.local_label) = corner_of(region.box, naming);
+    regions.push_back(std::move(region));
+  }
   for (const DrawnText& text : scene.texts) {
     double begin = 0;
     for (size_t i = 0; i < text.letter_ends.size(); ++i) {
       const double end = text.letter_ends[i];
       const std::string letter = text.text.substr(i, 1);
-      if (letter != " " && end > begin)
-        regions.push_back({encode_box({text.box.x1 + begin, text.box.y1, text.box.x1 + end, text.box.y2},
-                                      scene.image.width, scene.image.height),
-                           letter, letter});
+      if (letter != " " && end > begin) {
+        Region region{box_of({text.box.x1 + begin, text.box.y1, text.box.x1 + end, text.box.y2}), letter, letter};
+        if (naming != Naming::kWhat)
+          std::tie(region.global_label, region.local_label) = corner_of(box_of(text.box), naming);
+        regions.push_back(std::move(region));
+      }
       begin = std::max(begin, end);
     }
   }
@@ -271,7 +288,10 @@ Record RecordMaker::make_scene(Skill skill, Draws& draws) {
     }
     draws.shuffle(record.turns);
   }
-  if (options_.stage == Stage::kAlignment) record.regions = regions_of(scene);
+  if (options_.stage == Stage::kAlignment) {
+    constexpr std::array kNamings = {0.6, 0.2, 0.2};
+    record.regions = regions_of(scene, static_cast<Naming>(draws.weighted(kNamings)));
+  }
   record.images.push_back(std::move(scene.image));
   return record;
 }
@@ -288,7 +308,7 @@ std::string record_line(const Record& record, std::string_view id, const std::ve
   }
   if (!images.empty()) line["images"] = images;
   for (const Region& r : record.regions)
-    line["regions"].push_back({0, r.box.x1, r.box.y1, r.box.x2, r.box.y2, r.colour, r.shape});
+    line["regions"].push_back({0, r.box.x1, r.box.y1, r.box.x2, r.box.y2, r.global_label, r.local_label});
   line["task"] = record.task();
   if (record.task() == "mixed")
     for (const Turn& turn : record.turns) line["tasks"].push_back(skill_name(turn.skill));

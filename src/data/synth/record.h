@@ -41,8 +41,10 @@ SkillWeights parse_skills(std::string_view text);
 
 // What a part of a picture shows, for a model that is learning to see.
 struct Region {
-  Box box;                    // 0 to 999
-  std::string colour, shape;  // " red", " star"; of a letter both are the letter
+  Box box;  // 0 to 999
+  // " red" and " star", or twice the letter; in some records instead the hundreds of x and y where its thing begins, or
+  // ends.
+  std::string global_label, local_label;
 };
 
 struct Record {
