@@ -159,8 +159,12 @@ TEST_F(ConstrainedAnswers, WithAnErrorTakeNobodyWithThem) {
   // 30 ways in, each with 30 ways on: refused at the step where they are all open.
   const auto branches = [](const std::string& inner) {
     std::string all;
-    for (int i = 0; i < 30; ++i)
-      all += (i == 0 ? "" : ",") + (R"({"type":"object","properties":{"c":)" + inner) + R"(},"required":["c"]})";
+    for (int i = 0; i < 30; ++i) {
+      if (i > 0) all += ",";
+      all += R"({"type":"object","properties":{"c":)";
+      all += inner;
+      all += R"(},"required":["c"]})";
+    }
     return R"({"anyOf":[)" + all + "]}";
   };
   const auto spec =
