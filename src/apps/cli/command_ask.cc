@@ -6,6 +6,7 @@
 
 #include "apps/cli/answering.h"
 #include "apps/cli/commands.h"
+#include "apps/cli/constraint_options.h"
 #include "apps/cli/model_folder.h"
 #include "apps/cli/options.h"
 #include "apps/cli/output_file.h"
@@ -27,6 +28,7 @@ constexpr size_t kLongestQuestion = size_t{16} << 20;
 
 struct AskOptions {
   std::string model, lora, question, system, boxes;
+  ConstraintOptions constraint;
   std::vector<std::string> pictures;
   PictureOptions picture_options;
   ComputeOptions compute;
@@ -37,6 +39,7 @@ struct AskOptions {
 // Before anything costs time: options that cannot work together, and places that cannot be written.
 void check_options(const AskOptions& options) {
   const auto stdin_pictures = std::count(options.pictures.begin(), options.pictures.end(), "-");
+  options.constraint.check();
   const bool stdin_question = options.question.empty() || options.question == "-";
   if (stdin_pictures > 1) throw UsageError("only one picture can come from stdin (-i -)");
   if (stdin_pictures == 1 && stdin_question)
@@ -141,6 +144,7 @@ int run(const AskOptions& options) {
   const auto processor = std::make_shared<const Processor>(Processor::open(folder));
   Request request = make_request(make_prompt(options, *processor, question, images), options.answer);
   const ModelConfig config = load_model_config(folder / "config.json");
+  request.constraint = options.constraint.compile(processor->shared_tokenizer(), config);
   const int64_t context =
       options.answer.max_context > 0 ? options.answer.max_context : config.language.max_position_embeddings;
   check_request(request, config, context, true);
@@ -186,6 +190,7 @@ RunCommand declare_ask(CLI::App& app) {
   app.add_flag("--json", options->json,
                "One JSON object: answer, boxes (0..999 and pixels), finish_reason, usage, timings");
   add_answer_options(app, options->answer);
+  add_constraint_options(app, options->constraint);
   add_compute_options(app, options->compute);
   add_picture_options(app, options->picture_options);
   app.footer(
@@ -194,7 +199,8 @@ RunCommand declare_ask(CLI::App& app) {
       "<|ref|>label<|/ref|><|det|>[[x1, y1, x2, y2]]<|/det|>, 0..999 of the last picture's width and height.\n"
       "Ctrl-C ends the answer (exit code 130).\n\n"
       "Example:\n  vl2 ask -i examples/5-wide.png \"What colour is the square?\"\n"
-      "  vl2 ask -i examples/5-wide.png --boxes found.png \"<|ref|>the blue star<|/ref|>\"");
+      "  vl2 ask -i examples/5-wide.png --boxes found.png \"<|ref|>the blue star<|/ref|>\"\n"
+      "  vl2 ask -i examples/5-wide.png --choices red,green,blue \"What colour is the square?\"");
   return [options] { return run(*options); };
 }
 

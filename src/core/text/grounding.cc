@@ -73,22 +73,23 @@ std::vector<std::string_view> bracketed(std::string_view text) {
 
 int to_grid(double value) { return static_cast<int>(std::lround(std::clamp(value, 0.0, kScale))); }
 
-// Every innermost "[...]" that holds four numbers; how the lists are nested does not matter.
-std::vector<Box> usable_boxes(std::string_view body) {
-  std::vector<Box> boxes;
+// Adds every innermost "[...]" that holds four numbers; how the lists are nested does not matter. `answer`: what the
+// body is a part of.
+void add_usable_boxes(std::string_view body, const char* answer, GroundedObject& object) {
   for (size_t end = body.find(']'); end != body.npos; end = body.find(']')) {
     const size_t begin = body.substr(0, end).rfind('[');
     if (begin != body.npos) {
       const auto numbers = parse_list(body.substr(begin, end + 1 - begin));
       if (numbers && numbers->size() == 4) {
         const std::vector<double>& n = *numbers;
-        boxes.push_back({to_grid(std::min(n[0], n[2])), to_grid(std::min(n[1], n[3])), to_grid(std::max(n[0], n[2])),
-                         to_grid(std::max(n[1], n[3]))});
+        object.boxes.push_back({to_grid(std::min(n[0], n[2])), to_grid(std::min(n[1], n[3])),
+                                to_grid(std::max(n[0], n[2])), to_grid(std::max(n[1], n[3]))});
+        const auto place = static_cast<size_t>(body.data() - answer);
+        object.box_places.push_back({place + begin, place + end + 1});
       }
     }
     body.remove_prefix(end + 1);
   }
-  return boxes;
 }
 
 // The first tag of the text; the text in front of it, or all, is cut off and returned.
@@ -165,6 +166,7 @@ bool to_pixel(double value, int64_t size, int64_t& pixel) {
 
 GroundedAnswer parse_grounding(std::string_view answer) {
   GroundedAnswer result;
+  const char* const begin = answer.data();
   std::vector<GroundedObject>& objects = result.objects;  // labels without boxes too, until the end
   const auto add_object = [&](std::string_view label) {
     GroundedObject& object = objects.emplace_back();
@@ -175,8 +177,7 @@ GroundedAnswer parse_grounding(std::string_view answer) {
   };
   const auto add_boxes = [&](std::string_view body) {
     if (objects.empty()) add_object("");
-    const std::vector<Box> boxes = usable_boxes(body);
-    objects.back().boxes.insert(objects.back().boxes.end(), boxes.begin(), boxes.end());
+    add_usable_boxes(body, begin, objects.back());
   };
   Tag before = kNoTag, tag = kNoTag;  // around a piece of text
   do {

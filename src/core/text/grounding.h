@@ -25,9 +25,13 @@ struct PixelBox {
 };
 
 struct GroundedObject {
+  struct Place {
+    size_t begin = 0, end = 0;
+  };
   std::string label;  // empty: boxes of nothing in particular
   std::vector<Box> boxes;
-  size_t begin = 0, end = 0;  // where the label stands in GroundedAnswer::text, in bytes
+  std::vector<Place> box_places;  // of each box, brackets included, in the bytes of the answer that was parsed
+  size_t begin = 0, end = 0;      // where the label stands in GroundedAnswer::text, in bytes
 };
 
 struct GroundedAnswer {

@@ -83,6 +83,7 @@ class Engine::Impl {
         memory_(planned_memory(config, options_, name)),
         processor_(std::move(processor)),
         tokenizer_(std::move(tokenizer)),
+        constraints_(tokenizer_, static_cast<int32_t>(config.language.eos_token_id)),
         ops_(make_ops(options_.backend, options_.compute)),
         model_(config, *ops_, source, load_progress()),
         cache_(model_.make_cache(options_.max_cached_tokens / kBlockTokens, kBlockTokens)),
@@ -106,6 +107,11 @@ class Engine::Impl {
     return std::make_shared<TokenStream>(std::move(channel));
   }
 
+  std::shared_ptr<const Constraint> compile(const ConstraintSpec& spec) {
+    if (tokenizer_ == nullptr) fail(ErrorCode::kNotFound, "constraints need a tokenizer, and this engine has none");
+    return constraints_.compile(spec);
+  }
+
   const EngineOptions& options() const { return options_; }
   const MemoryReport& memory() const { return memory_; }
   const Tokenizer* tokenizer() const { return tokenizer_.get(); }
@@ -124,6 +130,7 @@ class Engine::Impl {
   const MemoryReport memory_;
   const std::shared_ptr<const Processor> processor_;
   const std::shared_ptr<const Tokenizer> tokenizer_;
+  ConstraintCompiler constraints_;
   const std::unique_ptr<Ops> ops_;
   const DeepseekVl2 model_;
   const std::unique_ptr<KvCache> cache_;
@@ -166,6 +173,7 @@ std::unique_ptr<Engine> Engine::open(const std::filesystem::path& folder, Engine
 }
 
 std::shared_ptr<TokenStream> Engine::submit(Request request) { return impl_->submit(std::move(request)); }
+std::shared_ptr<const Constraint> Engine::compile(const ConstraintSpec& spec) { return impl_->compile(spec); }
 const ModelConfig& Engine::config() const { return impl_->model().config(); }
 std::string Engine::backend() const { return std::string(impl_->ops().name()); }
 int64_t Engine::max_context() const { return impl_->options().max_context; }

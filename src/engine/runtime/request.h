@@ -3,12 +3,14 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "core/base/error.h"
 #include "core/processor/multimodal_prompt.h"
+#include "engine/constrain/constraint.h"
 #include "engine/runtime/sampler.h"
 
 namespace vl2 {
@@ -35,6 +37,9 @@ struct Request {
   bool ignore_eos = false;        // go on until max_new_tokens; for benchmarks
   int top_logprobs = 0;           // alternatives reported with every token, at most 20
   Speculation speculation = Speculation::kAuto;
+  // What the answer must be; optional, of Engine::compile(). Such an answer ends where the constraint lets it end, or
+  // as kLength somewhere inside. Reported logprobs are those of the model, without the constraint.
+  std::shared_ptr<const Constraint> constraint;
   ProgressCallback progress;  // optional: kVision and kPrefill of this request
 };
 

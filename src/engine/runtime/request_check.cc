@@ -68,6 +68,19 @@ void check_length(const MultimodalPrompt& prompt, const ModelConfig& config, int
        prompt.images.empty() ? "" : ", leave out pictures or make them smaller");
 }
 
+void check_constraint(const Constraint& constraint, bool ignore_eos, const ModelConfig& config, bool has_tokenizer) {
+  if (ignore_eos)
+    fail(ErrorCode::kInvalidArgument, "a constrained answer ends where it must, so ignore_eos cannot go with it");
+  if (!has_tokenizer)
+    fail(ErrorCode::kInvalidArgument, "constraints need a tokenizer, and this engine was made without one");
+  const int64_t vocab = config.language.vocab_size, eos = config.language.eos_token_id;
+  if (constraint.eos() != eos || constraint.num_ids() > vocab)
+    fail(ErrorCode::kInvalidArgument,
+         "the constraint was compiled for {} ids that end with {}, this model has {} that end with {}; compile it with "
+         "this engine",
+         constraint.num_ids(), constraint.eos(), vocab, eos);
+}
+
 }  // namespace
 
 void check_request(const Request& request, const ModelConfig& config, int64_t max_context, bool has_tokenizer) {
@@ -88,6 +101,7 @@ void check_request(const Request& request, const ModelConfig& config, int64_t ma
     fail(ErrorCode::kInvalidArgument, "top_logprobs is {}, expected 0 to {}", request.top_logprobs, kMaxTopLogprobs);
   validate_sampling(request.sampling);
   StopStrings::check(request.stop);
+  if (request.constraint != nullptr) check_constraint(*request.constraint, request.ignore_eos, config, has_tokenizer);
   if (!request.stop.empty() && !has_tokenizer)
     fail(ErrorCode::kInvalidArgument, "stop strings need a tokenizer, and this engine was made without one");
 }

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "core/base/error.h"
+#include "engine/constrain/lazy_dfa.h"
 
 namespace vl2 {
 namespace {
@@ -102,9 +104,22 @@ int32_t Sampler::argmax(std::span<const float> logits, const std::vector<int32_t
   return best;
 }
 
-std::vector<Sampler::Candidate> Sampler::candidates(std::span<const float> logits) const {
+std::vector<Sampler::Candidate> Sampler::candidates(std::span<const float> logits, const TokenMask* mask) const {
   check_logits(logits);
-  const std::vector<int32_t> banned = banned_ids();
+  std::vector<int32_t> banned = banned_ids();
+  if (mask == nullptr) return candidates(logits, std::move(banned));
+  std::vector<float> masked(logits.begin(), logits.end());
+  int64_t left = 0;
+  for (int32_t id = 0; id < num_ids_; ++id) {
+    float& logit = masked[static_cast<size_t>(id)];
+    if (!mask->has(id)) logit = -std::numeric_limits<float>::infinity();
+    if (logit > -kInfinity && !std::binary_search(banned.begin(), banned.end(), id)) ++left;
+  }
+  if (left == 0) banned.clear();  // better a repetition than what the constraint rules out
+  return candidates(masked, std::move(banned));
+}
+
+std::vector<Sampler::Candidate> Sampler::candidates(std::span<const float> logits, std::vector<int32_t> banned) const {
   const int32_t best = argmax(logits, banned);
   if (params_.temperature == 0) return {{best, 0.0, 1.0}};
 
@@ -156,8 +171,8 @@ std::vector<Sampler::Candidate> Sampler::candidates(std::span<const float> logit
   return kept;
 }
 
-int32_t Sampler::sample(std::span<const float> logits) {
-  const std::vector<Candidate> kept = candidates(logits);
+int32_t Sampler::sample(std::span<const float> logits, const TokenMask* mask) {
+  const std::vector<Candidate> kept = candidates(logits, mask);
   int32_t id = kept.back().id;
   if (kept.size() > 1) {
     double total = 0;
@@ -174,8 +189,8 @@ int32_t Sampler::sample(std::span<const float> logits) {
   return id;
 }
 
-std::vector<double> Sampler::probabilities(std::span<const float> logits) const {
-  const std::vector<Candidate> kept = candidates(logits);
+std::vector<double> Sampler::probabilities(std::span<const float> logits, const TokenMask* mask) const {
+  const std::vector<Candidate> kept = candidates(logits, mask);
   double total = 0;
   for (const Candidate& c : kept) total += c.weight;
   std::vector<double> probabilities(static_cast<size_t>(vocab_size_), 0.0);

@@ -1,8 +1,9 @@
 // Chooses the next token from a row of logits.
 //
 // Order, as transformers 4.38 has it: repetition penalty, n-gram ban, temperature, top-k, top-p, min-p, then one draw.
-// Temperature 0 takes the largest (the first of equals) after penalty and ban. One sampler per sequence, one thread at
-// a time; what it draws depends on its seed, its history and the logits alone, never on other sequences.
+// A constraint comes before all of them: what its mask leaves out is not there. Temperature 0 takes the largest (the
+// first of equals) after penalty and ban. One sampler per sequence, one thread at a time; what it draws depends on its
+// seed, its history and the logits alone, never on other sequences.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +13,8 @@
 #include "core/base/random.h"
 
 namespace vl2 {
+
+struct TokenMask;
 
 struct SamplingParams {
   double temperature = 0.0;          // 0: greedy
@@ -34,13 +37,14 @@ class Sampler {
 
   // Chooses an id and takes it into the history. A logit of -inf is a token that cannot be chosen; kCorrupt: NaN or
   // +inf logits; kInvalidArgument: nothing is left to choose.
-  int32_t sample(std::span<const float> logits);
+  // With a mask only its tokens can be chosen; where the n-gram ban leaves none of them, the ban gives way.
+  int32_t sample(std::span<const float> logits, const TokenMask* mask = nullptr);
 
   // Takes an id that was chosen elsewhere into the history.
   void push(int32_t id);
 
   // What sample() would draw from, [vocab_size], sum 1; greedy: all of it on one id.
-  std::vector<double> probabilities(std::span<const float> logits) const;
+  std::vector<double> probabilities(std::span<const float> logits, const TokenMask* mask = nullptr) const;
 
   const std::vector<int32_t>& history() const { return history_; }
 
@@ -55,7 +59,8 @@ class Sampler {
   double penalised(int32_t id, double logit) const;
   int32_t argmax(std::span<const float> logits, const std::vector<int32_t>& banned) const;
   std::vector<int32_t> banned_ids() const;  // sorted
-  std::vector<Candidate> candidates(std::span<const float> logits) const;
+  std::vector<Candidate> candidates(std::span<const float> logits, std::vector<int32_t> banned) const;
+  std::vector<Candidate> candidates(std::span<const float> logits, const TokenMask* mask) const;
 
   SamplingParams params_;
   int64_t vocab_size_;

@@ -25,6 +25,7 @@ Sequence::Sequence(Submission submission, const SequenceLimits& limits)
       stops_(request_.stop),
       drafter_(request_.speculation, ids_, request_.prompt.images_seq_mask),
       phase_began_(submission.submitted) {
+  if (request_.constraint != nullptr) constraint_.emplace(request_.constraint, ids_);
   prompt_tokens = static_cast<int64_t>(ids_.size());
   max_new_tokens_ = std::min(request_.max_new_tokens, limits.max_context - prompt_tokens);
   max_cached = prompt_tokens + max_new_tokens_ - 1;  // the last token is never run
@@ -110,7 +111,8 @@ bool Sequence::accept_drafted(int64_t index) {
 
 bool Sequence::sample(std::span<const float> logits) {
   TokenEvent event;
-  event.id = sampler_.sample(logits);
+  event.id = sampler_.sample(logits, constraint_ ? &constraint_->allowed() : nullptr);
+  if (constraint_) VL2_CHECK(constraint_->accept(event.id), "token {} was allowed", event.id);
   const double log_sum = log_sum_exp(logits);
   const auto logprob = [&](int32_t id) { return static_cast<float>(logits[static_cast<size_t>(id)] - log_sum); };
   event.logprob = logprob(event.id);

@@ -67,7 +67,8 @@ class Sequence : public Schedulable {
   // After sample() of row `index`: it chose the token that was drafted there, so the next row is the next token's.
   bool accept_drafted(int64_t index);
 
-  // Chooses the next token and sends it. True: the answer is complete, finish() is due. Errors as Sampler::sample().
+  // Chooses the next token and sends it. True: the answer is complete, finish() is due. Errors as Sampler::sample() and
+  // ConstraintState::allowed().
   bool sample(std::span<const float> logits);
 
   // The answer as it stands, ended for this reason; the caller hands it to the channel.
@@ -86,6 +87,7 @@ class Sequence : public Schedulable {
   const SequenceLimits& limits_;
   std::vector<int32_t> ids_;
   Sampler sampler_;
+  std::optional<ConstraintState> constraint_;
   std::optional<IncrementalDecoder> decoder_;
   StopStrings stops_;
   Drafter drafter_;
