@@ -60,6 +60,7 @@ OpenedModel open_model(const std::filesystem::path& folder, const std::string& l
   options.max_context = max_context;
   options.lora = lora;
   options.max_sequences = 1;
+  options.picture_cache_bytes = 0;  // a conversation's pictures are in the cache of its prefix
   options.progress = progress_callback(progress);
   OpenedModel result;
   result.engine = Engine::open(folder, std::move(options), std::move(processor));
