@@ -64,8 +64,9 @@ class Engine {
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
-  // Returns at once. kInvalidArgument: the request can never run here (too long for the context or the cache, pictures
-  // that do not match their placeholders, unusable sampling); the message has the numbers.
+  // Waits for nobody; hashes pictures, a few milliseconds for ten tiles. kInvalidArgument: the request can never run
+  // here (too long for the context or the cache, pictures that do not match their placeholders, unusable sampling); the
+  // message has the numbers.
   std::shared_ptr<TokenStream> submit(Request request);
 
   const ModelConfig& config() const;
