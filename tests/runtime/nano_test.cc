@@ -41,5 +41,40 @@ TEST(Nano, AnswersAreTheSameWithDraftsAndWithout) {
   EXPECT_GT(engine->stats().accepted_tokens, 0);
 }
 
+// Two questions on each of a few pictures, as a server with several users gets them.
+TEST(Nano, AnswersAreTheSameWithCachesAndWithout) {
+  EngineOptions options;
+  options.max_cached_tokens = 8192;
+  options.prefix_cache = false;
+  options.picture_cache_bytes = 0;
+  const auto plain = Engine::open(nano_folder(), options);
+  options.prefix_cache = true;
+  options.picture_cache_bytes = -1;
+  options.prefill_chunk = 100;
+  const auto caching = Engine::open(nano_folder(), options);
+  const std::vector<NanoGolden> all = nano_goldens();
+  std::vector<Request> requests;
+  for (size_t i = 0; i < 6; ++i) {
+    NanoGolden other = all[i];
+    other.question = all[(i + 7) % all.size()].question;
+    requests.push_back(nano_request(all[i], *plain));
+    requests.push_back(nano_request(other, *plain));
+  }
+  std::vector<Answer> expected;
+  for (const Request& request : requests) expected.push_back(plain->submit(request)->answer());
+  for (int turn = 0; turn < 2; ++turn) {
+    std::vector<std::shared_ptr<TokenStream>> streams;
+    for (const Request& request : requests) streams.push_back(caching->submit(request));
+    for (size_t i = 0; i < requests.size(); ++i) {
+      EXPECT_EQ(streams[i]->answer().ids, expected[i].ids) << i;
+      EXPECT_EQ(streams[i]->answer().text, expected[i].text) << i;
+    }
+  }
+  const EngineStats with = caching->stats(), without = plain->stats();
+  EXPECT_LE(with.tiles, without.tiles / 2) << "the second question needs no encoder, and the second turn neither";
+  EXPECT_LT(with.prompt_tokens, without.prompt_tokens);
+  EXPECT_EQ(without.prefix_hit_tokens, 0);
+}
+
 }  // namespace
 }  // namespace vl2

@@ -60,6 +60,7 @@ OpenedModel open_model(const std::filesystem::path& folder, const std::string& l
   options.max_context = max_context;
   options.lora = lora;
   options.max_sequences = 1;
+  options.picture_cache_bytes = 0;  // a conversation's pictures are in the cache of its prefix
   options.progress = progress_callback(progress);
   OpenedModel result;
   result.engine = Engine::open(folder, std::move(options), std::move(processor));
@@ -136,13 +137,14 @@ std::string timings_text(const Answer& answer, std::optional<double> load_ms) {
   const Timings& t = answer.timings;
   std::string text = "prompt   " + counted(usage.prompt_tokens, "token");
   if (usage.tiles > 0) text += fmt::format(" ({} of pictures, {})", usage.vision_tokens, counted(usage.tiles, "tile"));
+  if (usage.cached_tokens > 0) text += fmt::format(", {} known from before", usage.cached_tokens);
   text += ", answer " + counted(usage.completion_tokens, "token") + "\n";
   const auto line = [&text](std::string_view stage, double ms, int64_t n, std::string_view what) {
     text += fmt::format("{:<9}{:.3f} s{}\n", stage, ms / 1000, rate(n, ms, what));
   };
   if (load_ms) line("load", *load_ms, 0, "");
   if (usage.tiles > 0) line("vision", t.vision_ms, usage.tiles, "tiles");
-  line("prefill", t.prefill_ms, usage.prompt_tokens, "tokens");
+  line("prefill", t.prefill_ms, usage.prompt_tokens - usage.cached_tokens, "tokens");
   line("decode", t.decode_ms, usage.completion_tokens - 1, "tokens");  // the first one comes out of the prefill
   if (t.drafted_tokens > 0) text += fmt::format("drafts   {} of {} accepted\n", t.accepted_tokens, t.drafted_tokens);
   line("total", load_ms.value_or(0) + t.total_ms(), 0, "");

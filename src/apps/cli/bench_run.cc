@@ -82,6 +82,8 @@ BenchReport run_load(const BenchOptions& options, const BenchProgress& progress)
     EngineOptions engine_options;
     engine_options.backend = options.backend;
     engine_options.compute = options.compute;
+    engine_options.prefix_cache = false;
+    engine_options.picture_cache_bytes = 0;
     Request request;
     request.prompt.input_ids = {0};
     request.max_new_tokens = 1;

@@ -1,18 +1,17 @@
 #include "core/base/file.h"
 
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cstring>
 #include <utility>
 #include <vector>
 
 #include "core/base/error.h"
+#include "core/base/sha256.h"
 
 namespace vl2 {
 namespace {
@@ -114,10 +113,9 @@ void write_file_atomic(const std::filesystem::path& path, std::string_view bytes
 }
 
 std::string sha256_hex(std::span<const std::byte> bytes) {
-  std::array<unsigned char, EVP_MAX_MD_SIZE> digest;
-  unsigned int size = 0;
-  VL2_CHECK(EVP_Digest(bytes.data(), bytes.size(), digest.data(), &size, EVP_sha256(), nullptr) == 1);
-  return fmt::format("{:02x}", fmt::join(digest.begin(), digest.begin() + size, ""));
+  std::string text;
+  for (const std::byte byte : sha256(bytes).bytes) text += fmt::format("{:02x}", std::to_integer<int>(byte));
+  return text;
 }
 
 }  // namespace vl2

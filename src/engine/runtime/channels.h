@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "engine/runtime/engine_stats.h"
+#include "engine/runtime/prefix_keys.h"
 #include "engine/runtime/request.h"
 
 namespace vl2 {
@@ -46,6 +47,7 @@ struct Submission {
   Request request;
   std::shared_ptr<TokenChannel> channel;
   Clock::time_point submitted;
+  std::vector<PictureKey> picture_keys;  // of the prompt's pictures; empty where no cache asks for them
 };
 
 // Requests the engine has not looked at yet.

@@ -16,7 +16,11 @@
 namespace vl2 {
 namespace {
 
+// What attention reads in one piece, and what may be computed once more of a prompt whose prefix is cached (decision
+// 16).
 constexpr int64_t kBlockTokens = 16;
+constexpr int64_t kMostBytes = int64_t{1} << 50;
+constexpr int64_t kMostPictureBytes = int64_t{256} << 20;  // unless asked for
 constexpr int64_t kMostTokens = int64_t{1} << 30;  // of a context or a cache; sizes computed from it do not overflow
 
 void check_range(const char* name, int64_t value, int64_t low, int64_t high) {
@@ -30,6 +34,7 @@ EngineOptions resolve(EngineOptions options, const ModelConfig& config) {
   check_range("max_cached_tokens", options.max_cached_tokens, 0, kMostTokens);
   check_range("prefill_chunk", options.prefill_chunk, 0, kMostTokens);
   check_range("max_sequences", options.max_sequences, 1, 65536);
+  check_range("picture_cache_bytes", options.picture_cache_bytes, -1, kMostBytes);
   check_range("memory_limit", options.memory_limit, 0, INT64_MAX);
   options.compute.quantized |= config.quantization.has_value();
   if (options.max_context == 0) options.max_context = config.language.max_position_embeddings;
@@ -38,6 +43,12 @@ EngineOptions resolve(EngineOptions options, const ModelConfig& config) {
   options.max_cached_tokens = (options.max_cached_tokens + kBlockTokens - 1) / kBlockTokens * kBlockTokens;
   // The last token of an answer is never cached, but one of room more is not worth explaining.
   options.max_context = std::min(options.max_context, options.max_cached_tokens);
+  // Dynamic scaling moves the angles of a row with the tokens behind it, once these are more than the model was made
+  // for.
+  const auto& scaling = config.language.rope_scaling;
+  if (scaling && scaling->type == RopeScalingType::kDynamic &&
+      options.max_context > config.language.max_position_embeddings)
+    options.prefix_cache = false;
   return options;
 }
 
@@ -49,8 +60,11 @@ MemoryReport planned_memory(const ModelConfig& config, const EngineOptions& opti
   input.max_context = options.max_context;
   input.prefill_chunk = options.prefill_chunk;
   input.max_sequences = options.max_sequences;
+  input.picture_cache_bytes = std::max<int64_t>(options.picture_cache_bytes, 0);
   MemoryReport report = plan_memory(config, input);
   report.available = options.memory_limit > 0 ? options.memory_limit : available_memory().value_or(INT64_MAX);
+  if (options.picture_cache_bytes < 0)
+    report.pictures = std::clamp<int64_t>((report.available - report.total()) / 4, 0, kMostPictureBytes);
   check_memory(report, report.available, model);
   return report;
 }
@@ -88,9 +102,14 @@ class Engine::Impl {
         model_(config, *ops_, source, load_progress()),
         cache_(model_.make_cache(options_.max_cached_tokens / kBlockTokens, kBlockTokens)),
         loop_({model_, *cache_, queue_, board_, options_.observer},
-              {tokenizer_.get(), config.language.vocab_size, options_.max_context,
-               static_cast<int32_t>(config.language.eos_token_id)},
-              {options_.prefill_chunk, options_.max_context, options_.max_sequences}) {
+              {.tokenizer = tokenizer_.get(),
+               .vocab_size = config.language.vocab_size,
+               .max_context = options_.max_context,
+               .eos = static_cast<int32_t>(config.language.eos_token_id),
+               .tokens_per_side = config.tokens_per_side(),
+               .share_prefixes = options_.prefix_cache,
+               .block_tokens = kBlockTokens},
+              {options_.prefill_chunk, options_.max_context, options_.max_sequences}, memory_.pictures) {
     ops_->set_observer(options_.op_observer);
     thread_ = std::thread([this] { loop_.run(); });
   }
@@ -102,8 +121,12 @@ class Engine::Impl {
 
   std::shared_ptr<TokenStream> submit(Request request) {
     check_request(request, model_.config(), options_.max_context, tokenizer_ != nullptr);
+    const Clock::time_point submitted = Clock::now();
+    std::vector<PictureKey> keys;
+    if (options_.prefix_cache || memory_.pictures > 0)
+      for (const TiledImage& image : request.prompt.images) keys.push_back(picture_key(image));
     auto channel = std::make_shared<TokenChannel>();
-    queue_.push({std::move(request), channel, Clock::now()});
+    queue_.push({std::move(request), channel, submitted, std::move(keys)});
     return std::make_shared<TokenStream>(std::move(channel));
   }
 

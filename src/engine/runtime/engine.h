@@ -36,7 +36,12 @@ struct EngineOptions {
   int64_t max_cached_tokens = 0;
   int64_t prefill_chunk = 512;  // prompt tokens per step; 0: a prompt is taken whole
   int64_t max_sequences = 64;   // requests running at a time; the others wait
-  int64_t memory_limit = 0;     // bytes; 0: what the machine and its control group have free
+  // Prompts begin behind what the cache already has of them. Answers are the same to the last bit, only times differ.
+  bool prefix_cache = true;
+  // Encoded pictures that are kept for requests to come. -1: 256 MiB, or a quarter of the memory nothing else needs
+  // where that is less; 0: none.
+  int64_t picture_cache_bytes = -1;
+  int64_t memory_limit = 0;  // bytes; 0: what the machine and its control group have free
   // Of Engine::open: the folder of a LoRA adapter that is merged while the model is loaded; empty: none.
   std::filesystem::path lora = {};
   ProgressCallback progress = {};  // optional: kLoad of the engine
@@ -59,8 +64,9 @@ class Engine {
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
-  // Returns at once. kInvalidArgument: the request can never run here (too long for the context or the cache, pictures
-  // that do not match their placeholders, unusable sampling); the message has the numbers.
+  // Waits for nobody; hashes pictures, a few milliseconds for ten tiles. kInvalidArgument: the request can never run
+  // here (too long for the context or the cache, pictures that do not match their placeholders, unusable sampling); the
+  // message has the numbers.
   std::shared_ptr<TokenStream> submit(Request request);
 
   // A constraint for Request::constraint; the same definition is compiled once. Takes milliseconds, the first time with

@@ -16,12 +16,13 @@ Sequence& sequence_of(const Scheduler::Slice& slice) { return static_cast<Sequen
 }  // namespace
 
 EngineLoop::EngineLoop(const EngineLoopParts& parts, const SequenceLimits& sequence_limits,
-                       const SchedulerLimits& limits)
+                       const SchedulerLimits& limits, int64_t picture_cache_bytes)
     : parts_(parts),
       sequence_limits_(sequence_limits),
       blocks_(parts.cache.num_blocks(), parts.cache.block_tokens()),
       scheduler_(limits, blocks_),
-      vision_(parts.model) {
+      pictures_(picture_cache_bytes),
+      vision_(parts.model, pictures_) {
   publish();
 }
 
@@ -34,6 +35,7 @@ void EngineLoop::run() {
     } catch (...) {
       // Nothing a single request did: the next ones start from an empty cache.
       finish_all(FinishReason::kError, current_error());
+      blocks_.forget_all();
     }
     publish();
   }
@@ -57,7 +59,7 @@ void EngineLoop::accept(Submission submission) {
 
 void EngineLoop::turn() {
   retire_cancelled();
-  for (Schedulable* admitted : scheduler_.admit()) static_cast<Sequence*>(admitted)->admitted();
+  admit();
   publish();
   StepReport report;
   encode_pictures(report);
@@ -73,6 +75,16 @@ void EngineLoop::turn() {
   const bool stepped = report.prefill_tokens + report.decode_tokens > 0;
   if (stepped) ++stats_.steps;
   if (parts_.observer != nullptr && (stepped || report.tiles > 0)) parts_.observer->on_step(report);
+}
+
+void EngineLoop::admit() {
+  const std::vector<Schedulable*> admitted = scheduler_.admit();
+  stats_.prefix_hit_tokens += scheduler_.pass_cached();
+  for (Schedulable* s : admitted) {
+    static_cast<Sequence*>(s)->admitted();
+    if (sequence_limits_.share_prefixes) stats_.prefix_query_tokens += s->prompt_tokens;
+  }
+  for (Schedulable* s : scheduler_.running()) static_cast<Sequence*>(s)->look_at_pictures();
 }
 
 void EngineLoop::retire_cancelled() {
@@ -101,9 +113,12 @@ void EngineLoop::encode_pictures(StepReport& report) {
     }
   }
   report.vision_ms = milliseconds_since(begin);
-  for (Sequence* s : sequences)
-    if (s != nullptr && s->vision.tiles_done > 0)
-      report_progress(*s, Stage::kVision, s->vision.tiles_done, s->vision.num_tiles);
+  for (Sequence* s : sequences) {
+    if (s == nullptr) continue;
+    const int64_t done = s->tiles_done();
+    s->look_at_pictures();
+    if (done > 0) report_progress(*s, Stage::kVision, done, s->num_tiles());
+  }
 }
 
 // False where the callback threw, which ends its request.
@@ -176,11 +191,11 @@ Tensor EngineLoop::forward(std::span<const Scheduler::Slice> slices) {
     sequences.push_back({begin, slice.count, s.past, s.blocks, s.decoding()});
     ids.insert(ids.end(), s.ids().begin() + s.past, s.ids().begin() + s.past + slice.count - s.drafts);
     ids.insert(ids.end(), s.drafted().begin(), s.drafted().end());
-    std::vector<int32_t>& rows = places.emplace_back(s.vision_places(s.past, slice.count));
+    std::vector<int32_t>& rows = places.emplace_back(s.vision_places(slice.count));
     for (int32_t& row : rows) row += begin;
-    if (!rows.empty())
-      vision.push_back(
-          {s.vision.features_SD.row_range(s.vision.rows_prefilled, static_cast<int64_t>(rows.size())), rows});
+    for (const VisionPart& part : s.vision_parts(slice.count))
+      vision.push_back({part.features, std::span<const int32_t>(rows).subspan(
+                                           static_cast<size_t>(part.first), static_cast<size_t>(part.features.rows))});
     for (int64_t row = slice.logit_rows(); row > 0; --row)
       logit_rows.push_back(static_cast<int32_t>(static_cast<int64_t>(ids.size()) - row));
   }
@@ -199,11 +214,8 @@ void EngineLoop::after_forward(std::span<const Scheduler::Slice> slices, Tensor 
     const int64_t logit_rows = slice.logit_rows();
     (decoding ? report.decode_tokens : report.prefill_tokens) += slice.count;
     report.drafted_tokens += s.drafts;
-    if (!decoding) {
-      s.vision.rows_prefilled += static_cast<int64_t>(s.vision_places(s.past, slice.count).size());
-      if (samples) s.vision.feature_memory.reset();
-    }
     s.ran(slice.count);
+    if (!decoding) scheduler_.filled(s, s.past - slice.count);
     row += logit_rows;
     if (!decoding && !report_progress(s, Stage::kPrefill, s.past, s.prompt_tokens)) continue;
     if (samples) sample_rows(s, logits.row_range(row - logit_rows, logit_rows), report);
@@ -253,7 +265,11 @@ void EngineLoop::publish() {
   stats_.waiting = static_cast<int64_t>(scheduler_.waiting().size());
   stats_.running = static_cast<int64_t>(scheduler_.running().size());
   stats_.cache_blocks_used = blocks_.num_used();
+  stats_.cache_blocks_remembered = blocks_.num_remembered();
   stats_.cache_blocks_total = blocks_.num_blocks();
+  stats_.picture_queries = pictures_.queries();
+  stats_.picture_hits = pictures_.hits();
+  stats_.picture_bytes = pictures_.bytes();
   parts_.board.publish(stats_);
   for (auto& [channel, answer] : answers_) channel->finish(std::move(answer));
   answers_.clear();

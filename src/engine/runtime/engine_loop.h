@@ -12,6 +12,7 @@
 #include "engine/model/deepseek_vl2.h"
 #include "engine/runtime/channels.h"
 #include "engine/runtime/kv_blocks.h"
+#include "engine/runtime/picture_cache.h"
 #include "engine/runtime/scheduler.h"
 #include "engine/runtime/sequence.h"
 #include "engine/runtime/vision_stage.h"
@@ -29,7 +30,8 @@ struct EngineLoopParts {
 
 class EngineLoop {
  public:
-  EngineLoop(const EngineLoopParts& parts, const SequenceLimits& sequence_limits, const SchedulerLimits& limits);
+  EngineLoop(const EngineLoopParts& parts, const SequenceLimits& sequence_limits, const SchedulerLimits& limits,
+             int64_t picture_cache_bytes);
 
   // Until the queue is closed; what is unfinished then is cancelled.
   void run();
@@ -37,6 +39,7 @@ class EngineLoop {
  private:
   void accept(Submission submission);
   void turn();
+  void admit();
   void retire_cancelled();
   void encode_pictures(StepReport& report);
   bool report_progress(Sequence& sequence, Stage stage, int64_t done, int64_t total);
@@ -55,6 +58,7 @@ class EngineLoop {
   const SequenceLimits sequence_limits_;
   KvBlocks blocks_;
   Scheduler scheduler_;
+  PictureCache pictures_;
   VisionStage vision_;
   StepCost cost_;
   std::vector<std::unique_ptr<Sequence>> sequences_;

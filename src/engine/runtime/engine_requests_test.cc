@@ -208,7 +208,7 @@ TEST(FailingRequests, AStepThatFailsForAllIsTriedForEach) {
 
 TEST(FailingRequests, APictureThatFailsEndsItsRequestAndTheEngineGoesOn) {
   Saboteur saboteur;
-  EngineOptions options;
+  EngineOptions options = without_caches();
   options.op_observer = &saboteur;
   const auto engine = test_engine(options);
   const Request request =
@@ -223,7 +223,7 @@ TEST(FailingRequests, APictureThatFailsEndsItsRequestAndTheEngineGoesOn) {
 }
 
 TEST(FailingRequests, AProgressCallbackThatThrowsEndsItsRequestOnly) {
-  const auto engine = test_engine();
+  const auto engine = test_engine(without_caches());
   Request request = test_request(test_prompt(engine->config(), 20, {test_image(engine->config(), 1, 2, 3)}, 1), 8);
   const auto good = engine->submit(request)->answer().ids;
   for (const Stage at : {Stage::kVision, Stage::kPrefill}) {
@@ -278,6 +278,9 @@ TEST(EngineOptions, ImpossibleOnesAreRefused) {
   expect_no_engine(changed([](auto& o) { o.max_context = -1; }), ErrorCode::kInvalidArgument, {"max_context"});
   expect_no_engine(changed([](auto& o) { o.max_context = 1; }), ErrorCode::kInvalidArgument, {"max_context"});
   expect_no_engine(changed([](auto& o) { o.max_context = INT64_MAX; }), ErrorCode::kInvalidArgument, {"max_context"});
+  for (const int64_t bytes : {int64_t{-2}, INT64_MAX})
+    expect_no_engine(changed([bytes](auto& o) { o.picture_cache_bytes = bytes; }), ErrorCode::kInvalidArgument,
+                     {"picture_cache_bytes"});
   expect_no_engine(changed([](auto& o) { o.max_cached_tokens = -1; }), ErrorCode::kInvalidArgument, {"max_cached"});
   expect_no_engine(changed([](auto& o) { o.prefill_chunk = -1; }), ErrorCode::kInvalidArgument, {"prefill_chunk"});
   expect_no_engine(changed([](auto& o) { o.max_sequences = 0; }), ErrorCode::kInvalidArgument, {"max_sequences"});

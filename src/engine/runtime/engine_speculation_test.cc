@@ -3,59 +3,17 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <bit>
 #include <mutex>
 
 #include "engine/model/test_variants.h"
 #include "engine/runtime/drafter.h"
 #include "engine/runtime/engine_test.h"
+#include "engine/runtime/told_test.h"
 
 namespace vl2 {
 namespace {
 
 using Ids = std::vector<int32_t>;
-
-// All that a request's reader learns.
-struct Told {
-  Ids ids;
-  std::vector<std::string> pieces;
-  std::vector<uint32_t> logprobs;                    // bits
-  std::vector<std::pair<int32_t, uint32_t>> others;  // top logprobs
-  std::string text;
-  std::optional<std::string> stop_string;
-  std::optional<std::string> error;
-  FinishReason finish = FinishReason::kError;
-  std::vector<int64_t> usage;
-
-  bool operator==(const Told&) const = default;
-};
-void PrintTo(const Told& told, std::ostream* out) {
-  *out << finish_reason_name(told.finish) << " after";
-  for (const int32_t id : told.ids) *out << " " << id;
-}
-
-Told read(TokenStream& stream) {
-  Told told;
-  const Answer& answer = stream.answer();
-  while (!answer.error) {
-    const auto event = stream.next();
-    if (!event) break;
-    EXPECT_EQ(event->id, answer.ids.at(told.ids.size()));
-    told.ids.push_back(event->id);
-    told.pieces.push_back(event->text);
-    told.logprobs.push_back(std::bit_cast<uint32_t>(event->logprob));
-    for (const TokenLogprob& top : event->top) told.others.emplace_back(top.id, std::bit_cast<uint32_t>(top.logprob));
-  }
-  told.text = answer.text;
-  told.stop_string = answer.stop_string;
-  if (answer.error) told.error = answer.error->what();
-  told.finish = answer.finish;
-  const Usage& usage = answer.usage;
-  told.usage = {usage.prompt_tokens, usage.vision_tokens, usage.tiles, usage.completion_tokens};
-  EXPECT_LE(answer.timings.accepted_tokens, answer.timings.drafted_tokens);
-  EXPECT_LT(answer.timings.accepted_tokens, std::max<int64_t>(usage.completion_tokens, 1));
-  return told;
-}
 
 Request with(Request request, Speculation speculation) {
   request.speculation = speculation;
@@ -119,7 +77,7 @@ class DraftsOnEveryBackend : public testing::TestWithParam<Case> {};
 TEST_P(DraftsOnEveryBackend, ChangeNoBitOfAnyAnswer) {
   const ModelConfig config = variant_config(GetParam().variant);
   const std::vector<Request> requests = wordy_requests(config);
-  EngineOptions options;
+  EngineOptions options = without_caches();
   options.max_cached_tokens = 2048;
   const auto plain = test_engine(GetParam().backend, options, config);
   const std::vector<Told> expected = one_by_one(*plain, requests, Speculation::kOff);

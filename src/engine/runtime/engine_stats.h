@@ -14,8 +14,14 @@ struct EngineStats {
   int64_t waiting = 0;  // requests
   int64_t running = 0;
   int64_t finished = 0;
-  int64_t cache_blocks_used = 0;
+  int64_t cache_blocks_used = 0;        // by requests
+  int64_t cache_blocks_remembered = 0;  // by nobody, but what they hold is known; they are free as well
   int64_t cache_blocks_total = 0;
+  int64_t prefix_query_tokens = 0;  // of prompts that were looked up in the cache
+  int64_t prefix_hit_tokens = 0;    // those of them that did not have to be run
+  int64_t picture_queries = 0;      // pictures that were to be encoded
+  int64_t picture_hits = 0;         // those of them that were there, or on their way
+  int64_t picture_bytes = 0;        // kept in the picture cache
   int64_t steps = 0;
   int64_t tiles = 0;
   int64_t prompt_tokens = 0;
@@ -55,7 +61,8 @@ struct MemoryReport {
   int64_t activations = 0;  // estimate of the largest step
   int64_t available = 0;    // when the engine was opened
   int64_t cached_tokens = 0;
-  int64_t total() const { return weights + cache + activations; }
+  int64_t pictures = 0;  // encoded ones that are kept
+  int64_t total() const { return weights + cache + activations + pictures; }
 };
 
 }  // namespace vl2

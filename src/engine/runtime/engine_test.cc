@@ -53,7 +53,7 @@ void PrintTo(const Case& c, std::ostream* out) { *out << c.backend.label() << " 
 class EveryBackend : public testing::TestWithParam<Case> {
  protected:
   std::unique_ptr<Engine> engine(int64_t chunk, int64_t sequences = 64) {
-    EngineOptions options;
+    EngineOptions options = without_caches();  // engine_caches_test.cc has the rest
     options.prefill_chunk = chunk;
     options.max_sequences = sequences;
     return test_engine(GetParam().backend, options, GetParam().preset);

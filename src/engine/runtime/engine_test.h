@@ -55,6 +55,13 @@ inline std::unique_ptr<Engine> test_engine(EngineOptions options = {}) {
   return test_engine(TestBackend{}, std::move(options));
 }
 
+// Everything is computed each time.
+inline EngineOptions without_caches(EngineOptions options = {}) {
+  options.prefix_cache = false;
+  options.picture_cache_bytes = 0;
+  return options;
+}
+
 inline TiledImage test_image(const ModelConfig& config, int64_t wide, int64_t high, uint64_t seed) {
   TiledImage image;
   image.tiles_wide = wide;

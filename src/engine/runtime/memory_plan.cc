@@ -89,6 +89,7 @@ MemoryReport plan_memory(const ModelConfig& config, const MemoryPlanInput& input
   const LanguageConfig& c = config.language;
   MemoryReport report;
   report.cached_tokens = input.cached_tokens;
+  report.pictures = input.picture_cache_bytes;
   report.weights = static_cast<int64_t>(weight_bytes(config, input.footprint, input.format));
   report.cache = static_cast<int64_t>(input.footprint.cache * static_cast<double>(input.cached_tokens) *
                                       static_cast<double>(cache_width(c) * c.num_hidden_layers));
@@ -100,12 +101,14 @@ MemoryReport plan_memory(const ModelConfig& config, const MemoryPlanInput& input
 
 void check_memory(const MemoryReport& plan, int64_t available, const std::string& model) {
   if (plan.total() <= available) return;
+  const std::string pictures = plan.pictures > 0 ? format_bytes(plan.pictures) : "";
   fail(ErrorCode::kOutOfMemory,
-       "{} needs {} of memory (weights {}, cache for {} tokens {}, activations {}), but only {} are available. "
+       "{} needs {} of memory (weights {}, cache for {} tokens {}, activations {}{}), but only {} are available. "
        "Close other programs, or ask for less: a shorter context or fewer cached tokens, a smaller prefill chunk, "
-       "a quantised or smaller model.",
+       "a quantised or smaller model{}.",
        model, format_bytes(plan.total()), format_bytes(plan.weights), plan.cached_tokens, format_bytes(plan.cache),
-       format_bytes(plan.activations), format_bytes(available));
+       format_bytes(plan.activations), pictures.empty() ? "" : ", pictures " + pictures, format_bytes(available),
+       pictures.empty() ? "" : ", a smaller picture cache");
 }
 
 }  // namespace vl2

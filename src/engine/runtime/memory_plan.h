@@ -21,6 +21,7 @@ struct MemoryPlanInput {
   int64_t max_context = 0;
   int64_t prefill_chunk = 512;  // 0: whole prompts
   int64_t max_sequences = 1;
+  int64_t picture_cache_bytes = 0;
 };
 
 // `available` is left 0. The activations are an estimate of the largest step, vision or language.

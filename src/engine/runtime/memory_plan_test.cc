@@ -79,6 +79,21 @@ TEST(MemoryPlan, TooMuchIsRefusedWithAllNumbers) {
   }
 }
 
+TEST(MemoryPlan, PicturesThatAreKeptCountAndAreNamedWhenThereIsTooLittle) {
+  MemoryPlanInput in = input();
+  const int64_t without = plan_memory(preset_config("test-tiny"), in).total();
+  in.picture_cache_bytes = 7 << 20;
+  const MemoryReport plan = plan_memory(preset_config("test-tiny"), in);
+  EXPECT_EQ(plan.total(), without + (7 << 20));
+  try {
+    check_memory(plan, plan.total() - 1, "models/nano");
+    FAIL() << "a plan over the limit was accepted";
+  } catch (const Error& error) {
+    const std::string text = error.what();
+    for (const char* part : {"pictures 7.0 MiB", "picture cache"}) EXPECT_NE(text.find(part), text.npos) << text;
+  }
+}
+
 TEST(MemoryPlan, BytesReadAsPeopleSayThem) {
   EXPECT_EQ(format_bytes(1536), "1.5 KiB");
   EXPECT_EQ(format_bytes(5 << 20), "5.0 MiB");

@@ -10,6 +10,8 @@ const char* finish_reason_name(FinishReason reason) {
       return "length";
     case FinishReason::kStopString:
       return "stop_string";
+    case FinishReason::kRepetition:
+      return "repetition";
     case FinishReason::kCancelled:
       return "cancelled";
     case FinishReason::kError:

@@ -36,6 +36,7 @@ struct Request {
   std::vector<std::string> stop;  // the answer ends before the first of these; needs a tokenizer
   bool ignore_eos = false;        // go on until max_new_tokens; for benchmarks
   int top_logprobs = 0;           // alternatives reported with every token, at most 20
+  bool detect_loops = false;      // end an answer that says the same again and again (loop_detector.h)
   Speculation speculation = Speculation::kAuto;
   // What the answer must be; optional, of Engine::compile(). Such an answer ends where the constraint lets it end, or
   // as kLength somewhere inside. Reported logprobs are those of the model, without the constraint.
@@ -61,14 +62,16 @@ enum class FinishReason {
   kStop,        // the model ended its answer
   kLength,      // max_new_tokens, or the context is full
   kStopString,  // one of Request::stop; it is not part of the text
+  kRepetition,  // Request::detect_loops; what it repeated is part of the text
   kCancelled,
   kError,
 };
-const char* finish_reason_name(FinishReason reason);  // "stop", "length", "stop_string", "cancelled", "error"
+const char* finish_reason_name(FinishReason reason);  // "stop", "length", "stop_string", "repetition", ...
 
 struct Usage {
   int64_t prompt_tokens = 0;  // with vision tokens
   int64_t vision_tokens = 0;
+  int64_t cached_tokens = 0;  // of the prompt, that were in the cache already
   int64_t tiles = 0;
   int64_t completion_tokens = 0;  // with the end-of-sentence token
 };

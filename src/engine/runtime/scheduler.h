@@ -5,6 +5,10 @@
 // decoding sequence, with the drafts behind it, and up to prefill_chunk prompt tokens of the others, in order of
 // arrival.
 //
+// Blocks whose contents somebody else has computed, or is about to, are shared and not computed again: a prompt begins
+// behind them, and waits where they are not complete yet. Who computes them is decided step by step: the first who can.
+// So it does not matter who of those that share them goes away.
+//
 // Knows neither model nor text. Borrows what it schedules; the engine's thread only.
 #pragma once
 
@@ -21,11 +25,14 @@ struct Schedulable {
   int64_t prompt_tokens = 0;
   int64_t max_cached = 0;       // tokens it will have in the cache at most
   int64_t past = 0;             // tokens in the cache
-  bool encoded = true;          // its pictures have been through the vision encoder
+  int64_t cached_tokens = 0;    // those of them that it did not run itself
+  int64_t encode_until = 0;     // tokens before this one need pictures that are not encoded yet
   int64_t drafts = 0;           // guessed tokens to run behind its next one; decoding sequences only
+  std::vector<BlockKey> keys;   // of its prompt's full blocks; empty: it shares nothing
   std::vector<int32_t> blocks;  // of the cache; the scheduler's to fill and to free
 
   bool decoding() const { return past >= prompt_tokens; }
+  bool encoded() const { return past >= encode_until; }
 };
 
 struct SchedulerLimits {
@@ -51,7 +58,12 @@ class Scheduler {
   void add(Schedulable& sequence);     // waits until admitted
   std::vector<Schedulable*> admit();   // those that run from now on
   void remove(Schedulable& sequence);  // waiting or running; its blocks are free
+  // Moves everybody to the end of what is complete in the cache, so many tokens in all. Before to_encode() and
+  // next_step().
+  int64_t pass_cached();
   std::vector<Slice> next_step() const;
+  // A sequence has run tokens of its prompt: `past` has moved on, from `begin`.
+  void filled(const Schedulable& sequence, int64_t begin);
 
   // Running sequences whose pictures shall be encoded now, in order. None while what is encoded already fills the next
   // step: features take memory until they have been prefilled.
@@ -62,6 +74,8 @@ class Scheduler {
 
  private:
   int64_t prefill_budget() const { return limits_.prefill_chunk > 0 ? limits_.prefill_chunk : limits_.max_context; }
+  int64_t shareable(const Schedulable& sequence) const;
+  bool waits_for_another(const Schedulable& sequence) const;
 
   SchedulerLimits limits_;
   KvBlocks& blocks_;

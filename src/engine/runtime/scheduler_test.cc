@@ -11,11 +11,13 @@ namespace {
 
 class SchedulerTest : public testing::Test {
  protected:
-  Schedulable& arrive(int64_t prompt, int64_t answer = 1, bool encoded = true) {
+  // `text`: a letter for each full block of the prompt, or nothing.
+  Schedulable& arrive(int64_t prompt, int64_t answer = 1, bool encoded = true, const std::string& text = "") {
     auto s = std::make_unique<Schedulable>();
+    for (size_t i = 1; i <= text.size(); ++i) s->keys.push_back(sha256(std::as_bytes(std::span(text).first(i))));
     s->prompt_tokens = prompt;
     s->max_cached = prompt + answer - 1;
-    s->encoded = encoded;
+    s->encode_until = encoded ? 0 : prompt;
     scheduler().add(*s);
     sequences_.push_back(std::move(s));
     return *sequences_.back();
@@ -27,10 +29,14 @@ class SchedulerTest : public testing::Test {
   // "0+16 2+1": which sequence, how many tokens; and moves everybody on.
   std::string run_step() {
     std::string text;
+    scheduler().pass_cached();
     for (const Scheduler::Slice& slice : scheduler().next_step()) {
       text += fmt::format("{}{}+{}{}", text.empty() ? "" : " ", index(slice.sequence), slice.count,
                           slice.samples() ? "!" : "");
+      const int64_t begin = slice.sequence->past;
+      const bool decoding = slice.sequence->decoding();
       slice.sequence->past += slice.count;
+      if (!decoding) scheduler().filled(*slice.sequence, begin);
     }
     return text;
   }
@@ -133,7 +139,7 @@ TEST_F(SchedulerTest, PromptsWaitForTheirPicturesOthersGoOn) {
   scheduler().admit();
   EXPECT_EQ(scheduler().to_encode(), std::vector<Schedulable*>{&with_picture});
   EXPECT_EQ(run_step(), "1+6!");
-  with_picture.encoded = true;
+  with_picture.encode_until = 0;
   EXPECT_TRUE(scheduler().to_encode().empty());
   EXPECT_EQ(run_step(), "0+16 1+1!");
 }
@@ -145,6 +151,109 @@ TEST_F(SchedulerTest, PicturesAreEncodedNoFurtherAheadThanAStep) {
   EXPECT_TRUE(scheduler().to_encode().empty());  // the next step is full without it
   first.past = 1;
   EXPECT_EQ(scheduler().to_encode(), std::vector<Schedulable*>{&second});
+}
+
+TEST_F(SchedulerTest, APromptBeginsBehindWhatIsRememberedOfIt) {
+  arrive(35, 2, true, "abc");
+  scheduler().admit();
+  for (const char* step : {"0+16", "0+16", "0+3!"}) EXPECT_EQ(run_step(), step);
+  scheduler().remove(*sequences_[0]);
+  EXPECT_EQ(blocks_.num_remembered(), 3);
+  Schedulable& second = arrive(33, 2, true, "abd");
+  Schedulable& third = arrive(33, 2, true, "xbc");
+  scheduler().admit();
+  EXPECT_EQ(run_step(), "1+13! 2+3");
+  EXPECT_EQ(second.cached_tokens, 20);
+  EXPECT_EQ(third.cached_tokens, 0);
+}
+
+TEST_F(SchedulerTest, TheLastTokenOfAPromptIsAlwaysRun) {
+  arrive(30, 2, true, "abc");
+  scheduler().admit();
+  run_step();
+  EXPECT_EQ(run_step(), "0+14!");
+  Schedulable& same = arrive(30, 2, true, "abc");
+  Schedulable& longer = arrive(31, 2, true, "abc");
+  scheduler().admit();
+  EXPECT_EQ(run_step(), "0+1! 1+10! 2+1!");
+  EXPECT_EQ(same.cached_tokens, 20);
+  EXPECT_EQ(longer.cached_tokens, 30);
+}
+
+TEST_F(SchedulerTest, PromptsThatArriveTogetherAreComputedOnce) {
+  for (int i = 0; i < 3; ++i) arrive(35, 11, true, "abc");
+  EXPECT_EQ(scheduler().admit().size(), 3u);
+  EXPECT_EQ(blocks_.num_used(), 3 + 3 * 2) << "shared blocks count once";
+  EXPECT_EQ(run_step(), "0+16");
+  EXPECT_EQ(run_step(), "0+16");
+  EXPECT_EQ(run_step(), "0+3! 1+5! 2+5!");
+  for (const auto& s : sequences_) scheduler().remove(*s);
+  EXPECT_EQ(blocks_.num_used(), 0);
+  EXPECT_EQ(blocks_.num_remembered(), 3);
+}
+
+TEST_F(SchedulerTest, WhenTheOneThatComputesIsGoneTheNextGoesOn) {
+  for (int i = 0; i < 3; ++i) arrive(35, 2, true, "abc");
+  scheduler().admit();
+  EXPECT_EQ(run_step(), "0+16");
+  scheduler().remove(*sequences_[0]);
+  EXPECT_EQ(run_step(), "1+16") << "behind the first block, which was complete";
+  EXPECT_EQ(run_step(), "1+9!");
+  EXPECT_EQ(run_step(), "1+1! 2+5!");
+  EXPECT_EQ(sequences_[1]->cached_tokens, 10);
+  EXPECT_EQ(sequences_[2]->cached_tokens, 30);
+}
+
+TEST_F(SchedulerTest, HalfABlockIsNotRemembered) {
+  arrive(35, 2, true, "abc");
+  scheduler().admit();
+  EXPECT_EQ(run_step(), "0+16");
+  scheduler().remove(*sequences_[0]);
+  EXPECT_EQ(blocks_.num_remembered(), 1);
+  arrive(35, 2, true, "abc");
+  scheduler().admit();
+  EXPECT_EQ(run_step(), "1+16");
+  EXPECT_EQ(sequences_[1]->cached_tokens, 10);
+}
+
+TEST_F(SchedulerTest, TextDoesNotWaitForThePicturesOfSomebodyWithTheSameBeginning) {
+  Schedulable& picture = arrive(45, 2, false, "abcd");
+  arrive(25, 2, true, "ab");
+  scheduler().admit();
+  EXPECT_EQ(run_step(), "1+16");
+  picture.encode_until = 0;
+  EXPECT_EQ(run_step(), "0+16") << "in order of arrival, behind the block that is complete";
+  EXPECT_EQ(run_step(), "0+16");
+  EXPECT_EQ(run_step(), "0+3! 1+5!");
+  EXPECT_EQ(picture.cached_tokens, 10);
+  EXPECT_EQ(sequences_[1]->cached_tokens, 4) << "the half block it had begun, completed by the other";
+}
+
+TEST_F(SchedulerTest, APictureThatSomebodyBeforeWillRunIsNotEncoded) {
+  Schedulable& first = arrive(35, 2, false, "abc");
+  Schedulable& second = arrive(35, 2, false, "abc");
+  Schedulable& other = arrive(35, 2, false, "xbc");
+  scheduler().admit();
+  EXPECT_EQ(scheduler().to_encode(), (std::vector<Schedulable*>{&first, &other}));
+  scheduler().remove(first);
+  EXPECT_EQ(scheduler().to_encode(), (std::vector<Schedulable*>{&second, &other}));
+}
+
+TEST_F(SchedulerTest, RememberedBlocksMakeRoomUnlessTheyAreTheOnesNeeded) {
+  arrive(50, 1, true, "abcde");
+  scheduler().admit();
+  for (int i = 0; i < 4; ++i) run_step();
+  scheduler().remove(*sequences_[0]);
+  EXPECT_EQ(blocks_.num_remembered(), 5);
+  arrive(30, 1);  // three of the empty ones
+  EXPECT_EQ(scheduler().admit().size(), 1u);
+  arrive(41, 31, true, "abcd");  // eight blocks; with its own four only three others are left
+  EXPECT_TRUE(scheduler().admit().empty());
+  EXPECT_EQ(blocks_.num_remembered(), 5) << "who waits takes nothing";
+  scheduler().remove(*sequences_[1]);
+  EXPECT_EQ(scheduler().admit().size(), 1u);
+  EXPECT_EQ(run_step(), "2+1!");
+  EXPECT_EQ(sequences_[2]->cached_tokens, 40);
 }
 
 TEST_F(SchedulerTest, WhatNeverFitsIsNotAccepted) { EXPECT_THROW(arrive(90, 12), Error); }

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "engine/model/visual_sequence.h"
+
 namespace vl2 {
 namespace {
 
@@ -30,25 +32,61 @@ Sequence::Sequence(Submission submission, const SequenceLimits& limits)
   max_new_tokens_ = std::min(request_.max_new_tokens, limits.max_context - prompt_tokens);
   max_cached = prompt_tokens + max_new_tokens_ - 1;  // the last token is never run
   if (limits.tokenizer != nullptr) decoder_.emplace(*limits.tokenizer);
-  for (const TiledImage& image : request_.prompt.images) vision.num_tiles += image.num_tiles();
-  encoded = vision.num_tiles == 0;
-  const auto& mask = request_.prompt.images_seq_mask;
+  if (request_.detect_loops) loops_.emplace();
+  find_pictures(submission.picture_keys);
   answer_.usage.prompt_tokens = prompt_tokens;
-  answer_.usage.vision_tokens = std::count_if(mask.begin(), mask.end(), [](uint8_t m) { return m != 0; });
-  answer_.usage.tiles = vision.num_tiles;
+  answer_.usage.vision_tokens = static_cast<int64_t>(vision_places_.size());
+  if (!limits.share_prefixes) return;
+  std::vector<int64_t> rows;
+  for (const SequencePicture& p : pictures) rows.push_back(p.rows);
+  keys = prefix_keys(request_.prompt, submission.picture_keys, rows, limits.block_tokens);
 }
 
-std::vector<int32_t> Sequence::vision_places(int64_t begin, int64_t count) const {
-  std::vector<int32_t> places;
-  const auto& mask = request_.prompt.images_seq_mask;
-  const int64_t end = std::min(begin + count, static_cast<int64_t>(mask.size()));
-  for (int64_t i = begin; i < end; ++i)
-    if (mask[static_cast<size_t>(i)] != 0) places.push_back(static_cast<int32_t>(i - begin));
+void Sequence::find_pictures(std::span<const PictureKey> keys_of_pictures) {
+  const MultimodalPrompt& prompt = request_.prompt;
+  for (size_t i = 0; i < prompt.images_seq_mask.size(); ++i)
+    if (prompt.images_seq_mask[i] != 0) vision_places_.push_back(static_cast<int32_t>(i));
+  int64_t row = 0;
+  for (size_t i = 0; i < prompt.images.size(); ++i) {
+    const TiledImage& image = prompt.images[i];
+    SequencePicture& p = pictures.emplace_back();
+    p.first_row = row;
+    p.rows = num_visual_tokens(image.tiles_wide, image.tiles_high, limits_.tokens_per_side);
+    row += p.rows;
+    p.end = vision_places_[static_cast<size_t>(row - 1)] + 1;
+    if (!keys_of_pictures.empty()) p.key = keys_of_pictures[i];
+    answer_.usage.tiles += image.num_tiles();
+  }
+  if (!pictures.empty()) encode_until = pictures.back().end;
+}
+
+std::vector<int32_t> Sequence::vision_places(int64_t count) const {
+  const auto first = std::ranges::lower_bound(vision_places_, past);
+  std::vector<int32_t> places(first, std::lower_bound(first, vision_places_.end(), past + count));
+  for (int32_t& place : places) place -= static_cast<int32_t>(past);
   return places;
 }
 
-void Sequence::drop_pixels() {
-  for (TiledImage& image : request_.prompt.images) image.pixels = {};
+std::vector<VisionPart> Sequence::vision_parts(int64_t count) const {
+  const auto row_at = [&](int64_t token) {
+    return std::ranges::lower_bound(vision_places_, token) - vision_places_.begin();
+  };
+  const int64_t begin = row_at(past), end = row_at(past + count);
+  std::vector<VisionPart> parts;
+  for (const SequencePicture& p : pictures) {
+    const int64_t first = std::max(begin, p.first_row), last = std::min(end, p.first_row + p.rows);
+    if (first >= last) continue;
+    VL2_CHECK(p.picture != nullptr && p.picture->encoded(), "a picture is run that has not been encoded");
+    parts.push_back({p.picture->features_SD.row_range(first - p.first_row, last - first), first - begin});
+  }
+  return parts;
+}
+
+int64_t Sequence::tiles_done() const {
+  int64_t tiles = 0;
+  for (size_t i = 0; i < pictures.size(); ++i)
+    tiles += pictures[i].picture != nullptr ? pictures[i].picture->tiles_done : request_.prompt.images[i].num_tiles();
+  return tiles;
 }
 
 double& Sequence::stage_ms() {
@@ -72,8 +110,19 @@ void Sequence::begin_phase(Phase next) {
   phase_began_ = now;
 }
 
-void Sequence::admitted() { begin_phase(encoded ? Phase::kPrefill : Phase::kVision); }
-void Sequence::pictures_encoded() { begin_phase(Phase::kPrefill); }
+void Sequence::admitted() {
+  if (!encoded()) return begin_phase(Phase::kVision);
+  begin_prefill();
+}
+
+void Sequence::look_at_pictures() {
+  if (phase_ == Phase::kVision && encoded()) begin_prefill();
+}
+
+void Sequence::begin_prefill() {
+  for (TiledImage& image : request_.prompt.images) image.pixels = {};
+  begin_phase(Phase::kPrefill);
+}
 
 std::string Sequence::text_of(int32_t id) {
   if (!decoder_ || id == limits_.eos) return {};
@@ -100,6 +149,8 @@ void Sequence::drop_draft() {
 void Sequence::ran(int64_t count) {
   past += count - drafts;
   answer_.timings.drafted_tokens += drafts;
+  if (decoding())
+    for (SequencePicture& p : pictures) p.picture.reset();
 }
 
 bool Sequence::accept_drafted(int64_t index) {
@@ -128,6 +179,8 @@ bool Sequence::sample(std::span<const float> logits) {
     reason_ = FinishReason::kStop;
   } else if (static_cast<int64_t>(answer_.ids.size()) >= max_new_tokens_) {
     reason_ = FinishReason::kLength;
+  } else if (loops_ && loops_->push(event.id)) {
+    reason_ = FinishReason::kRepetition;
   }
   if (reason_) event.text += rest_of_text();
   if (stops_.matched()) reason_ = FinishReason::kStopString;
@@ -141,6 +194,7 @@ Answer Sequence::finish(FinishReason reason, std::optional<Error> error) {
   answer_.finish = reason;
   answer_.error = std::move(error);
   answer_.stop_string = stops_.matched();
+  answer_.usage.cached_tokens = cached_tokens;
   answer_.usage.completion_tokens = static_cast<int64_t>(answer_.ids.size());
   return std::move(answer_);
 }

@@ -13,6 +13,8 @@
 #include "engine/ops/tensor.h"
 #include "engine/runtime/channels.h"
 #include "engine/runtime/drafter.h"
+#include "engine/runtime/loop_detector.h"
+#include "engine/runtime/picture_cache.h"
 #include "engine/runtime/scheduler.h"
 #include "engine/runtime/stop_strings.h"
 
@@ -24,16 +26,24 @@ struct SequenceLimits {
   int64_t vocab_size = 0;
   int64_t max_context = 0;
   int32_t eos = 0;
+  int64_t tokens_per_side = 0;  // of a tile
+  bool share_prefixes = false;
+  int64_t block_tokens = 1;
 };
 
-// Pictures on their way through the vision encoder. Each stage frees what the one before it needed.
-struct SequenceVision {
-  int64_t num_tiles = 0;
-  int64_t tiles_done = 0;
-  std::unique_ptr<Workspace> token_memory, feature_memory;
-  Tensor tokens_VD;            // the projector's output of the tiles so far, [tiles * side * side, D]
-  Tensor features_SD;          // the rows of all pictures as they stand in the prompt
-  int64_t rows_prefilled = 0;  // of features_SD
+// A picture of a prompt. Its rows are numbers [first_row, first_row + rows) of the prompt's vision tokens.
+struct SequencePicture {
+  int64_t first_row = 0;
+  int64_t rows = 0;
+  int64_t end = 0;  // tokens of the prompt up to its last
+  std::optional<PictureKey> key;
+  std::shared_ptr<Picture> picture;  // once somebody asked for it; until the prompt is complete
+};
+
+// Rows of a picture among the tokens of a step.
+struct VisionPart {
+  Tensor features;  // [n, D]
+  int64_t first;    // of the step's vision tokens of this sequence
 };
 
 class Sequence : public Schedulable {
@@ -46,15 +56,18 @@ class Sequence : public Schedulable {
   const std::shared_ptr<TokenChannel>& shared_channel() const { return channel_; }
   // Prompt and answer.
   const std::vector<int32_t>& ids() const { return ids_; }
-  // Places of vision tokens among tokens [begin, begin + count), relative to begin.
-  std::vector<int32_t> vision_places(int64_t begin, int64_t count) const;
+  // Vision tokens among the next `count` tokens: their places, relative to the first of these, and what stands there.
+  std::vector<int32_t> vision_places(int64_t count) const;
+  std::vector<VisionPart> vision_parts(int64_t count) const;
 
-  SequenceVision vision;
-  void drop_pixels();  // once all are encoded
+  std::vector<SequencePicture> pictures;
+  int64_t num_tiles() const { return answer_.usage.tiles; }
+  int64_t tiles_done() const;  // encoded, or not needed
 
-  // --- the stages, for the timings; each is called once, in this order ---
-  void admitted();
-  void pictures_encoded();
+  // --- the stages ---
+  void admitted();  // it is running, and past what is cached
+  // It may have come past its last picture, or they are encoded: goes on to the prefill, and frees pixels.
+  void look_at_pictures();
 
   // Drafts what may follow the token that runs next, at most `most` tokens and as far as the answer may go; `rows` as
   // for Drafter::draft(). Sets Schedulable::drafts.
@@ -76,8 +89,10 @@ class Sequence : public Schedulable {
   FinishReason finish_reason() const { return *reason_; }  // after sample() was true
 
  private:
+  void find_pictures(std::span<const PictureKey> keys_of_pictures);
   enum class Phase { kQueue, kVision, kPrefill, kDecode };
   void begin_phase(Phase next);
+  void begin_prefill();
   double& stage_ms();
   std::string text_of(int32_t id);
   std::string rest_of_text();
@@ -88,8 +103,10 @@ class Sequence : public Schedulable {
   std::vector<int32_t> ids_;
   Sampler sampler_;
   std::optional<ConstraintState> constraint_;
+  std::vector<int32_t> vision_places_;  // of the whole prompt
   std::optional<IncrementalDecoder> decoder_;
   StopStrings stops_;
+  std::optional<LoopDetector> loops_;
   Drafter drafter_;
   std::vector<int32_t> draft_;
   int64_t max_new_tokens_;

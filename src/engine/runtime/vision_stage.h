@@ -1,37 +1,42 @@
 // Pictures of running sequences on their way through the vision encoder, a few tiles at a time, so that others' answers
 // go on in between and a cancelled request costs no more than it has to.
 //
-// Borrows model and sequences; the engine's thread only.
+// Borrows model, cache and sequences; the engine's thread only.
 #pragma once
 
 #include <span>
 #include <vector>
 
 #include "engine/model/deepseek_vl2.h"
+#include "engine/runtime/picture_cache.h"
 #include "engine/runtime/sequence.h"
 
 namespace vl2 {
 
 class VisionStage {
  public:
-  explicit VisionStage(const DeepseekVl2& model) : model_(model) {}
+  VisionStage(const DeepseekVl2& model, PictureCache& cache) : model_(model), cache_(cache) {}
 
   // Encodes the next tiles, whosever they are, at most kTilesAtOnce together, and marks the sequences whose pictures
-  // are complete as encoded. Returns the number of tiles. When it throws, no sequence has changed.
+  // are complete as encoded. Returns the number of tiles: none where all there was to do lay in the cache. When it
+  // throws, no sequence and no picture has changed.
   //
-  // The one local tile of a picture that is not cut is its global view once more: it is encoded once and used twice.
+  // Pictures that stand before what a sequence has in the cache are not asked for. The one local tile of a picture that
+  // is not cut is its global view once more: it is encoded once and used twice.
   int64_t encode(std::span<Sequence* const> sequences);
 
  private:
   struct Tile {
-    Sequence* sequence;
-    int64_t number;                   // in the sequence
+    SequencePicture* place;
+    int64_t number;                   // in the picture
     std::span<const uint8_t> pixels;  // empty: the tile before it once more
   };
+  void look_up(Sequence& sequence);
   std::vector<Tile> next_tiles(std::span<Sequence* const> sequences) const;
-  void assemble(Sequence& sequence) const;
+  void assemble(Picture& picture) const;
 
   const DeepseekVl2& model_;
+  PictureCache& cache_;
   std::vector<float> pixels_;
 };
 
