@@ -58,7 +58,7 @@ TEST_F(Errors, MessagesThatCannotBe) {
   expect_bad(messages({{{"role", "user"}, {"content", 5}}}), "null", "messages[0].content");
   expect_bad(messages({{{"role", "system"}, {"content", "alone"}}}), "null", "messages");
   expect_bad(messages({user("a"), {{"role", "system"}, {"content", "late"}}}), "unsupported_value", "messages[1].role");
-  const auto part = [&](const json& one) { return messages({user(json::array({one}))}); };
+  const auto part = [&](const json& one) { return messages(json::array({user(json::array({one}))})); };
   expect_bad(part({{"type", "video"}}), "unsupported_value", "messages[0].content[0].type");
   const HttpReply file = part({{"type", "file"}, {"file", {{"file_data", "data:application/pdf;base64,AA=="}}}});
   expect_bad(file, "unsupported_value", "messages[0].content[0].type");
