@@ -8,6 +8,7 @@ namespace {
 constexpr std::array kCommands = {
     Command{"ask", "Answer a question about pictures", declare_ask},
     Command{"chat", "Talk about pictures, turn by turn", declare_chat},
+    Command{"serve", "The HTTP API: OpenAI's, for text and pictures", declare_serve},
     Command{"info", "What is inside a model, and the memory it needs; --cpu: what this machine runs", declare_info},
     Command{"tokenize", "Text to token ids and back, a line at a time", declare_tokenize},
     Command{"prompt", "The token ids and masks a conversation becomes", declare_prompt},

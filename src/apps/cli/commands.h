@@ -47,6 +47,7 @@ RunCommand declare_info(CLI::App& app);
 RunCommand declare_lora(CLI::App& app);
 RunCommand declare_prompt(CLI::App& app);
 RunCommand declare_quantize(CLI::App& app);
+RunCommand declare_serve(CLI::App& app);
 RunCommand declare_tiles(CLI::App& app);
 RunCommand declare_tokenize(CLI::App& app);
 RunCommand declare_trace(CLI::App& app);

@@ -33,6 +33,8 @@ class Builder {
         sizes_(sizes),
         images_(images),
         options_(options),
+        placeholder_(options.placeholder.empty() ? std::string_view(processor.config().image_token)
+                                                 : options.placeholder),
         dynamic_tiling_(sizes.size() <= kMaxDynamicImages) {
     const SpecialTokens& s = processor.special();
     markup_ = {s.ref, s.ref_end, s.det, s.det_end, s.grounding};
@@ -71,13 +73,10 @@ class Builder {
   }
 
  private:
-  size_t placeholders(std::string_view content) const {
-    return count_placeholders(content, processor_.config().image_token);
-  }
+  size_t placeholders(std::string_view content) const { return count_placeholders(content, placeholder_); }
 
   void check(std::span<const Message> messages) const {
     if (messages.empty()) fail(ErrorCode::kInvalidArgument, "the conversation is empty: give at least one message");
-    const std::string& placeholder = processor_.config().image_token;
     size_t total = 0;
     ChatRole last = ChatRole::kSystem;
     for (size_t i = 0; i < messages.size(); ++i) {
@@ -85,7 +84,7 @@ class Builder {
       const size_t here = placeholders(messages[i].content);
       if (last != ChatRole::kUser && here > 0)
         fail(ErrorCode::kInvalidArgument, "message {}: {} message cannot contain {}: give pictures to a user's", i + 1,
-             last == ChatRole::kSystem ? "a system" : "an assistant's", placeholder);
+             last == ChatRole::kSystem ? "a system" : "an assistant's", placeholder_);
       total += here;
     }
     if (!options_.training && last != ChatRole::kAssistant)
@@ -126,16 +125,15 @@ class Builder {
 
   // The pieces between placeholders are encoded each by itself (golden quirk 24).
   void text(std::string_view content, bool supervised) {
-    const std::string& placeholder = processor_.config().image_token;
     while (true) {
-      const size_t at = content.find(placeholder);
+      const size_t at = content.find(placeholder_);
       const std::string_view piece = content.substr(0, at);
       const Tokenizer& tokenizer = processor_.tokenizer();
       for (int32_t id : options_.untrusted ? tokenizer.encode(piece, markup_) : tokenizer.encode(piece))
         token(id, supervised);
       if (at == content.npos) return;
       image();
-      content.remove_prefix(at + placeholder.size());
+      content.remove_prefix(at + placeholder_.size());
     }
   }
 
@@ -143,7 +141,7 @@ class Builder {
     const size_t index = next_image_++;
     if (index >= sizes_.size())  // placeholders were counted in the messages
       fail(ErrorCode::kCorrupt, "the image token \"{}\" is part of the chat template; processor_config.json is wrong",
-           processor_.config().image_token);
+           placeholder_);
     const ImageSize size = sizes_[index];
     const ProcessorConfig& config = processor_.config();
     const TileGrid grid = choose_grid(size.width, size.height, config.candidate_resolutions, dynamic_tiling_);
@@ -168,6 +166,7 @@ class Builder {
   const std::span<const ImageSize> sizes_;
   const std::span<const Image> images_;
   const PromptOptions options_;
+  const std::string_view placeholder_;
   const bool dynamic_tiling_;
   std::array<int32_t, 5> markup_{};  // what may be special in untrusted text
   size_t next_image_ = 0;

@@ -30,6 +30,9 @@ struct PromptOptions {
   // Special tokens inside of messages are encoded as the text they are, but for the markup of grounding: nobody can put
   // words into the model's mouth by writing "<|Assistant|>". The reference honours them all.
   bool untrusted = false;
+  // What stands for a picture in the messages; empty: the model's image token, "<image>". A server takes bytes that no
+  // message can contain, so that an "<image>" somebody wrote stays text.
+  std::string_view placeholder = {};
 };
 
 class Processor {

@@ -1,0 +1,39 @@
+// How an answer is to be made: the fields chat completions and completions have in common.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/runtime/request.h"
+
+namespace vl2::server {
+
+inline constexpr int64_t kMostChoices = 8;
+
+struct AnswerParams {
+  SamplingParams sampling;       // its seed comes with `seed`
+  std::optional<uint64_t> seed;  // absent: another one each time
+  std::optional<int64_t> max_tokens;
+  std::vector<std::string> stop;
+  int64_t n = 1;
+  bool logprobs = false;
+  int top_logprobs = 0;
+  bool stream = false, include_usage = false;
+  bool ignore_eos = false;     // go on until max_tokens; for load tests
+  bool allow_special = false;  // special tokens in texts are tokens
+};
+
+// ApiError 400: a value that cannot be, or (unsupported_value) a field this server has nothing for: logit_bias,
+// penalties of frequency and presence, tools. logprobs are left to the callers, they differ.
+AnswerParams parse_answer_params(const nlohmann::json& body);
+
+// What an answer must look like: text alone so far. The place for JSON, schemas and grounding.
+void parse_response_format(const nlohmann::json& body);
+
+// `choice` 0 draws with the seed itself, so that n = 1 and the first of many agree.
+uint64_t seed_of_choice(uint64_t seed, int64_t choice);
+
+}  // namespace vl2::server

@@ -1,0 +1,163 @@
+#include "apps/server/api_server.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "apps/server/api_error.h"
+
+namespace vl2::server {
+namespace {
+
+constexpr std::chrono::milliseconds kLastWords{5000};
+constexpr size_t kLongestId = 128;
+
+void reply_error(HttpExchange& exchange, const ApiError& error, RequestNotes& notes) {
+  notes.error = error.what();
+  if (exchange.status() != 0) return;  // a stream that has begun says it itself
+  if (error.retry_after() > 0) exchange.add_header("Retry-After", std::to_string(error.retry_after()));
+  exchange.reply(error.status(), "application/json; charset=utf-8", dump_json(error_json(error)));
+}
+
+// What stands in place of the pattern's *, or nothing where the path is another one.
+std::optional<std::string> match(std::string_view pattern, std::string_view path) {
+  if (!pattern.ends_with('*')) return path == pattern ? std::optional<std::string>("") : std::nullopt;
+  pattern.remove_suffix(1);
+  if (path.size() <= pattern.size() || !path.starts_with(pattern)) return std::nullopt;
+  return std::string(path.substr(pattern.size()));
+}
+
+std::string_view without_version(std::string_view path) {
+  if (path == "/v1") return "/";
+  return path.starts_with("/v1/") ? path.substr(3) : path;
+}
+
+std::string methods_of(std::string_view path) {
+  std::string methods;
+  for (const Route& route : routes())
+    if (match(route.path, path))
+      methods += std::string(route.method == "GET" ? "GET, HEAD" : route.method) + ", OPTIONS";
+  return methods;
+}
+
+// 499, as nginx has it: nobody was there any more to be answered.
+int status_of(const HttpExchange& exchange) { return exchange.status() != 0 ? exchange.status() : 499; }
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+}  // namespace
+
+bool is_request_id(std::string_view text) {
+  return !text.empty() && text.size() <= kLongestId && std::all_of(text.begin(), text.end(), [](char c) {
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+           std::string_view("-_.:").find(c) != std::string_view::npos;
+  });
+}
+
+ApiServer::ApiServer(ServerOptions options)
+    : context_(std::move(options)),
+      http_(
+          context_.options().http, [this](HttpExchange& exchange) { handle(exchange); },
+          [this](HttpExchange& exchange, const Error& error) { reject(exchange, error); }) {}
+
+ApiServer::~ApiServer() { stop(); }
+
+void ApiServer::start() { http_.start(context_.options().host, context_.options().port); }
+
+bool ApiServer::drain(std::chrono::milliseconds time) {
+  context_.drain();
+  return http_.drain(time);
+}
+
+void ApiServer::stop() {
+  context_.drain();
+  context_.stop();
+  http_.drain(kLastWords);
+  http_.stop();
+}
+
+void ApiServer::handle(HttpExchange& exchange) {
+  const auto start = std::chrono::steady_clock::now();
+  RequestNotes notes;
+  const std::string_view given = exchange.head().header("x-request-id");
+  notes.id = is_request_id(given) ? std::string(given) : context_.new_id("req-");
+  exchange.add_header("x-request-id", notes.id);
+  try {
+    dispatch(exchange, notes);
+  } catch (const Error& error) {
+    reply_error(exchange, to_api_error(error), notes);
+  } catch (const std::bad_alloc&) {
+    reply_error(exchange, ApiError(503, "out of memory; try again in a moment", "out_of_memory"), notes);
+  } catch (const std::exception& error) {
+    reply_error(exchange, ApiError(500, error.what()), notes);
+  }
+  const double seconds = seconds_since(start);
+  context_.metrics().count_request(notes.route, status_of(exchange), seconds);
+  log(exchange, notes, seconds);
+}
+
+void ApiServer::dispatch(HttpExchange& exchange, RequestNotes& notes) {
+  const HttpHead& head = exchange.head();
+  const std::string_view path = without_version(head.path);
+  const std::string methods = methods_of(path);
+  notes.route = "other";  // what nobody asked for must not make metrics without end
+  context_.cors().apply(exchange, methods);
+  if (methods.empty())
+    throw ApiError(404, fmt::format("there is no {} here; docs/server.md lists what there is", head.path),
+                   "unknown_url");
+  if (head.method == "OPTIONS") {
+    exchange.add_header("Allow", methods);
+    return exchange.reply(204, "", "");
+  }
+  for (const Route& route : routes()) {
+    std::optional<std::string> tail = match(route.path, path);
+    if (!tail || (route.method != head.method && !(route.method == "GET" && head.method == "HEAD"))) continue;
+    notes.route = route.path;
+    if (!route.open) context_.keys().check(head);
+    RouteCall call{context_, exchange, notes, std::move(*tail)};
+    return route.answer(call);
+  }
+  exchange.add_header("Allow", methods);
+  throw ApiError(405, fmt::format("{} takes {}, not {}", head.path, methods, head.method), "method_not_allowed");
+}
+
+void ApiServer::reject(HttpExchange& exchange, const Error& error) {
+  RequestNotes notes;
+  notes.id = context_.new_id("req-");
+  notes.route = "unreadable";
+  exchange.add_header("x-request-id", notes.id);
+  reply_error(exchange, to_api_error(error), notes);
+  context_.metrics().count_request(notes.route, exchange.status(), 0);
+  log(exchange, notes, 0);
+}
+
+void ApiServer::log(const HttpExchange& exchange, const RequestNotes& notes, double seconds) const {
+  if (!context_.options().log) return;
+  nlohmann::ordered_json line;
+  line["time"] = std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+  line["id"] = notes.id;
+  line["method"] = exchange.head().method;
+  line["route"] = notes.route;
+  line["status"] = status_of(exchange);
+  line["ms"] = seconds * 1000;
+  if (exchange.streaming()) line["stream"] = true;
+  if (notes.answers > 0) {
+    line["answers"] = notes.answers;
+    line["prompt_tokens"] = notes.prompt_tokens;
+    line["image_tokens"] = notes.image_tokens;
+    line["completion_tokens"] = notes.completion_tokens;
+    line["queue_ms"] = notes.queue_ms;
+    line["first_token_ms"] = notes.first_token_ms;
+    line["decode_ms"] = notes.decode_ms;
+  }
+  if (!notes.finish.empty()) line["finish"] = notes.finish;
+  // Of failures of ours alone: messages about requests may quote them.
+  if (!notes.error.empty() && (exchange.status() >= 500 || exchange.streaming())) line["error"] = notes.error;
+  context_.options().log(dump_json(line));
+}
+
+}  // namespace vl2::server

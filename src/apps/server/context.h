@@ -1,0 +1,84 @@
+// What all routes share: the engine once it is there, who may ask, how much at a time, what is counted.
+//
+// Owns a share of the engine. Any thread, but for set_engine() and the switches, which belong to whoever runs the
+// server.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <ctime>
+#include <memory>
+#include <semaphore>
+#include <string>
+#include <string_view>
+
+#include "apps/server/access.h"
+#include "apps/server/metrics.h"
+#include "apps/server/server_options.h"
+#include "core/processor/processor.h"
+#include "engine/runtime/engine.h"
+
+namespace vl2::server {
+
+class ServerContext {
+ public:
+  explicit ServerContext(ServerOptions options);
+
+  const ServerOptions& options() const { return options_; }
+  const ApiKeys& keys() const { return keys_; }
+  const Cors& cors() const { return cors_; }
+  Metrics& metrics() { return metrics_; }
+  const std::string& model_id() const { return options_.model_ids.front(); }
+  std::time_t created() const { return created_; }
+
+  void set_engine(std::shared_ptr<Engine> engine);  // once
+  bool loaded() const { return engine_ready_.load(std::memory_order_acquire); }
+  Engine& engine() const;  // ApiError 503 while the model is being loaded
+
+  // ApiError 404 for a model that is not the one served. Empty: no model was named, which is as good.
+  void check_model(std::string_view name) const;
+
+  // Room for answers, given back by the destructor.
+  class Ticket {
+   public:
+    Ticket(std::atomic<int64_t>& used, int64_t count) : used_(used), count_(count) {}
+    ~Ticket() { used_ -= count_; }
+    Ticket(const Ticket&) = delete;
+    Ticket& operator=(const Ticket&) = delete;
+
+   private:
+    std::atomic<int64_t>& used_;
+    const int64_t count_;
+  };
+  // ApiError 429 when the queue is full, 400 when so many never fit, 503 when the server is about to end.
+  std::unique_ptr<Ticket> admit(int64_t answers);
+  bool full() const { return answers_ >= capacity(); }
+  int64_t capacity() const { return options_.parallel + options_.max_queue; }
+
+  // One of few places where pictures are decoded: they take the memory of their pixels.
+  std::counting_semaphore<>& decoders() { return decoders_; }
+
+  // No new answers, then: none at all.
+  void drain() { draining_ = true; }
+  void stop() { stopping_ = true; }
+  bool draining() const { return draining_; }
+  bool stopping() const { return stopping_; }
+
+  uint64_t random() const;                            // of no use as a secret
+  std::string new_id(std::string_view prefix) const;  // "chatcmpl-" and 24 hexadecimal digits
+
+ private:
+  const ServerOptions options_;
+  const ApiKeys keys_;
+  const Cors cors_;
+  const std::time_t created_;
+  Metrics metrics_;
+  std::shared_ptr<Engine> engine_;
+  std::atomic<bool> engine_ready_{false}, draining_{false}, stopping_{false};
+  std::atomic<int64_t> answers_{0};
+  std::counting_semaphore<> decoders_;
+  const uint64_t seed_;
+  mutable std::atomic<uint64_t> drawn_{0};
+};
+
+}  // namespace vl2::server

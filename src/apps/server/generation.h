@@ -1,0 +1,64 @@
+// The answers of one request: let in, submitted, and read as they come, until they are complete or nobody is there to
+// read them any more.
+//
+// Lives on the thread of its request. Dropping it cancels what is unfinished.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "apps/server/api_sampling.h"
+#include "apps/server/context.h"
+#include "apps/server/route.h"
+
+namespace vl2::server {
+
+// The requests of `n` choices over one prompt.
+std::vector<Request> make_requests(const ServerContext& server, const MultimodalPrompt& prompt,
+                                   const AnswerParams& params, uint64_t seed);
+
+class Generation {
+ public:
+  // The ticket is for as many answers as there are requests. ApiError 400: what the engine refuses.
+  Generation(RouteCall& call, std::unique_ptr<ServerContext::Ticket> ticket, std::vector<Request> requests);
+  ~Generation();
+  Generation(const Generation&) = delete;
+  Generation& operator=(const Generation&) = delete;
+
+  // What comes, in order for each choice. `token` comes with each token, `finish` once at the end of a choice, `idle`
+  // after each ping_time of silence.
+  struct Reader {
+    std::function<void(size_t choice, const TokenEvent& event)> token;
+    std::function<void(size_t choice, const Answer& answer)> finish;
+    std::function<void()> idle;
+  };
+  // False: the client is gone, and the answers are cancelled. Throws the Error of an answer that fails, and ApiError
+  // 503 when the server ends.
+  bool run(const Reader& reader);
+
+  // Of the answers that are complete.
+  const Usage& usage() const { return usage_; }
+  size_t size() const { return choices_.size(); }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  struct Choice {
+    std::shared_ptr<TokenStream> stream;
+    Clock::time_point last_token;
+    bool begun = false, done = false;
+  };
+  bool step(size_t index, const Reader& reader);  // false: there is nothing to read
+  void finish(size_t index, const Reader& reader);
+  void wait() const;
+  void cancel();
+
+  RouteCall& call_;
+  const std::unique_ptr<ServerContext::Ticket> ticket_;
+  std::vector<Choice> choices_;
+  size_t left_;
+  Usage usage_;
+};
+
+}  // namespace vl2::server

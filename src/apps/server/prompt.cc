@@ -1,0 +1,153 @@
+#include "apps/server/prompt.h"
+
+#include <numeric>
+#include <utility>
+
+#include "apps/server/api_error.h"
+#include "apps/server/api_media.h"
+#include "core/image/decode.h"
+
+namespace vl2::server {
+namespace {
+
+constexpr int64_t kAnySize = int64_t{1} << 40;  // the limit is ours, and so are its words
+// No token of a real vocabulary is longer, so a text of more bytes is too long before it is split.
+constexpr size_t kLongestToken = 512;
+
+std::span<const std::byte> bytes_of(const std::string& file) { return std::as_bytes(std::span(file)); }
+
+[[noreturn]] void too_long(int64_t context, const std::string& tokens, const std::string& param) {
+  throw ApiError(400,
+                 fmt::format("This model's maximum context length is {} tokens, one of which is kept for the answer, "
+                             "but the prompt has {}. Shorten the text, or send fewer or smaller pictures.",
+                             context, tokens),
+                 "context_length_exceeded", param);
+}
+
+void check_text_bytes(const ServerContext& server, size_t bytes, const std::string& param) {
+  const int64_t context = server.engine().max_context();
+  if (bytes > static_cast<size_t>(context) * kLongestToken) too_long(context, "far more", param);
+}
+
+std::vector<Image> decode_pictures(const LoadedPictures& pictures, int64_t max_pixels) {
+  std::vector<Image> images;
+  DecodeOptions options;
+  options.max_pixels = max_pixels;
+  for (size_t i = 0; i < pictures.files.size(); ++i) try {
+      images.push_back(decode_image(bytes_of(pictures.files[i]), pictures.params[i], options));
+    } catch (const Error& error) {
+      if (error.code() == ErrorCode::kOutOfMemory) throw;
+      throw bad_request(error, "invalid_image", pictures.params[i]);
+    }
+  return images;
+}
+
+// Holds one of the places where pictures are decoded.
+class DecoderPlace {
+ public:
+  explicit DecoderPlace(std::counting_semaphore<>& places) : places_(places) { places_.acquire(); }
+  ~DecoderPlace() { places_.release(); }
+  DecoderPlace(const DecoderPlace&) = delete;
+  DecoderPlace& operator=(const DecoderPlace&) = delete;
+
+ private:
+  std::counting_semaphore<>& places_;
+};
+
+// The processor's complaints about texts and pictures are the client's to mend.
+template <typename Build>
+MultimodalPrompt built(const Build& build, const LoadedPictures& pictures) {
+  try {
+    return build();
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::kInvalidArgument) throw;
+    throw bad_request(error, pictures.sizes.empty() ? "" : "invalid_image");
+  }
+}
+
+PromptOptions options_for(std::string_view placeholder, bool allow_special) {
+  PromptOptions options;
+  options.untrusted = !allow_special;
+  options.placeholder = placeholder;
+  return options;
+}
+
+}  // namespace
+
+LoadedPictures load_pictures(const ServerContext& server, std::vector<MediaSource> sources) {
+  const ServerOptions& options = server.options();
+  if (sources.size() > options.max_pictures)
+    throw ApiError(
+        413, fmt::format("the request has {} pictures; at most {} are taken", sources.size(), options.max_pictures),
+        "request_too_large");
+  LoadedPictures result;
+  int64_t pixels = 0;
+  for (MediaSource& source : sources) {
+    std::string file = load_media(source.url, options.media_path, source.param);
+    source.url.clear();
+    source.url.shrink_to_fit();  // the same bytes once more, in base64
+    ImageSize size;
+    try {
+      size = probe_image(bytes_of(file), source.param, {.max_pixels = kAnySize});
+    } catch (const Error& error) {
+      throw bad_request(error, "invalid_image", source.param);
+    }
+    // Sides are at most 2^31, so neither the product nor the sum overflows before it is refused.
+    pixels += size.width * size.height;
+    if (pixels > options.max_picture_pixels)
+      throw ApiError(413,
+                     fmt::format("{}: with {} x {} pixels the request has {}; at most {} are decoded", source.param,
+                                 size.width, size.height, pixels, options.max_picture_pixels),
+                     "request_too_large", source.param);
+    result.files.push_back(std::move(file));
+    result.params.push_back(std::move(source.param));
+    result.sizes.push_back(size);
+  }
+  return result;
+}
+
+void check_context(const ServerContext& server, const MultimodalPrompt& prompt, const std::string& param) {
+  const int64_t context = server.engine().max_context();
+  const auto tokens = static_cast<int64_t>(prompt.input_ids.size());
+  if (tokens < context) return;
+  const int64_t vision = std::accumulate(prompt.num_image_tokens.begin(), prompt.num_image_tokens.end(), int64_t{0});
+  too_long(context, vision > 0 ? fmt::format("{}, {} of them of pictures", tokens, vision) : std::to_string(tokens),
+           param);
+}
+
+MultimodalPrompt plan_chat(const ServerContext& server, std::span<const Message> messages,
+                           const LoadedPictures& pictures, bool allow_special) {
+  size_t bytes = 0;
+  for (const Message& message : messages) bytes += message.content.size();
+  check_text_bytes(server, bytes, "messages");
+  const PromptOptions options = options_for(kPictureMark, allow_special);
+  return built([&] { return server.engine().processor().build_from_sizes(messages, pictures.sizes, options); },
+               pictures);
+}
+
+MultimodalPrompt build_chat(ServerContext& server, std::span<const Message> messages, const LoadedPictures& pictures,
+                            bool allow_special) {
+  MultimodalPrompt plan = plan_chat(server, messages, pictures, allow_special);
+  check_context(server, plan, "messages");
+  if (pictures.files.empty()) return plan;
+  const DecoderPlace place(server.decoders());
+  const std::vector<Image> images = decode_pictures(pictures, server.options().max_picture_pixels);
+  const PromptOptions options = options_for(kPictureMark, allow_special);
+  return built([&] { return server.engine().processor().build(messages, images, options); }, pictures);
+}
+
+MultimodalPrompt build_text(ServerContext& server, std::string_view text, std::string_view placeholder,
+                            const LoadedPictures& pictures, bool allow_special) {
+  check_text_bytes(server, text.size(), "prompt");
+  const Processor& processor = server.engine().processor();
+  const PromptOptions options = options_for(placeholder, allow_special);
+  MultimodalPrompt plan =
+      built([&] { return processor.build_raw_from_sizes(text, pictures.sizes, options); }, pictures);
+  check_context(server, plan, "prompt");
+  if (pictures.files.empty()) return plan;
+  const DecoderPlace place(server.decoders());
+  const std::vector<Image> images = decode_pictures(pictures, server.options().max_picture_pixels);
+  return built([&] { return processor.build_raw(text, images, options); }, pictures);
+}
+
+}  // namespace vl2::server

@@ -1,0 +1,56 @@
+// A route: a method, a path, and the function that answers. Each has a file under routes/, and a line in routes.cc.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "apps/server/context.h"
+#include "apps/server/http_exchange.h"
+
+namespace vl2::server {
+
+// What the log says about a request besides its status.
+struct RequestNotes {
+  std::string id, route;
+  int64_t answers = 0, prompt_tokens = 0, completion_tokens = 0, image_tokens = 0;
+  double queue_ms = 0, first_token_ms = 0, decode_ms = 0;
+  std::string finish, error;
+};
+
+struct RouteCall {
+  ServerContext& server;
+  HttpExchange& http;
+  RequestNotes& notes;
+  std::string tail;  // what stood in place of the path's *
+};
+
+struct Route {
+  std::string_view method;          // "GET" answers HEAD too
+  std::string_view path;            // without /v1; a * at the end takes the rest, slashes included
+  bool open;                        // without a key
+  void (*answer)(RouteCall& call);  // throws Error for what it cannot do
+};
+
+std::span<const Route> routes();
+
+// The body as one JSON object. ApiError 400: not JSON, not UTF-8, too deep, no object.
+nlohmann::json read_json(RouteCall& call);
+void reply_json(RouteCall& call, const nlohmann::ordered_json& value, int status = 200);
+
+void answer_root(RouteCall& call);
+void answer_health(RouteCall& call);
+void answer_ready(RouteCall& call);
+void answer_version(RouteCall& call);
+void answer_metrics(RouteCall& call);
+void answer_models(RouteCall& call);
+void answer_model(RouteCall& call);
+void answer_chat_completions(RouteCall& call);
+void answer_completions(RouteCall& call);
+void answer_tokenize(RouteCall& call);
+void answer_detokenize(RouteCall& call);
+void answer_apply_template(RouteCall& call);
+void answer_images_plan(RouteCall& call);
+
+}  // namespace vl2::server

@@ -1,0 +1,37 @@
+// What `vl2 serve` can be told. Plain data.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "apps/server/http_message.h"
+
+namespace vl2::server {
+
+struct ServerOptions {
+  std::string host = "127.0.0.1";
+  int port = 8080;                        // 0: one that is free
+  std::vector<std::string> model_ids;     // what requests may name; the first is what replies say
+  std::vector<std::string> keys;          // empty: no key is asked for
+  std::vector<std::string> cors_origins;  // exact origins, "*" (any) or "localhost" (any port of this machine)
+  std::filesystem::path media_path;       // below it, file:// URLs are read; empty: none are
+
+  int64_t parallel = 8;    // answers made at a time
+  int64_t max_queue = 64;  // answers waiting for that
+  int64_t default_max_tokens = 2048;
+  int64_t max_picture_pixels = 100'000'000;  // of all pictures of a request together
+  size_t max_pictures = 64;                  // of a request
+  int64_t decoders = 2;                      // requests whose pictures are decoded at a time
+
+  HttpLimits http;
+  std::chrono::milliseconds ping_time{10'000};  // of silence in a stream
+  std::function<void(std::string_view)> log;    // one line of JSON for each request, from many threads; empty: none
+};
+
+}  // namespace vl2::server
