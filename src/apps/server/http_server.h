@@ -1,5 +1,5 @@
 // Accepts connections and runs the handler, a thread for each connection up to a bound. HTTP/1.1 with keep-alive;
-// TLS is a proxy's work. Why no library: docs/decisions/0016-own-http.md.
+// TLS is a proxy's work. Why no library: docs/decisions/0017-own-http.md.
 //
 // start(), drain() and stop() belong to one thread; the handler runs on many.
 #pragma once
