@@ -67,7 +67,8 @@ class PictureLabeller {
     const int64_t side = config_.tokens_per_side(), pixels = config_.patch_size * config_.downsample_ratio;
     const int64_t read = config_.tile_size() / config_.patch_size * config_.patch_size;
     const int64_t begin = token % side * pixels, end = std::min(begin + pixels, read);
-    return static_cast<double>(token / side * config_.tile_size()) + static_cast<double>(begin + end) / 2;
+    const int64_t tile = token / side;
+    return static_cast<double>(tile * config_.tile_size()) + static_cast<double>(begin + end) / 2;
   }
 
   const std::string& shown_at(double x, double y, bool global) const {

@@ -116,7 +116,6 @@ inline float exponentials(float* scores, int64_t seen, int64_t padded, float top
     sum += e;
     store_floats(scores + i, e);
   }
-  float rest = 0;
   if (i < seen) {
     Floats e = exponential(load_floats(scores + i) - top);
     for (int64_t j = seen - i; j < kWidth; ++j) e[j] = 0;
@@ -125,7 +124,7 @@ inline float exponentials(float* scores, int64_t seen, int64_t padded, float top
     i += kWidth;
   }
   for (; i < padded; i += kWidth) store_floats(scores + i, Floats{});
-  return total(sum) + rest;
+  return total(sum);
 }
 
 inline float highest_of(const float* scores, int64_t seen) {

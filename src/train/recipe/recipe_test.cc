@@ -134,6 +134,8 @@ TEST(Recipe, ContradictionsAreRefused) {
   EXPECT_ERROR(refused([](json& v) { v.erase("steps"); }), "none of steps, tokens and epochs");
   EXPECT_ERROR(refused([](json& v) { v["warmup_steps"] = 5, v["warmup_ratio"] = 0.1; }), "warmup_steps");
   EXPECT_ERROR(refused([](json& v) { v["micro_batch"] = 3; }), "a divisor of batch_size, which is 64");
+  EXPECT_ERROR(refused([](json& v) { v["micro_batch"] = 32, v["replicas"] = 3; }), "at most the 2 micro-batches");
+  EXPECT_ERROR(refused([](json& v) { v["optimizer"] = "sgd"; }), "muon");
   EXPECT_ERROR(refused([](json& v) { v["model"]["config"] = "tiny"; }), "either init");
   EXPECT_ERROR(refused([](json& v) { v["model"] = json::object(); }), "either init");
   EXPECT_ERROR(refused([](json& v) { v["model"]["init_vision"] = "x"; }), "beside config only");
