@@ -16,7 +16,7 @@ constexpr size_t kMostValues = 5000;  // of an enum
 std::string shown(const ordered_json& value) { return describe_json(nlohmann::json(value)); }
 
 // The text of a key within a path, as JSON pointers spell it.
-std::string escaped(std::string key) {
+std::string escaped(std::string_view key) {
   std::string result;
   for (const char c : key) result += c == '~' ? std::string("~0") : c == '/' ? std::string("~1") : std::string(1, c);
   return result.size() <= 60 ? result : result.substr(0, 57) + "...";
