@@ -15,7 +15,7 @@ packages=(
   nlohmann-json3-dev libsimdjson-dev libcli11-dev libfmt-dev libpcre2-dev
   'libjpeg-dev|libjpeg62-turbo-dev|libjpeg-turbo8-dev' libpng-dev libwebp-dev libgif-dev
   'libfreetype-dev|libfreetype6-dev' libharfbuzz-dev fonts-dejavu-core
-  libedit-dev libssl-dev libgtest-dev
+  libedit-dev libssl-dev 'libcurl4-openssl-dev|libcurl4-gnutls-dev' libgtest-dev
   binutils 'mawk|gawk|original-awk'
 )
 # OpenBLAS because without it float32 products of libtorch run on the reference BLAS, many times slower; tcmalloc because

@@ -78,8 +78,10 @@ too_late() {
   summary+=("$(printf '%-16s %-7s' "$1" 'LEFT OUT: more than an hour has gone by')")
 }
 
-# Threads live in the pool, in the runtime and in the trainer's loader: TSan looks at these.
-threaded=(vl2_base_test vl2_cpu_test vl2_runtime_test vl2_nano_test vl2_train_input_test)
+# Threads live in the pool, in the runtime, in the server, in constraints that are shared and in the trainer's loader:
+# TSan looks at these.
+threaded=(vl2_base_test vl2_cpu_test vl2_constrain_test vl2_runtime_test vl2_nano_test vl2_constrained_nano_test
+  vl2_server_test vl2_train_input_test)
 
 if ! $quick; then
   # A bounded share: the latest changes first. Absent clang-tidy is a failure in CI only.

@@ -103,6 +103,10 @@ std::string plan_text(const ServeOptions& options, const std::string& folder, co
   text += fmt::format("pages of     {}\n", s.cors_origins.empty() ? "this server alone"
                                                                   : fmt::format("{}", fmt::join(s.cors_origins, ", ")));
   text += fmt::format("file://      {}\n", s.media_path.empty() ? "not read" : "below " + s.media_path.string());
+  text += fmt::format("http(s)://   {}\n", !s.remote.allowed ? "not fetched"
+                                           : s.remote.domains.empty()
+                                               ? "fetched from public addresses"
+                                               : fmt::format("fetched from {}", fmt::join(s.remote.domains, ", ")));
   return text;
 }
 
@@ -128,6 +132,12 @@ void complete(ServeOptions& options, const std::filesystem::path& folder) {
   std::error_code ignored;
   if (!s.media_path.empty() && !std::filesystem::is_directory(s.media_path, ignored))
     throw UsageError(fmt::format("--media-path {} is no folder", options.media_path));
+  if (!s.remote.domains.empty() && !s.remote.allowed)
+    throw UsageError("--remote-media-domains needs --allow-remote-media");
+  for (const std::string& domain : s.remote.domains)
+    if (domain.empty() || domain.find_first_of(":/* ") != std::string::npos)
+      throw UsageError(fmt::format(
+          "--remote-media-domains: \"{}\" is no host; write example.org, or .example.org for all below it", domain));
   s.http.body_bytes = static_cast<size_t>(options.body_mib) << 20;
   s.http.bodies_bytes = std::max(s.http.bodies_bytes, s.http.body_bytes);
   s.http.connections = static_cast<size_t>(options.connections);
@@ -216,6 +226,12 @@ RunCommand declare_serve(CLI::App& app) {
       ->delimiter(',')
       ->allow_extra_args(false);
   text("--media-path", options->media_path, "Folder below which file:// pictures are read (default: none are)", "DIR");
+  app.add_flag("--allow-remote-media", s.remote.allowed,
+               "Fetch http(s):// pictures from public addresses (default: none are)");
+  text("--remote-media-domains", s.remote.domains,
+       "Fetch from these alone: hosts with commas between, .example.org for all below it", "LIST")
+      ->delimiter(',')
+      ->allow_extra_args(false);
   number("--parallel", s.parallel, "Answers made at a time (default: 8)", int64_t{1}, int64_t{1024});
   number("--max-queue", s.max_queue, "Answers that wait; with more, 429 (default: 64)", int64_t{0}, kMany);
   number("--max-context", options->max_context, "Longest prompt and answer together (default: the model's)", int64_t{2},
@@ -234,7 +250,8 @@ RunCommand declare_serve(CLI::App& app) {
   app.add_flag("--dry-run", options->dry_run, "Print memory and limits, and start nothing");
   add_compute_options(app, options->compute);
   app.footer(
-      "Speaks OpenAI's API at /v1 (docs/server.md). SIGTERM or Ctrl-C finishes what runs and ends with exit code 0.\n\n"
+      "Speaks OpenAI's API at /v1, and Anthropic's and Ollama's (docs/server.md). SIGTERM or Ctrl-C finishes what runs "
+      "and ends with exit code 0.\n\n"
       "Example:\n  vl2 serve --port 8080\n"
       "  curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\\n"
       "    -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]}'");

@@ -1,5 +1,6 @@
 #include "apps/server/api_chat.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
@@ -18,8 +19,8 @@ bool ends_with_space(const std::string& text) { return text.empty() || text.ends
 // The content of one message, put together part by part.
 class Content {
  public:
-  Content(std::string role, std::string param, std::vector<MediaSource>& pictures)
-      : role_(std::move(role)), param_(std::move(param)), pictures_(pictures) {}
+  Content(std::string role, Dialect dialect, std::vector<MediaSource>& pictures)
+      : role_(std::move(role)), dialect_(dialect), pictures_(pictures) {}
 
   void add_text(const std::string& text) {
     if (text.empty()) return;
@@ -42,53 +43,110 @@ class Content {
   void add_part(const json& part, const std::string& param) {
     const Fields fields(part, param);
     const std::string type = fields.string("type").value_or("");
-    if (type == "text" || (type == "refusal" && role_ == "assistant")) {
-      const auto text = fields.string(type);
-      if (!text) fields.reject(type, "a string");
+    if (is_text(type)) {
+      const char* key = type == "refusal" ? "refusal" : "text";
+      const auto text = fields.string(key);
+      if (!text) fields.reject(key, "a string");
       return add_text(*text);
     }
-    if (type == "image_url") {
-      const json* value = fields.find("image_url");
-      if (value == nullptr) fields.reject("image_url", "{\"url\": ...}");
-      return add_picture(parse_image_url(*value, fields.name("image_url")));
-    }
-    if (type == "file" || type == "input_audio")
-      fields.reject("type", fmt::format("text or image_url: parts of type \"{}\" are not supported", type),
-                    "unsupported_value");
-    fields.reject("type", "text or image_url", "unsupported_value");
+    if (type == picture_type()) return add_picture(picture_of(fields));
+    fields.reject("type", fmt::format("{} or {}", text_type(), picture_type()), "unsupported_value");
   }
 
   std::string take() { return std::move(text_); }
 
  private:
-  const std::string role_, param_;
+  bool is_text(const std::string& type) const {
+    if (type == "text") return dialect_ != Dialect::kResponses;
+    if (type == "refusal") return dialect_ != Dialect::kAnthropic && role_ == "assistant";
+    if (type == "output_text") return dialect_ == Dialect::kResponses && role_ == "assistant";
+    return type == "input_text" && dialect_ == Dialect::kResponses;
+  }
+  const char* text_type() const { return dialect_ == Dialect::kResponses ? "input_text" : "text"; }
+  const char* picture_type() const {
+    if (dialect_ == Dialect::kResponses) return "input_image";
+    return dialect_ == Dialect::kAnthropic ? "image" : "image_url";
+  }
+
+  MediaSource picture_of(const Fields& fields) const {
+    if (dialect_ == Dialect::kAnthropic) return anthropic_picture(fields);
+    const json* value = fields.find("image_url");
+    if (value == nullptr) fields.reject("image_url", dialect_ == Dialect::kResponses ? "a URL" : "{\"url\": ...}");
+    return parse_image_url(*value, fields.name("image_url"));
+  }
+
+  static MediaSource anthropic_picture(const Fields& fields) {
+    const json* source = fields.find("source");
+    if (source == nullptr) fields.reject("source", "{\"type\": \"base64\", \"data\": ...}");
+    const Fields inner(*source, fields.name("source"));
+    const std::string type = inner.string("type").value_or("");
+    if (type != "base64" && type != "url") inner.reject("type", "base64 or url", "unsupported_value");
+    const char* key = type == "url" ? "url" : "data";
+    const auto value = inner.string(key);
+    if (!value) inner.reject(key, "a string");
+    return {type == "url" ? *value : "data:;base64," + *value, inner.name(key)};
+  }
+
+  const std::string role_;
+  const Dialect dialect_;
   std::vector<MediaSource>& pictures_;
   std::string text_;
   bool after_picture_ = false;
 };
 
-std::string role_of(const Fields& fields) {
+std::string role_of(const Fields& fields, Dialect dialect) {
+  const bool system = dialect != Dialect::kAnthropic;  // there, it stands elsewhere
+  const char* expected = system ? "system, developer, user or assistant" : "user or assistant";
   const auto role = fields.string("role");
-  if (!role) fields.reject("role", "system, developer, user or assistant");
-  if (*role == "developer") return "system";
-  if (*role != "system" && *role != "user" && *role != "assistant")
-    fields.reject("role", "system, developer, user or assistant", "unsupported_value");
+  if (!role) fields.reject("role", expected);
+  if (system && *role == "developer") return "system";
+  if (!(system && *role == "system") && *role != "user" && *role != "assistant")
+    fields.reject("role", expected, "unsupported_value");
   return *role;
 }
 
-std::string content_of(const json& message, const std::string& role, const std::string& param,
+std::string content_of(const Fields& fields, const std::string& role, Dialect dialect,
                        std::vector<MediaSource>& pictures) {
-  const Fields fields(message, param);
   if (const json* calls = fields.find("tool_calls"); calls != nullptr && !calls->empty())
     fields.reject("tool_calls", "nothing: tools are not supported", "unsupported_value");
   const json* content = fields.find("content");
+  Content parts(role, dialect, pictures);
+  if (const json* images = dialect == Dialect::kOllama ? fields.find("images") : nullptr) {
+    if (!images->is_array()) fields.reject("images", "a list of pictures in base64");
+    for (size_t i = 0; i < images->size(); ++i)
+      parts.add_picture(parse_image_url((*images)[i], fmt::format("{}[{}]", fields.name("images"), i)));
+  }
   if (content == nullptr && role == "assistant") return "";
   if (content == nullptr || !(content->is_string() || content->is_array()))
     fields.reject("content", "a string or a list of parts");
-  if (content->is_string()) return content->get<std::string>();
-  Content parts(role, param, pictures);
-  for (size_t i = 0; i < content->size(); ++i) parts.add_part((*content)[i], fmt::format("{}.content[{}]", param, i));
+  if (content->is_string()) {
+    parts.add_text(content->get_ref<const std::string&>());
+    return parts.take();
+  }
+  for (size_t i = 0; i < content->size(); ++i)
+    parts.add_part((*content)[i], fmt::format("{}[{}]", fields.name("content"), i));
   return parts.take();
+}
+
+void append(std::vector<Message>& messages, const std::string& role, std::string content) {
+  if (!messages.empty() && messages.back().role == role) {
+    messages.back().content += "\n" + content;
+  } else {
+    messages.push_back({role, std::move(content)});
+  }
+}
+
+void add_message(const json& value, const std::string& param, Dialect dialect, ChatMessages& result) {
+  const Fields message(value, param);
+  if (dialect == Dialect::kResponses && message.string("type").value_or("message") != "message")
+    message.reject("type", "message", "unsupported_value");
+  const std::string role = role_of(message, dialect);
+  std::string content = content_of(message, role, dialect, result.pictures);
+  std::vector<Message>& messages = result.messages;
+  if (role == "system" && !messages.empty() && messages.back().role != "system")
+    throw ApiError(400, param + ": system and developer messages are possible at the beginning only",
+                   "unsupported_value", param + ".role");
+  append(messages, role, std::move(content));
 }
 
 }  // namespace
@@ -106,31 +164,48 @@ MediaSource parse_image_url(const json& value, const std::string& param) {
   return {*url, param};
 }
 
-ChatMessages parse_chat_messages(const json& body) {
+ChatMessages parse_messages(const json& body, const std::string& key, Dialect dialect, const std::string& system) {
   const Fields fields(body);
-  const json* list = fields.find("messages");
-  if (list == nullptr || !list->is_array() || list->empty()) fields.reject("messages", "a list of messages");
+  const json* list = fields.find(key);
+  if (list == nullptr || !list->is_array() || list->empty()) fields.reject(key, "a list of messages");
   ChatMessages result;
-  bool asked = false;
-  for (size_t i = 0; i < list->size(); ++i) {
-    const std::string param = fmt::format("messages[{}]", i);
-    const Fields message((*list)[i], param);
-    const std::string role = role_of(message);
-    std::string content = content_of((*list)[i], role, param, result.pictures);
-    std::vector<Message>& messages = result.messages;
-    if (!messages.empty() && messages.back().role == role) {
-      messages.back().content += "\n" + content;
-      continue;
-    }
-    if (role == "system" && !messages.empty())
-      throw ApiError(400, param + ": system and developer messages are possible at the beginning only",
-                     "unsupported_value", param + ".role");
-    asked |= role == "user";
-    messages.push_back({role, std::move(content)});
-  }
-  if (!asked) fields.reject("messages", "at least one message of the user");
+  if (!system.empty()) result.messages.push_back({"system", system});
+  for (size_t i = 0; i < list->size(); ++i) add_message((*list)[i], fmt::format("{}[{}]", key, i), dialect, result);
+  const auto asks = [](const Message& message) { return message.role == "user"; };
+  if (std::none_of(result.messages.begin(), result.messages.end(), asks))
+    fields.reject(key, "at least one message of the user");
   if (result.messages.back().role != "assistant") result.messages.push_back({"assistant", ""});
   return result;
+}
+
+ChatMessages one_question(const std::string& text, std::vector<MediaSource> pictures, const std::string& system) {
+  ChatMessages result;
+  if (!system.empty()) result.messages.push_back({"system", system});
+  Content content("user", Dialect::kChat, result.pictures);
+  for (MediaSource& picture : pictures) content.add_picture(std::move(picture));
+  content.add_text(text);
+  result.messages.push_back({"user", content.take()});
+  result.messages.push_back({"assistant", ""});
+  return result;
+}
+
+std::string parse_text(const json& value, const std::string& param) {
+  if (value.is_string()) return value.get<std::string>();
+  if (!value.is_array())
+    throw ApiError(400,
+                   fmt::format("{} is {}, expected a string or a list of text blocks", param, describe_json(value)), "",
+                   param);
+  std::string text;
+  for (size_t i = 0; i < value.size(); ++i) {
+    const Fields block(value[i], fmt::format("{}[{}]", param, i));
+    const std::string type = block.string("type").value_or("");
+    if (type != "text" && type != "input_text") block.reject("type", "text", "unsupported_value");
+    const auto one = block.string("text");
+    if (!one) block.reject("text", "a string");
+    if (!text.empty()) text += '\n';
+    text += *one;
+  }
+  return text;
 }
 
 }  // namespace vl2::server

@@ -14,6 +14,25 @@ nlohmann::ordered_json text_or_null(const std::string& text) {
   return text.empty() ? nlohmann::ordered_json(nullptr) : nlohmann::ordered_json(text);
 }
 
+const char* anthropic_type(int status) {
+  switch (status) {
+    case 401:
+      return "authentication_error";
+    case 403:
+      return "permission_error";
+    case 404:
+      return "not_found_error";
+    case 413:
+      return "request_too_large";
+    case 429:
+      return "rate_limit_error";
+    case 503:
+      return "overloaded_error";
+    default:
+      return status >= 500 ? "api_error" : "invalid_request_error";
+  }
+}
+
 }  // namespace
 
 ApiError::ApiError(int status, const std::string& message, std::string code, std::string param)
@@ -52,8 +71,14 @@ ApiError bad_request(const Error& error, const std::string& code, const std::str
   return {400, error.what(), code, param};
 }
 
-nlohmann::ordered_json error_json(const ApiError& error) {
+nlohmann::ordered_json error_json(const ApiError& error, ErrorStyle style) {
+  if (style == ErrorStyle::kOllama) return {{"error", error.what()}};
   nlohmann::ordered_json inner;
+  if (style == ErrorStyle::kAnthropic) {
+    inner["type"] = anthropic_type(error.status());
+    inner["message"] = error.what();
+    return {{"type", "error"}, {"error", std::move(inner)}};
+  }
   inner["message"] = error.what();
   inner["type"] = error.type();
   inner["param"] = text_or_null(error.param());

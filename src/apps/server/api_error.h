@@ -1,4 +1,4 @@
-// What a client is told when something goes wrong, in OpenAI's shape. Clients retry 408, 409, 429 and 5xx by
+// What a client is told when something goes wrong, in the shape of its API. Clients retry 408, 409, 429 and 5xx by
 // themselves, so what would fail again the same way is another 4xx.
 #pragma once
 
@@ -32,8 +32,11 @@ ApiError to_api_error(const Error& error);
 // 400, the message kept: for errors of reading what a client sent.
 ApiError bad_request(const Error& error, const std::string& code = "", const std::string& param = "");
 
-// {"error": {"message", "type", "param", "code"}}
-nlohmann::ordered_json error_json(const ApiError& error);
+// Whose clients read it.
+enum class ErrorStyle { kOpenAi, kAnthropic, kOllama };
+
+// {"error": {"message", "type", "param", "code"}}, or what the others expect in its place.
+nlohmann::ordered_json error_json(const ApiError& error, ErrorStyle style = ErrorStyle::kOpenAi);
 
 // JSON text that is valid UTF-8 whatever the strings hold.
 std::string dump_json(const nlohmann::ordered_json& value);

@@ -37,13 +37,6 @@ std::string from_data_url(std::string_view url, const std::string& param) {
   return decode(url.substr(comma + 1), param);
 }
 
-// The place for fetching pictures. Until there is one nothing of the network is touched: an address a stranger names
-// may be one only this machine can reach.
-[[noreturn]] std::string fetch_remote(const std::string& param) {
-  throw ApiError(403, param + ": pictures are not fetched from other machines; send them as data: URLs",
-                 "media_domain_not_allowed", param);
-}
-
 // One answer for everything that is not there or not ours to show: a client learns nothing about other files.
 [[noreturn]] void not_below(const std::string& param) {
   throw ApiError(403, param + ": this is no file below the server's --media-path", "media_domain_not_allowed", param);
@@ -81,13 +74,14 @@ bool has_scheme(std::string_view url, std::string_view scheme) {
 
 }  // namespace
 
-std::string load_media(std::string_view url, const fs::path& media_path, const std::string& param) {
+std::string load_media(std::string_view url, const fs::path& media_path, const std::string& param,
+                       const std::function<std::string(std::string_view url)>& fetch) {
   url = trim(url);
   if (has_scheme(url, "data:")) return from_data_url(url, param);
-  if (has_scheme(url, "http:") || has_scheme(url, "https:")) return fetch_remote(param);
+  if (has_scheme(url, "http:") || has_scheme(url, "https:")) return fetch(url);
   if (has_scheme(url, "file://")) return from_file(url.substr(7), media_path, param);
   if (url.substr(0, kLongestScheme).find(':') != url.npos)
-    bad_url("expected a data: URL, base64, or file:// below the server's --media-path", param);
+    bad_url("expected a data: URL, base64, http(s)://, or file:// below the server's --media-path", param);
   return decode(url, param);
 }
 

@@ -49,19 +49,12 @@ void refuse_what_is_missing(const Fields& fields) {
 
 }  // namespace
 
-void parse_response_format(const json& body) {
-  const Fields fields(body);
-  const json* format = fields.find("response_format");
-  if (format == nullptr) return;
-  const Fields inner(*format, "response_format");
-  if (inner.string("type").value_or("") != "text") inner.reject("type", "\"text\"", "unsupported_value");
-}
-
-AnswerParams parse_answer_params(const json& body) {
+AnswerParams parse_answer_params(const json& body, const nlohmann::ordered_json& forms) {
   const Fields fields(body);
   refuse_what_is_missing(fields);
-  parse_response_format(body);
   AnswerParams result;
+  if (const auto format = forms.find("response_format"); format != forms.end())
+    result.form = parse_response_format(*format, "response_format");
   SamplingParams& sampling = result.sampling;
   sampling.temperature = fields.number("temperature", 0, 2).value_or(sampling.temperature);
   sampling.top_p = fields.number("top_p", 0, 1).value_or(sampling.top_p);
@@ -82,6 +75,8 @@ AnswerParams parse_answer_params(const json& body) {
   if (const json* options = fields.find("stream_options"))
     result.include_usage = Fields(*options, "stream_options").boolean("include_usage").value_or(false);
   result.ignore_eos = fields.boolean("ignore_eos").value_or(false);
+  if (result.ignore_eos && result.form) fields.reject("ignore_eos", "false: the form says where the answer ends");
+  result.detect_loops = fields.boolean("detect_loops").value_or(false);
   result.allow_special = fields.boolean("allow_special").value_or(false);
   return result;
 }

@@ -2,11 +2,13 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "apps/server/api_format.h"
 #include "engine/runtime/request.h"
 
 namespace vl2::server {
@@ -23,15 +25,15 @@ struct AnswerParams {
   int top_logprobs = 0;
   bool stream = false, include_usage = false;
   bool ignore_eos = false;     // go on until max_tokens; for load tests
+  bool detect_loops = false;   // end an answer that goes round in circles
   bool allow_special = false;  // special tokens in texts are tokens
+  std::optional<AnswerForm> form;
+  std::shared_ptr<const Constraint> constraint;  // of `form`, once compiled
 };
 
-// ApiError 400: a value that cannot be, or (unsupported_value) a field this server has nothing for: logit_bias,
-// penalties of frequency and presence, tools. logprobs are left to the callers, they differ.
-AnswerParams parse_answer_params(const nlohmann::json& body);
-
-// What an answer must look like: text alone so far. The place for JSON, schemas and grounding.
-void parse_response_format(const nlohmann::json& body);
+// `forms`: of read_json(). ApiError 400: a value that cannot be, or (unsupported_value) a field this server has nothing
+// for: logit_bias, penalties of frequency and presence, tools. logprobs are left to the callers, they differ.
+AnswerParams parse_answer_params(const nlohmann::json& body, const nlohmann::ordered_json& forms);
 
 // `choice` 0 draws with the seed itself, so that n = 1 and the first of many agree.
 uint64_t seed_of_choice(uint64_t seed, int64_t choice);

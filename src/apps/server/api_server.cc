@@ -18,7 +18,7 @@ void reply_error(HttpExchange& exchange, const ApiError& error, RequestNotes& no
   notes.error = error.what();
   if (exchange.status() != 0) return;  // a stream that has begun says it itself
   if (error.retry_after() > 0) exchange.add_header("Retry-After", std::to_string(error.retry_after()));
-  exchange.reply(error.status(), "application/json; charset=utf-8", dump_json(error_json(error)));
+  exchange.reply(error.status(), "application/json; charset=utf-8", dump_json(error_json(error, notes.errors)));
 }
 
 // What stands in place of the pattern's *, or nothing where the path is another one.
@@ -117,6 +117,7 @@ void ApiServer::dispatch(HttpExchange& exchange, RequestNotes& notes) {
     std::optional<std::string> tail = match(route.path, path);
     if (!tail || (route.method != head.method && !(route.method == "GET" && head.method == "HEAD"))) continue;
     notes.route = route.path;
+    notes.errors = route.errors;
     if (!route.open) context_.keys().check(head);
     RouteCall call{context_, exchange, notes, std::move(*tail)};
     return route.answer(call);
@@ -149,6 +150,7 @@ void ApiServer::log(const HttpExchange& exchange, const RequestNotes& notes, dou
     line["answers"] = notes.answers;
     line["prompt_tokens"] = notes.prompt_tokens;
     line["image_tokens"] = notes.image_tokens;
+    line["cached_tokens"] = notes.cached_tokens;
     line["completion_tokens"] = notes.completion_tokens;
     line["queue_ms"] = notes.queue_ms;
     line["first_token_ms"] = notes.first_token_ms;

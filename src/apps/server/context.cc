@@ -62,6 +62,15 @@ std::unique_ptr<ServerContext::Ticket> ServerContext::admit(int64_t answers) {
   return std::make_unique<Ticket>(answers_, answers);
 }
 
+std::unique_ptr<ServerContext::Ticket> ServerContext::reserve_remote(int64_t bytes) const {
+  int64_t used = remote_bytes_;
+  do {
+    if (used + bytes > options_.remote_bytes)
+      throw ApiError(503, "too many pictures are being fetched; try again in a moment", "overloaded");
+  } while (!remote_bytes_.compare_exchange_weak(used, used + bytes));
+  return std::make_unique<Ticket>(remote_bytes_, bytes);
+}
+
 uint64_t ServerContext::random() const { return splitmix64(seed_ + drawn_++); }
 
 std::string ServerContext::new_id(std::string_view prefix) const {

@@ -55,6 +55,9 @@ class ServerContext {
   bool full() const { return answers_ >= capacity(); }
   int64_t capacity() const { return options_.parallel + options_.max_queue; }
 
+  // Room for bytes of pictures that are fetched. ApiError 503 when there is none.
+  std::unique_ptr<Ticket> reserve_remote(int64_t bytes) const;
+
   // One of few places where pictures are decoded: they take the memory of their pixels.
   std::counting_semaphore<>& decoders() { return decoders_; }
 
@@ -76,6 +79,7 @@ class ServerContext {
   std::shared_ptr<Engine> engine_;
   std::atomic<bool> engine_ready_{false}, draining_{false}, stopping_{false};
   std::atomic<int64_t> answers_{0};
+  mutable std::atomic<int64_t> remote_bytes_{0};
   std::counting_semaphore<> decoders_;
   const uint64_t seed_;
   mutable std::atomic<uint64_t> drawn_{0};

@@ -98,7 +98,7 @@ TEST_F(Errors, FieldsThereIsNothingFor) {
   expect_bad(with("frequency_penalty", -1), "unsupported_value", "frequency_penalty");
   expect_bad(with("tools", {{{"type", "function"}}}), "unsupported_value", "tools");
   expect_bad(with("tool_choice", "required"), "unsupported_value", "tool_choice");
-  expect_bad(with("response_format", {{"type", "json_object"}}), "unsupported_value", "response_format.type");
+  expect_bad(with("response_format", {{"type", "xml"}}), "unsupported_value", "response_format.type");
 }
 
 TEST_F(Errors, WhatSaysNothingIsTakenForNothing) {

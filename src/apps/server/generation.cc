@@ -27,14 +27,20 @@ std::vector<Request> make_requests(const ServerContext& server, const Multimodal
     request.max_new_tokens = params.max_tokens.value_or(server.options().default_max_tokens);
     request.stop = params.stop;
     request.ignore_eos = params.ignore_eos;
+    request.detect_loops = params.detect_loops;
+    request.constraint = params.constraint;
     request.top_logprobs = params.top_logprobs;
     requests.push_back(std::move(request));
   }
   return requests;
 }
 
-Generation::Generation(RouteCall& call, std::unique_ptr<ServerContext::Ticket> ticket, std::vector<Request> requests)
-    : call_(call), ticket_(std::move(ticket)), left_(requests.size()) {
+Generation::Generation(RouteCall& call, std::unique_ptr<ServerContext::Ticket> ticket, std::vector<Request> requests,
+                       int64_t choices)
+    : call_(call),
+      ticket_(std::move(ticket)),
+      choices_of_a_prompt_(static_cast<size_t>(choices)),
+      left_(requests.size()) {
   call.http.release_body();
   for (Request& request : requests) {
     Choice choice;
@@ -107,8 +113,30 @@ bool Generation::step(size_t index, const Reader& reader) {
                : metrics.first_token(seconds(now - choice.last_token));
   choice.begun = true;
   choice.last_token = now;
-  reader.token(index, *event);
+  if (reader.token) reader.token(index, *event);
   return true;
+}
+
+Usage Generation::usage() const {
+  Usage sum;
+  for (size_t begin = 0; begin < choices_.size(); begin += choices_of_a_prompt_) {
+    Usage prompt;
+    for (size_t i = begin; i < std::min(begin + choices_of_a_prompt_, choices_.size()); ++i) {
+      const Usage& one = choices_[i].usage;
+      sum.completion_tokens += one.completion_tokens;
+      if (one.prompt_tokens == 0) continue;  // not complete
+      // The least of them: choices find in the cache what another one of them has just put there.
+      const bool first = prompt.prompt_tokens == 0;
+      const int64_t cached = first ? one.cached_tokens : std::min(prompt.cached_tokens, one.cached_tokens);
+      prompt = one;
+      prompt.cached_tokens = cached;
+    }
+    sum.prompt_tokens += prompt.prompt_tokens;
+    sum.vision_tokens += prompt.vision_tokens;
+    sum.cached_tokens += prompt.cached_tokens;
+    sum.tiles += prompt.tiles;
+  }
+  return sum;
 }
 
 void Generation::finish(size_t index, const Reader& reader) {
@@ -118,14 +146,13 @@ void Generation::finish(size_t index, const Reader& reader) {
   --left_;
   if (answer.finish == FinishReason::kCancelled) throw ApiError(503, "the server is shutting down", "shutting_down");
   call_.server.metrics().count_answer(answer.usage);
-  usage_.prompt_tokens += answer.usage.prompt_tokens;
-  usage_.vision_tokens += answer.usage.vision_tokens;
-  usage_.tiles += answer.usage.tiles;
-  usage_.completion_tokens += answer.usage.completion_tokens;
+  choice.usage = answer.usage;
+  const Usage sum = usage();
   RequestNotes& notes = call_.notes;
-  notes.prompt_tokens = usage_.prompt_tokens;
-  notes.image_tokens = usage_.vision_tokens;
-  notes.completion_tokens = usage_.completion_tokens;
+  notes.prompt_tokens = sum.prompt_tokens;
+  notes.image_tokens = sum.vision_tokens;
+  notes.cached_tokens = sum.cached_tokens;
+  notes.completion_tokens = sum.completion_tokens;
   notes.queue_ms = std::max(notes.queue_ms, answer.timings.queue_ms);
   notes.first_token_ms = std::max(notes.first_token_ms, answer.timings.first_token_ms());
   notes.decode_ms = std::max(notes.decode_ms, answer.timings.decode_ms);

@@ -21,14 +21,16 @@ std::vector<Request> make_requests(const ServerContext& server, const Multimodal
 
 class Generation {
  public:
-  // The ticket is for as many answers as there are requests. ApiError 400: what the engine refuses.
-  Generation(RouteCall& call, std::unique_ptr<ServerContext::Ticket> ticket, std::vector<Request> requests);
+  // The ticket is for as many answers as there are requests, `choices` of them over each prompt. ApiError 400: what the
+  // engine refuses.
+  Generation(RouteCall& call, std::unique_ptr<ServerContext::Ticket> ticket, std::vector<Request> requests,
+             int64_t choices);
   ~Generation();
   Generation(const Generation&) = delete;
   Generation& operator=(const Generation&) = delete;
 
-  // What comes, in order for each choice. `token` comes with each token, `finish` once at the end of a choice, `idle`
-  // after each ping_time of silence.
+  // What comes, in order for each choice; `token` and `idle` may be left out. `token` comes with each token, `finish`
+  // once at the end of a choice, `idle` after each ping_time of silence.
   struct Reader {
     std::function<void(size_t choice, const TokenEvent& event)> token;
     std::function<void(size_t choice, const Answer& answer)> finish;
@@ -38,8 +40,8 @@ class Generation {
   // 503 when the server ends.
   bool run(const Reader& reader);
 
-  // Of the answers that are complete.
-  const Usage& usage() const { return usage_; }
+  // Of the answers that are complete; each prompt counts once.
+  Usage usage() const;
   size_t size() const { return choices_.size(); }
 
  private:
@@ -48,6 +50,7 @@ class Generation {
     std::shared_ptr<TokenStream> stream;
     Clock::time_point last_token;
     bool begun = false, done = false;
+    Usage usage;
   };
   bool step(size_t index, const Reader& reader);  // false: there is nothing to read
   void finish(size_t index, const Reader& reader);
@@ -57,8 +60,8 @@ class Generation {
   RouteCall& call_;
   const std::unique_ptr<ServerContext::Ticket> ticket_;
   std::vector<Choice> choices_;
+  const size_t choices_of_a_prompt_;
   size_t left_;
-  Usage usage_;
 };
 
 }  // namespace vl2::server

@@ -115,12 +115,12 @@ void HttpExchange::reply(int status, std::string_view content_type, std::string_
   complete_ = send(text);
 }
 
-bool HttpExchange::begin_events() {
+bool HttpExchange::begin_events(std::string_view content_type) {
   VL2_CHECK(status_ == 0, "a request is answered once");
   status_ = 200;
   streaming_ = true;
   if (head_.minor_version == 0) head_.keep_alive = false;  // no chunks: the end is the end of the connection
-  std::string text = reply_head(200, "text/event-stream; charset=utf-8");
+  std::string text = reply_head(200, content_type);
   text += "Cache-Control: no-cache\r\nX-Accel-Buffering: no\r\n";
   if (head_.minor_version == 1) text += "Transfer-Encoding: chunked\r\n";
   return send(text + "\r\n");

@@ -32,9 +32,9 @@ class HttpExchange {
   // Headers of the reply to come.
   void add_header(std::string name, std::string value);
   void reply(int status, std::string_view content_type, std::string_view body);
-  // Server-sent events: begin, any number of writes, end. False: nobody reads any more. A connection that is not ended
-  // is closed, which tells the client that something is missing.
-  bool begin_events();
+  // Server-sent events, or lines of JSON: begin, any number of writes, end. False: nobody reads any more. A connection
+  // that is not ended is closed, which tells the client that something is missing.
+  bool begin_events(std::string_view content_type = "text/event-stream; charset=utf-8");
   bool write_events(std::string_view bytes);
   void end_events();
 

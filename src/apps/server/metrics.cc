@@ -30,6 +30,12 @@ void print_engine(const EngineStats& stats, std::string& out) {
   value("steps_total", "counter", "Steps of the model.", stats.steps, out);
   value("drafted_tokens_total", "counter", "Guessed tokens that were run.", stats.drafted_tokens, out);
   value("accepted_tokens_total", "counter", "Guessed tokens that saved a step.", stats.accepted_tokens, out);
+  value("prefix_cache_queries_total", "counter", "Prompt tokens looked up in the cache.", stats.prefix_query_tokens,
+        out);
+  value("prefix_cache_hits_total", "counter", "Those of them that were there.", stats.prefix_hit_tokens, out);
+  value("image_cache_queries_total", "counter", "Pictures to be encoded.", stats.picture_queries, out);
+  value("image_cache_hits_total", "counter", "Those of them that were encoded before.", stats.picture_hits, out);
+  value("image_cache_bytes", "gauge", "Encoded pictures that are kept.", stats.picture_bytes, out);
   value("vision_seconds_total", "counter", "Time of the vision encoder.", stats.vision_ms / 1000, out);
   value("forward_seconds_total", "counter", "Time of the decoder.", stats.forward_ms / 1000, out);
 }

@@ -1,5 +1,7 @@
 #include "apps/server/prompt.h"
 
+#include <algorithm>
+#include <chrono>
 #include <numeric>
 #include <utility>
 
@@ -65,6 +67,36 @@ MultimodalPrompt built(const Build& build, const LoadedPictures& pictures) {
   }
 }
 
+// The pictures of one request that are on other machines.
+class RemotePictures {
+ public:
+  RemotePictures(const ServerContext& server, LoadedPictures& pictures)
+      : server_(server), pictures_(pictures), deadline_(Clock::now() + server.options().remote_time) {}
+
+  std::string fetch(std::string_view url, const std::string& param) {
+    RemoteMediaOptions options = server_.options().remote;
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline_ - Clock::now());
+    options.time = std::clamp(left, std::chrono::milliseconds(1), options.time);
+    options.bytes = std::min(options.bytes, server_.options().http.body_bytes - fetched_);
+    std::string file;
+    {
+      const auto most =
+          options.allowed ? server_.reserve_remote(static_cast<int64_t>(options.bytes)) : nullptr;  // while it comes
+      file = fetch_remote(url, options, param, [&] { return server_.stopping(); });
+    }
+    pictures_.remote.push_back(server_.reserve_remote(static_cast<int64_t>(file.size())));
+    fetched_ += file.size();
+    return file;
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  const ServerContext& server_;
+  LoadedPictures& pictures_;
+  const Clock::time_point deadline_;
+  size_t fetched_ = 0;  // no more than a client could have sent itself
+};
+
 PromptOptions options_for(std::string_view placeholder, bool allow_special) {
   PromptOptions options;
   options.untrusted = !allow_special;
@@ -81,9 +113,11 @@ LoadedPictures load_pictures(const ServerContext& server, std::vector<MediaSourc
         413, fmt::format("the request has {} pictures; at most {} are taken", sources.size(), options.max_pictures),
         "request_too_large");
   LoadedPictures result;
+  RemotePictures remote(server, result);
   int64_t pixels = 0;
   for (MediaSource& source : sources) {
-    std::string file = load_media(source.url, options.media_path, source.param);
+    std::string file = load_media(source.url, options.media_path, source.param,
+                                  [&](std::string_view url) { return remote.fetch(url, source.param); });
     source.url.clear();
     source.url.shrink_to_fit();  // the same bytes once more, in base64
     ImageSize size;

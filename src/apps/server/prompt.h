@@ -1,6 +1,7 @@
 // Messages and pictures of a request -> the prompt the engine takes, checked before it costs anything. Any thread.
 #pragma once
 
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -17,9 +18,10 @@ struct LoadedPictures {
   std::vector<std::string> files;
   std::vector<std::string> params;
   std::vector<ImageSize> sizes;
+  std::vector<std::unique_ptr<ServerContext::Ticket>> remote;  // the room of those that were fetched
 };
 
-// ApiError: 400 invalid_image, invalid_image_url; 403; 413 for too many pixels or pictures.
+// ApiError: 400 invalid_image, invalid_image_url; 403; 413 for too many pixels, bytes or pictures; 503.
 LoadedPictures load_pictures(const ServerContext& server, std::vector<MediaSource> sources);
 
 // Sizes before pixels: what does not fit into the context is refused (400 context_length_exceeded) before a picture is

@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "apps/server/api_error.h"
 #include "apps/server/context.h"
 #include "apps/server/http_exchange.h"
 
@@ -14,9 +15,10 @@ namespace vl2::server {
 // What the log says about a request besides its status.
 struct RequestNotes {
   std::string id, route;
-  int64_t answers = 0, prompt_tokens = 0, completion_tokens = 0, image_tokens = 0;
+  int64_t answers = 0, prompt_tokens = 0, completion_tokens = 0, image_tokens = 0, cached_tokens = 0;
   double queue_ms = 0, first_token_ms = 0, decode_ms = 0;
   std::string finish, error;
+  ErrorStyle errors = ErrorStyle::kOpenAi;  // the route's
 };
 
 struct RouteCall {
@@ -31,12 +33,14 @@ struct Route {
   std::string_view path;            // without /v1; a * at the end takes the rest, slashes included
   bool open;                        // without a key
   void (*answer)(RouteCall& call);  // throws Error for what it cannot do
+  ErrorStyle errors = ErrorStyle::kOpenAi;
 };
 
 std::span<const Route> routes();
 
-// The body as one JSON object. ApiError 400: not JSON, not UTF-8, too deep, no object.
-nlohmann::json read_json(RouteCall& call);
+// The body as one JSON object. ApiError 400: not JSON, not UTF-8, too deep, no object. `forms`: those of its members
+// that hold schemas (response_format, text, format, output_format), with all keys in the order they were written.
+nlohmann::json read_json(RouteCall& call, nlohmann::ordered_json* forms = nullptr);
 void reply_json(RouteCall& call, const nlohmann::ordered_json& value, int status = 200);
 
 void answer_root(RouteCall& call);
@@ -48,6 +52,16 @@ void answer_models(RouteCall& call);
 void answer_model(RouteCall& call);
 void answer_chat_completions(RouteCall& call);
 void answer_completions(RouteCall& call);
+void answer_responses(RouteCall& call);
+void answer_response_tokens(RouteCall& call);
+void answer_messages(RouteCall& call);
+void answer_message_tokens(RouteCall& call);
+void answer_ollama_chat(RouteCall& call);
+void answer_ollama_generate(RouteCall& call);
+void answer_ollama_tags(RouteCall& call);
+void answer_ollama_ps(RouteCall& call);
+void answer_ollama_show(RouteCall& call);
+void answer_ollama_version(RouteCall& call);
 void answer_tokenize(RouteCall& call);
 void answer_detokenize(RouteCall& call);
 void answer_apply_template(RouteCall& call);

@@ -1,5 +1,7 @@
+#include <algorithm>
 #include <array>
 #include <nlohmann/json.hpp>
+#include <vector>
 
 #include "apps/server/api_error.h"
 #include "apps/server/route.h"
@@ -7,6 +9,9 @@
 
 namespace vl2::server {
 namespace {
+
+using nlohmann::json;
+using nlohmann::ordered_json;
 
 constexpr std::array kRoutes = {
     Route{"GET", "/", true, answer_root},
@@ -18,32 +23,78 @@ constexpr std::array kRoutes = {
     Route{"GET", "/models/*", false, answer_model},
     Route{"POST", "/chat/completions", false, answer_chat_completions},
     Route{"POST", "/completions", false, answer_completions},
+    Route{"POST", "/responses", false, answer_responses},
+    Route{"POST", "/responses/input_tokens", false, answer_response_tokens},
+    Route{"POST", "/messages", false, answer_messages, ErrorStyle::kAnthropic},
+    Route{"POST", "/messages/count_tokens", false, answer_message_tokens, ErrorStyle::kAnthropic},
+    Route{"POST", "/api/chat", false, answer_ollama_chat, ErrorStyle::kOllama},
+    Route{"POST", "/api/generate", false, answer_ollama_generate, ErrorStyle::kOllama},
+    Route{"GET", "/api/tags", false, answer_ollama_tags, ErrorStyle::kOllama},
+    Route{"GET", "/api/ps", false, answer_ollama_ps, ErrorStyle::kOllama},
+    Route{"POST", "/api/show", false, answer_ollama_show, ErrorStyle::kOllama},
+    Route{"GET", "/api/version", false, answer_ollama_version, ErrorStyle::kOllama},
     Route{"POST", "/tokenize", false, answer_tokenize},
     Route{"POST", "/detokenize", false, answer_detokenize},
     Route{"POST", "/apply-template", false, answer_apply_template},
     Route{"POST", "/images/plan", false, answer_images_plan},
 };
 
+constexpr std::array<std::string_view, 4> kForms = {"response_format", "text", "format", "output_format"};
+// Keys in the order of the text are looked up one by one, so there cannot be many.
+constexpr size_t kMostFormKeys = 2000, kMostFormValues = 100'000;
+
+void check_form(const std::string& name, const json& form) {
+  std::vector<const json*> open = {&form};
+  for (size_t count = 1; !open.empty(); ++count) {
+    const json& value = *open.back();
+    open.pop_back();
+    if (count > kMostFormValues || (value.is_object() && value.size() > kMostFormKeys))
+      throw ApiError(
+          400,
+          fmt::format("{} has more than {} values, or {} keys in one object", name, kMostFormValues, kMostFormKeys), "",
+          name);
+    if (value.is_structured())
+      for (const json& inner : value) open.push_back(&inner);
+  }
+}
+
+ordered_json read_forms(const std::string& text, const json& body) {
+  bool any = false;
+  for (const std::string_view name : kForms) {
+    const auto at = body.find(name);
+    if (at == body.end() || at->is_null()) continue;
+    check_form(std::string(name), *at);
+    any = true;
+  }
+  if (!any) return ordered_json::object();
+  return ordered_json::parse(text, [](int depth, ordered_json::parse_event_t event, const ordered_json& value) {
+    return event != ordered_json::parse_event_t::key || depth != 1 ||
+           std::find(kForms.begin(), kForms.end(), value.get_ref<const std::string&>()) != kForms.end();
+  });
+}
+
 }  // namespace
 
 std::span<const Route> routes() { return kRoutes; }
 
-nlohmann::json read_json(RouteCall& call) {
+json read_json(RouteCall& call, ordered_json* forms) {
   JsonLimits limits;
   limits.max_bytes = call.server.options().http.body_bytes;
-  nlohmann::json value;
+  const std::string text = call.http.take_body();
+  json value;
   try {
-    value = parse_json(call.http.take_body(), "the request's body", limits);
+    value = parse_json(text, "the request's body", limits);
   } catch (const ApiError&) {
     throw;
   } catch (const Error& error) {
     throw bad_request(error);
   }
   if (!value.is_object()) throw ApiError(400, "the request's body must be a JSON object");
+  if (forms != nullptr) *forms = read_forms(text, value);
   return value;
 }
 
-void reply_json(RouteCall& call, const nlohmann::ordered_json& value, int status) {
+void reply_json(RouteCall& call, const ordered_json& value, int status) {
   call.http.reply(status, "application/json; charset=utf-8", dump_json(value));
 }
 

@@ -11,16 +11,20 @@
 #include <vector>
 
 #include "apps/server/http_message.h"
+#include "apps/server/remote_media.h"
 
 namespace vl2::server {
 
 struct ServerOptions {
   std::string host = "127.0.0.1";
-  int port = 8080;                        // 0: one that is free
-  std::vector<std::string> model_ids;     // what requests may name; the first is what replies say
-  std::vector<std::string> keys;          // empty: no key is asked for
-  std::vector<std::string> cors_origins;  // exact origins, "*" (any) or "localhost" (any port of this machine)
-  std::filesystem::path media_path;       // below it, file:// URLs are read; empty: none are
+  int port = 8080;                                // 0: one that is free
+  std::vector<std::string> model_ids;             // what requests may name; the first is what replies say
+  std::vector<std::string> keys;                  // empty: no key is asked for
+  std::vector<std::string> cors_origins;          // exact origins, "*" (any) or "localhost" (any port of this machine)
+  std::filesystem::path media_path;               // below it, file:// URLs are read; empty: none are
+  RemoteMediaOptions remote;                      // http(s):// URLs
+  std::chrono::milliseconds remote_time{30'000};  // of all pictures of a request that are fetched
+  int64_t remote_bytes = int64_t{512} << 20;      // that fetched pictures of all requests take together
 
   int64_t parallel = 8;    // answers made at a time
   int64_t max_queue = 64;  // answers waiting for that

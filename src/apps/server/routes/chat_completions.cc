@@ -4,9 +4,7 @@
 
 #include "apps/server/api_error.h"
 #include "apps/server/api_fields.h"
-#include "apps/server/api_reply.h"
-#include "apps/server/generation.h"
-#include "apps/server/prompt.h"
+#include "apps/server/chat_run.h"
 #include "apps/server/route.h"
 
 namespace vl2::server {
@@ -23,11 +21,12 @@ struct ChatRequest {
 };
 
 ChatRequest parse(RouteCall& call) {
-  const json body = read_json(call);
+  ordered_json forms;
+  const json body = read_json(call, &forms);
   const Fields fields(body);
   call.server.check_model(fields.string("model").value_or(""));
   ChatRequest request;
-  request.params = parse_answer_params(body);
+  request.params = parse_answer_params(body, forms);
   request.params.logprobs = fields.boolean("logprobs").value_or(false);
   request.params.top_logprobs = static_cast<int>(fields.integer("top_logprobs", 0, kMostTopLogprobs).value_or(0));
   if (request.params.top_logprobs > 0 && !request.params.logprobs)
@@ -39,18 +38,17 @@ ChatRequest parse(RouteCall& call) {
 // One reply in the making; both of its forms.
 class ChatReply {
  public:
-  ChatReply(RouteCall& call, const AnswerParams& params, size_t choices, ImageSize picture, int64_t num_pictures)
+  ChatReply(RouteCall& call, ChatRun& chat)
       : call_(call),
-        params_(params),
+        chat_(chat),
+        params_(chat.params()),
         tokenizer_(call.server.engine().tokenizer()),
         eos_(call.server.engine().processor().special().eos),
-        picture_(picture),
-        num_pictures_(num_pictures),
         id_(call.server.new_id("chatcmpl-")),
         created_(std::time(nullptr)),
-        choices_(choices) {}
+        choices_(chat.size()) {}
 
-  void whole(Generation& generation) {
+  void whole() {
     std::vector<ordered_json> done(choices_.size());
     ordered_json timings;
     double longest = -1;
@@ -58,24 +56,22 @@ class ChatReply {
     reader.token = [&](size_t i, const TokenEvent& event) { note_logprob(i, event); };
     reader.finish = [&](size_t i, const Answer& answer) {
       ordered_json message = {{"role", "assistant"}, {"content", answer.text}, {"refusal", nullptr}};
-      done[i] = {{"index", i},
-                 {"message", std::move(message)},
-                 {"logprobs", take_logprobs(i, true)},
-                 {"finish_reason", openai_finish_reason(answer.finish)}};
-      add_grounding(answer.text, done[i]);
+      done[i] = {{"index", i}, {"message", std::move(message)}, {"logprobs", take_logprobs(i, true)}};
+      add_finish(answer.finish, done[i]);
+      add_grounding(i, answer.text, done[i]);
       if (answer.timings.total_ms() <= longest) return;
       longest = answer.timings.total_ms();
       timings = timings_json(answer);
     };
-    if (!generation.run(reader)) return;
+    if (!chat_.run(reader)) return;
     ordered_json reply = envelope("chat.completion");
     reply["choices"] = std::move(done);
-    reply["usage"] = usage_json(generation.usage(), params_.n);
+    reply["usage"] = usage_json(chat_.usage());
     reply["timings"] = std::move(timings);
     reply_json(call_, reply);
   }
 
-  void stream(Generation& generation) {
+  void stream() {
     call_.http.begin_events();
     // The role comes first and alone: a client's helper that sees text before it gives up.
     for (size_t i = 0; i < choices_.size(); ++i) send(i, {{"role", "assistant"}, {"content", ""}}, nullptr, nullptr);
@@ -87,7 +83,7 @@ class ChatReply {
     reader.finish = [&](size_t i, const Answer& answer) { finish(i, answer); };
     reader.idle = [&] { call_.http.write_events(kSsePing); };
     try {
-      if (!generation.run(reader)) return;
+      if (!chat_.run(reader)) return;
     } catch (const Error& error) {
       // The status is out already. No [DONE] behind it: the answer is not complete.
       call_.notes.error = error.what();
@@ -98,7 +94,7 @@ class ChatReply {
     if (params_.include_usage) {
       ordered_json chunk = envelope("chat.completion.chunk");
       chunk["choices"] = ordered_json::array();
-      chunk["usage"] = usage_json(generation.usage(), params_.n);
+      chunk["usage"] = usage_json(chat_.usage());
       call_.http.write_events(sse_event(chunk));
     }
     call_.http.write_events(kSseDone);
@@ -116,11 +112,9 @@ class ChatReply {
 
   void finish(size_t i, const Answer& answer) {
     if (!choices_[i].empty()) send(i, {{"content", ""}}, take_logprobs(i, false), nullptr);
-    ordered_json choice = {{"index", i},
-                           {"delta", ordered_json::object()},
-                           {"logprobs", nullptr},
-                           {"finish_reason", openai_finish_reason(answer.finish)}};
-    add_grounding(answer.text, choice);
+    ordered_json choice = {{"index", i}, {"delta", ordered_json::object()}, {"logprobs", nullptr}};
+    add_finish(answer.finish, choice);
+    add_grounding(i, answer.text, choice);
     ordered_json chunk = envelope("chat.completion.chunk");
     chunk["choices"] = {std::move(choice)};
     if (params_.include_usage) chunk["usage"] = nullptr;
@@ -149,18 +143,16 @@ class ChatReply {
     return {{"content", std::exchange(choices_[i], ordered_json::array())}, {"refusal", nullptr}};
   }
 
-  void add_grounding(const std::string& text, ordered_json& choice) const {
-    if (num_pictures_ == 0) return;
-    ordered_json found = grounding_json(text, picture_, num_pictures_ - 1);
+  void add_grounding(size_t i, const std::string& text, ordered_json& choice) const {
+    ordered_json found = chat_.grounding(i, text);
     if (!found.empty()) choice["grounding"] = std::move(found);
   }
 
   RouteCall& call_;
+  ChatRun& chat_;
   const AnswerParams& params_;
   const Tokenizer& tokenizer_;
   const int32_t eos_;
-  const ImageSize picture_;  // the last one: it is the one boxes are about
-  const int64_t num_pictures_;
   const std::string id_;
   const std::time_t created_;
   std::vector<ordered_json> choices_;  // log-probabilities that have not been sent
@@ -171,21 +163,9 @@ class ChatReply {
 void answer_chat_completions(RouteCall& call) {
   call.server.engine();  // nothing is read while there is none
   ChatRequest request = parse(call);
-  // Before pictures are decoded: what cannot be answered shall cost little.
-  auto ticket = call.server.admit(request.params.n);
-  const auto num_pictures = static_cast<int64_t>(request.chat.pictures.size());
-  ImageSize last_picture;
-  std::vector<Request> requests;
-  {
-    const LoadedPictures pictures = load_pictures(call.server, std::move(request.chat.pictures));
-    if (!pictures.sizes.empty()) last_picture = pictures.sizes.back();
-    const MultimodalPrompt prompt =
-        build_chat(call.server, request.chat.messages, pictures, request.params.allow_special);
-    requests = make_requests(call.server, prompt, request.params, request.params.seed.value_or(call.server.random()));
-  }
-  Generation generation(call, std::move(ticket), std::move(requests));
-  ChatReply reply(call, request.params, generation.size(), last_picture, num_pictures);
-  request.params.stream ? reply.stream(generation) : reply.whole(generation);
+  ChatRun chat(call, std::move(request.params), std::move(request.chat));
+  ChatReply reply(call, chat);
+  chat.params().stream ? reply.stream() : reply.whole();
 }
 
 }  // namespace vl2::server

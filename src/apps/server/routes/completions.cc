@@ -57,10 +57,12 @@ CompletionPrompt from_ids(RouteCall& call, const Fields& fields, const json& ids
 class CompletionRequest {
  public:
   explicit CompletionRequest(RouteCall& call) {
-    const json body = read_json(call);
+    ordered_json forms;
+    const json body = read_json(call, &forms);
     const Fields fields(body);
     call.server.check_model(fields.string("model").value_or(""));
-    params = parse_answer_params(body);
+    params = parse_answer_params(body, forms);
+    if (params.form) params.constraint = compile_form(call.server.engine(), *params.form);
     if (!params.max_tokens) params.max_tokens = kDefaultTokens;
     if (const auto suffix = fields.string("suffix"); suffix && !suffix->empty())
       fields.reject("suffix", "nothing: it is not supported", "unsupported_value");
@@ -146,12 +148,13 @@ class CompletionReply {
     Generation::Reader reader;
     reader.token = [&](size_t i, const TokenEvent& event) { note(i, event); };
     reader.finish = [&](size_t i, const Answer& answer) {
-      done[i] = choice(i, echo_of(i) + answer.text, openai_finish_reason(answer.finish));
+      done[i] = choice(i, echo_of(i) + answer.text, nullptr);
+      add_finish(answer.finish, done[i]);
     };
     if (!generation.run(reader)) return;
     ordered_json reply = envelope();
     reply["choices"] = std::move(done);
-    reply["usage"] = usage_json(generation.usage(), request_.params.n);
+    reply["usage"] = usage_json(generation.usage());
     reply_json(call_, reply);
   }
 
@@ -165,7 +168,11 @@ class CompletionReply {
       note(i, event);
       if (!event.text.empty()) send(choice(i, event.text, nullptr));
     };
-    reader.finish = [&](size_t i, const Answer& answer) { send(choice(i, "", openai_finish_reason(answer.finish))); };
+    reader.finish = [&](size_t i, const Answer& answer) {
+      ordered_json last = choice(i, "", nullptr);
+      add_finish(answer.finish, last);
+      send(std::move(last));
+    };
     reader.idle = [&] { call_.http.write_events(kSsePing); };
     try {
       if (!generation.run(reader)) return;
@@ -178,7 +185,7 @@ class CompletionReply {
     if (request_.params.include_usage) {
       ordered_json chunk = envelope();
       chunk["choices"] = ordered_json::array();
-      chunk["usage"] = usage_json(generation.usage(), request_.params.n);
+      chunk["usage"] = usage_json(generation.usage());
       call_.http.write_events(sse_event(chunk));
     }
     call_.http.write_events(kSseDone);
@@ -232,7 +239,7 @@ void answer_completions(RouteCall& call) {
   for (const CompletionPrompt& prompt : request.prompts)
     for (Request& one : make_requests(call.server, prompt.prompt, request.params, seed))
       requests.push_back(std::move(one));
-  Generation generation(call, std::move(ticket), std::move(requests));
+  Generation generation(call, std::move(ticket), std::move(requests), request.params.n);
   CompletionReply reply(call, request, generation.size());
   request.params.stream ? reply.stream(generation) : reply.whole(generation);
 }

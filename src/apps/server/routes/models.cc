@@ -1,9 +1,7 @@
 // GET /v1/models and /v1/models/{id}: one object that OpenAI's and Anthropic's clients both read.
-#include <array>
-#include <ctime>
 #include <nlohmann/json.hpp>
 
-#include "apps/server/api_error.h"
+#include "apps/server/api_reply.h"
 #include "apps/server/route.h"
 #include "core/model_spec/weight_schema.h"
 
@@ -11,14 +9,6 @@ namespace vl2::server {
 namespace {
 
 using nlohmann::ordered_json;
-
-std::string rfc3339(std::time_t time) {
-  std::tm parts = {};
-  ::gmtime_r(&time, &parts);
-  std::array<char, 32> text{};
-  std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%SZ", &parts);
-  return text.data();
-}
 
 ordered_json model_json(const ServerContext& server, const std::string& id) {
   ordered_json out = {{"id", id},
