@@ -9,6 +9,7 @@
 #include "core/base/error.h"
 #include "core/base/file.h"
 #include "core/model_spec/model_config.h"
+#include "train/model/device.h"
 #include "train/recipe/parameter_rules.h"
 
 namespace vl2::train {
@@ -96,6 +97,8 @@ fs::path recipe_tokenizer(const Recipe& recipe) {
 }
 
 TrainedModel::TrainedModel(const Recipe& recipe) : parameters_(make_parameters(recipe)) {
+  const at::Device device = training_device(recipe.device);
+  if (!device.is_cpu()) parameters_.to(device);
   const auto rules = rules_by_name(recipe, config());
   parameters_.set_trainable([&](const Parameter& p) { return rule_of(p, rules).trainable; });
   std::vector<OptimizedParameter> optimized;
@@ -127,7 +130,8 @@ TrainedModel::TrainedModel(const Recipe& recipe) : parameters_(make_parameters(r
                    .bf16_moments = recipe.bf16_optimizer,
                    .orthogonal_compute = recipe.compute == ComputeType::kBf16 ? at::kBFloat16 : at::kFloat,
                    .seed = static_cast<uint64_t>(recipe.seed),
-                   .workers = recipe.replicas});
+                   .workers = device.is_cpu() ? recipe.replicas : 1,
+                   .together = !device.is_cpu()});
 }
 
 int64_t TrainedModel::num_trained() const {
@@ -144,15 +148,16 @@ std::vector<NamedState> TrainedModel::moving() const {
   return result;
 }
 
-std::vector<NamedTensor> TrainedModel::state() const {
-  std::vector<NamedTensor> result;
+TrainedState TrainedModel::state() const {
+  TrainedState result;
   for (const DType dtype : {DType::kF32, DType::kBF16}) {  // wide types first, as the format wants them
     for (const NamedState& s : moving()) {
-      VL2_CHECK(s.value.is_contiguous() && s.value.device().is_cpu(), "{}", s.name);
+      VL2_CHECK(s.value.is_contiguous(), "{}", s.name);
       if ((s.value.scalar_type() == at::kFloat) != (dtype == DType::kF32)) continue;
-      result.push_back({s.name,
-                        {static_cast<const std::byte*>(s.value.data_ptr()), dtype,
-                         Shape(s.value.sizes().begin(), s.value.sizes().end())}});
+      result.kept.push_back(s.value.cpu());
+      result.tensors.push_back({s.name,
+                                {static_cast<const std::byte*>(result.kept.back().data_ptr()), dtype,
+                                 Shape(s.value.sizes().begin(), s.value.sizes().end())}});
     }
   }
   return result;

@@ -45,6 +45,7 @@ struct ForwardOptions {
   bool aux_gradient = true;             // false: the balance loss is reported and nothing more
   int64_t recompute_vision_blocks = 0;  // the first N keep no activations for backward()
   bool recompute_layers = false;        // no decoder layer does
+  bool whole_rows = false;              // attention by whole rows of the batch (row_layout): for a GPU
   bool all_logits = false;              // ForwardResult::logits of every token
   uint64_t dropout_seed = 0;            // another one every micro-batch; only adapters have dropout
   bool dropout = true;                  // false: evaluation

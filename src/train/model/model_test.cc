@@ -50,6 +50,26 @@ TEST_P(Twin, PackedSamplesHaveTheLossesAndGradientsOfTheSamplesAlone) {
     EXPECT_LE(relative_distance(grad, alone_gradients.at(name)), 1e-4) << name;
 }
 
+TEST_P(Twin, AttentionByWholeRowsIsTheSame) {
+  const DeepseekVl2 model(parameters_);
+  for (const bool one_row : {true, false}) {
+    const MicroBatch batch = packed(samples(), one_row);
+    parameters_.zero_grad();
+    const ForwardResult by_sample = model.forward(batch, {});
+    by_sample.loss.backward();
+    const auto expected = gradients(parameters_);
+    parameters_.zero_grad();
+    ForwardOptions options;
+    options.whole_rows = true;
+    const ForwardResult by_row = model.forward(batch, options);
+    by_row.loss.backward();
+    const double loss = by_sample.loss_sum.item<double>();
+    EXPECT_NEAR(by_row.loss_sum.item<double>(), loss, 1e-6 * loss);
+    for (const auto& [name, grad] : gradients(parameters_))
+      EXPECT_LE(relative_distance(grad, expected.at(name)), 1e-4) << name;
+  }
+}
+
 TEST_P(Twin, RecomputationGivesTheSameBits) {
   const DeepseekVl2 model(parameters_);
   for (const DType compute : {DType::kF32, DType::kBF16}) {

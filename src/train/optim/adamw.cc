@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
+#include <tuple>
 #include <utility>
 
 #include "core/base/error.h"
@@ -36,14 +38,12 @@ AdamW::AdamW(std::vector<OptimizedParameter> parameters, const AdamWOptions& opt
 
 double AdamW::gradient_norm() const {
   const at::NoGradGuard no_grad;
-  double squares = 0;
+  std::vector<at::Tensor> norms;  // read together: each reading waits for a GPU
   for (const OptimizedParameter& p : parameters_) {
     const at::Tensor gradient = p.value.grad();
-    if (!gradient.defined()) continue;
-    const double norm = gradient.norm(2, at::kDouble).item<double>();
-    squares += norm * norm;
+    if (gradient.defined()) norms.push_back(gradient.norm(2, at::kDouble));
   }
-  return std::sqrt(squares);
+  return norms.empty() ? 0.0 : at::stack(norms).norm().item<double>();
 }
 
 void AdamW::scale_gradients(double scale) {
@@ -56,6 +56,7 @@ void AdamW::scale_gradients(double scale) {
 
 void AdamW::step(double learning_rate) {
   ++steps_;
+  if (options_.together && !options_.bf16_moments) return update_together(learning_rate);
   // The parameters have nothing to do with each other, and most are too small for several threads.
   side_by_side(options_.workers, std::ssize(parameters_), false, [&](int64_t /*worker*/, int64_t item) {
     const at::NoGradGuard no_grad;
@@ -103,6 +104,58 @@ void AdamW::update(size_t index, double learning_rate) {
     const uint64_t seed = splitmix64(options_.seed ^ static_cast<uint64_t>(steps_));
     m_[index].copy_(round_stochastically(m, seed, 2 * index));
     v_[index].copy_(round_stochastically(v, seed, 2 * index + 1));
+  }
+}
+
+// Parameters with one learning rate, decay and form of update; of orthogonal ones, of one shape.
+void AdamW::update_together(double learning_rate) {
+  const at::NoGradGuard no_grad;
+  using Key = std::tuple<bool, double, bool, int64_t, int64_t>;
+  struct Group {
+    std::vector<at::Tensor> w, g, m, v;
+  };
+  std::map<Key, Group> groups;
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    const OptimizedParameter& p = parameters_[i];
+    const at::Tensor g = p.value.grad();
+    if (!g.defined()) continue;
+    Group& group = groups[{p.orthogonal, p.lr_multiplier, p.decay, p.orthogonal ? g.size(-2) : 0,
+                           p.orthogonal ? g.size(-1) : 0}];
+    group.w.push_back(p.value.detach());  // shares its storage
+    group.g.push_back(g);
+    group.m.push_back(m_[i]);
+    if (!p.orthogonal) group.v.push_back(v_[i]);
+  }
+  const auto t = static_cast<double>(steps_);
+  const double unbias1 = 1.0 - std::pow(options_.beta1, t), unbias2 = 1.0 - std::pow(options_.beta2, t);
+  for (auto& [key, group] : groups) {
+    const auto& [orthogonal, multiplier, decay, rows, columns] = key;
+    const double lr = learning_rate * multiplier;
+    if (decay) at::_foreach_mul_(group.w, 1.0 - lr * options_.weight_decay);
+    if (!orthogonal) {
+      at::_foreach_mul_(group.m, options_.beta1);
+      at::_foreach_add_(group.m, group.g, 1.0 - options_.beta1);
+      at::_foreach_mul_(group.v, options_.beta2);
+      at::_foreach_addcmul_(group.v, group.g, group.g, 1.0 - options_.beta2);
+      std::vector<at::Tensor> scale = at::_foreach_sqrt(group.v);
+      at::_foreach_div_(scale, std::sqrt(unbias2));
+      at::_foreach_add_(scale, options_.eps);
+      at::_foreach_addcdiv_(group.w, group.m, scale, -lr / unbias1);
+      continue;
+    }
+    at::_foreach_mul_(group.m, kMuonMomentum);
+    at::_foreach_add_(group.m, group.g, 1.0 - kMuonMomentum);
+    std::vector<at::Tensor> matrices;  // [n, R, C], n = 1 but for experts
+    std::vector<int64_t> counts;
+    for (size_t i = 0; i < group.m.size(); ++i) {
+      matrices.push_back(
+          group.m[i].mul(kMuonMomentum).add_(group.g[i], 1.0 - kMuonMomentum).view({-1, rows, columns}));
+      counts.push_back(matrices.back().size(0));
+    }
+    std::vector<at::Tensor> directions =
+        orthogonalise(at::cat(matrices), options_.orthogonal_compute).split_with_sizes(counts);
+    for (size_t i = 0; i < directions.size(); ++i) directions[i] = directions[i].view(group.w[i].sizes());
+    at::_foreach_add_(group.w, directions, -lr * kUpdateSize * std::sqrt(static_cast<double>(std::max(rows, columns))));
   }
 }
 
