@@ -1,6 +1,7 @@
 #include "train/loop/trained_model.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 #include <fmt/format.h>
 
 #include <map>
@@ -49,7 +50,7 @@ bool is_inner_matrix(const Parameter& p) {
 // Copies the tensors of one part, e.g. "vision.", out of another model.
 void copy_part(Parameters& parameters, const std::string& folder, const std::string& prefix) {
   if (folder.empty()) return;
-  const at::NoGradGuard no_grad;
+  const c10::NoGradGuard no_grad;
   const Checkpoint source{fs::path(folder)};
   for (const WeightSpec& spec : weight_schema(parameters.config())) {
     if (spec.role == WeightRole::kUnused || !spec.name.starts_with(prefix)) continue;
@@ -164,7 +165,7 @@ TrainedState TrainedModel::state() const {
 }
 
 void TrainedModel::restore(const SafetensorsFile& state, int64_t optimizer_steps) {
-  const at::NoGradGuard no_grad;
+  const c10::NoGradGuard no_grad;
   for (const NamedState& s : moving()) {
     const TensorView* from = state.find(s.name);
     const Shape shape(s.value.sizes().begin(), s.value.sizes().end());

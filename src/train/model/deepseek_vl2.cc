@@ -2,6 +2,7 @@
 #include "train/model/deepseek_vl2.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 
 #include <algorithm>
 
@@ -149,7 +150,7 @@ ForwardResult DeepseekVl2::forward(const MicroBatch& batch, const ForwardOptions
     result.tokens_per_expert = at::stack(record.tokens_per_expert);
   }
   if (options.all_logits) {
-    const at::NoGradGuard no_gradients;
+    const c10::NoGradGuard no_gradients;
     result.logits = output_logits(context, x_TD.narrow(0, 0, batch.num_tokens()));
   }
   return result;

@@ -75,7 +75,7 @@ class DeepseekVl2 {
   const ModelConfig& config() const { return parameters_.config(); }
 
   // kInvalidArgument: an empty batch, a token id beyond the vocabulary, pictures that do not fill the placeholders.
-  // With gradients disabled (at::NoGradGuard) it is an evaluation and keeps nothing.
+  // With gradients disabled (c10::NoGradGuard) it is an evaluation and keeps nothing.
   ForwardResult forward(const MicroBatch& batch, const ForwardOptions& options) const;
 
   // Greedy, until the end token or max_tokens.

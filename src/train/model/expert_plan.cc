@@ -2,6 +2,7 @@
 #include "train/model/expert_plan.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
@@ -137,7 +138,7 @@ ExpertPlan plan_experts_on_host(const at::Tensor& expert_TK, int64_t num_experts
 }
 
 ExpertPlan plan_experts_by_sorting(const at::Tensor& expert_TK, int64_t num_experts, double excess) {
-  const at::NoGradGuard no_gradients;
+  const c10::NoGradGuard no_gradients;
   const at::Tensor expert_P = expert_TK.reshape(-1);
   const int64_t pairs = expert_P.size(0), per_token = expert_TK.size(1);
   const auto whole = expert_P.options();

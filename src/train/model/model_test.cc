@@ -1,5 +1,6 @@
 // The twin against itself, on twins of a few hundred kilobytes with random weights.
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 #include <gtest/gtest.h>
 
 #include "core/base/temp_folder.h"
@@ -125,7 +126,7 @@ TEST_P(Twin, FrozenLanguageModelLetsGradientsThroughToTheProjector) {
 TEST_P(Twin, SavedWeightsLoadAsTheSameModel) {
   const TempFolder folder;
   const MicroBatch batch = packed(samples(), true);
-  const at::NoGradGuard no_gradients;
+  const c10::NoGradGuard no_gradients;
   const double loss = DeepseekVl2(parameters_).forward(batch, {}).loss_sum.item<double>();
   parameters_.save(folder / "f32", DType::kF32, 100'000);
   const auto load = [&](const std::string& name, const LoadOptions& options = {}) {
@@ -237,7 +238,7 @@ TEST_P(Twin, AdapterIsTheSameAsTheMergedWeight) {
   EXPECT_EQ(run(DeepseekVl2(parameters_, &adapters), options), dropped);
   for (auto& [name, adapter] : adapters) EXPECT_TRUE(at::equal(grads[name], adapter.a.grad())) << name;
 
-  const at::NoGradGuard no_gradients;
+  const c10::NoGradGuard no_gradients;
   for (const auto& [name, adapter] : adapters) {
     at::Tensor value = parameters_.at(name).value.detach();
     value.add_(at::matmul(adapter.b, adapter.a), adapter.scale);

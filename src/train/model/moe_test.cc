@@ -2,6 +2,7 @@
 #include "train/model/moe.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 #include <gtest/gtest.h>
 
 #include "train/model/expert_plan.h"
@@ -12,7 +13,7 @@ namespace {
 
 // Forward only, so that a finite difference can be taken of any weight.
 double balance_loss_of(const Parameters& parameters, const MicroBatch& batch, const ForwardOptions& options) {
-  const at::NoGradGuard no_gradients;
+  const c10::NoGradGuard no_gradients;
   return DeepseekVl2(parameters).forward(batch, options).aux_losses.to(at::kDouble).sum().item<double>();
 }
 

@@ -1,6 +1,7 @@
 #include "train/optim/adamw.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 
 #include <algorithm>
 #include <cmath>
@@ -27,7 +28,7 @@ constexpr double kUpdateSize = 0.2;
 
 AdamW::AdamW(std::vector<OptimizedParameter> parameters, const AdamWOptions& options)
     : parameters_(std::move(parameters)), options_(options) {
-  const at::NoGradGuard no_grad;
+  const c10::NoGradGuard no_grad;
   for (const OptimizedParameter& p : parameters_) {
     VL2_CHECK(p.value.scalar_type() == at::kFloat, "{} is no float32 tensor", p.name);
     const auto like = p.value.options().requires_grad(false).dtype(options.bf16_moments ? at::kBFloat16 : at::kFloat);
@@ -37,7 +38,7 @@ AdamW::AdamW(std::vector<OptimizedParameter> parameters, const AdamWOptions& opt
 }
 
 double AdamW::gradient_norm() const {
-  const at::NoGradGuard no_grad;
+  const c10::NoGradGuard no_grad;
   std::vector<at::Tensor> norms;  // read together: each reading waits for a GPU
   for (const OptimizedParameter& p : parameters_) {
     const at::Tensor gradient = p.value.grad();
@@ -47,7 +48,7 @@ double AdamW::gradient_norm() const {
 }
 
 void AdamW::scale_gradients(double scale) {
-  const at::NoGradGuard no_grad;
+  const c10::NoGradGuard no_grad;
   for (const OptimizedParameter& p : parameters_) {
     at::Tensor gradient = p.value.grad();
     if (gradient.defined()) gradient.mul_(scale);
@@ -59,7 +60,7 @@ void AdamW::step(double learning_rate) {
   if (options_.together && !options_.bf16_moments) return update_together(learning_rate);
   // The parameters have nothing to do with each other, and most are too small for several threads.
   side_by_side(options_.workers, std::ssize(parameters_), false, [&](int64_t /*worker*/, int64_t item) {
-    const at::NoGradGuard no_grad;
+    const c10::NoGradGuard no_grad;
     const auto i = static_cast<size_t>(item);
     if (!parameters_[i].value.grad().defined()) return;
     parameters_[i].orthogonal ? update_orthogonal(i, learning_rate) : update(i, learning_rate);
@@ -109,7 +110,7 @@ void AdamW::update(size_t index, double learning_rate) {
 
 // Parameters with one learning rate, decay and form of update; of orthogonal ones, of one shape.
 void AdamW::update_together(double learning_rate) {
-  const at::NoGradGuard no_grad;
+  const c10::NoGradGuard no_grad;
   using Key = std::tuple<bool, double, bool, int64_t, int64_t>;
   struct Group {
     std::vector<at::Tensor> w, g, m, v;
@@ -119,8 +120,8 @@ void AdamW::update_together(double learning_rate) {
     const OptimizedParameter& p = parameters_[i];
     const at::Tensor g = p.value.grad();
     if (!g.defined()) continue;
-    Group& group = groups[{p.orthogonal, p.lr_multiplier, p.decay, p.orthogonal ? g.size(-2) : 0,
-                           p.orthogonal ? g.size(-1) : 0}];
+    Group& group =
+        groups[{p.orthogonal, p.lr_multiplier, p.decay, p.orthogonal ? g.size(-2) : 0, p.orthogonal ? g.size(-1) : 0}];
     group.w.push_back(p.value.detach());  // shares its storage
     group.g.push_back(g);
     group.m.push_back(m_[i]);
@@ -148,8 +149,7 @@ void AdamW::update_together(double learning_rate) {
     std::vector<at::Tensor> matrices;  // [n, R, C], n = 1 but for experts
     std::vector<int64_t> counts;
     for (size_t i = 0; i < group.m.size(); ++i) {
-      matrices.push_back(
-          group.m[i].mul(kMuonMomentum).add_(group.g[i], 1.0 - kMuonMomentum).view({-1, rows, columns}));
+      matrices.push_back(group.m[i].mul(kMuonMomentum).add_(group.g[i], 1.0 - kMuonMomentum).view({-1, rows, columns}));
       counts.push_back(matrices.back().size(0));
     }
     std::vector<at::Tensor> directions =
@@ -169,7 +169,7 @@ std::vector<NamedState> AdamW::state() const {
 }
 
 at::Tensor round_stochastically(const at::Tensor& x, uint64_t seed, uint64_t stream) {
-  const at::NoGradGuard no_grad;
+  const c10::NoGradGuard no_grad;
   const at::Tensor flat = x.contiguous().view({-1});
   const at::Tensor result = at::empty(flat.sizes(), x.options().dtype(at::kBFloat16));
   const auto start = static_cast<int64_t>(splitmix64(seed ^ splitmix64(stream)) >> 1);
