@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "train/model/fused_attention.h"
 #include "train/model/fused_ops.h"
@@ -179,11 +180,13 @@ at::Tensor attend(const at::Tensor& q_BLHK, const at::Tensor& k_BMHK, const at::
                   const at::Tensor& mask_BLM, at::Tensor* probabilities) {
 #if TORCH_VERSION_MAJOR >= 2
   // Without scores in memory; float32 keeps to plain products.
-  if (q_BLHK.is_cuda() && q_BLHK.scalar_type() == at::kBFloat16 && probabilities == nullptr)
+  if (q_BLHK.is_cuda() && q_BLHK.scalar_type() == at::kBFloat16 && probabilities == nullptr) {
+    std::optional<at::Tensor> mask;
+    if (mask_BLM.defined()) mask = mask_BLM.unsqueeze(1);
     return at::scaled_dot_product_attention(q_BLHK.transpose(1, 2), k_BMHK.transpose(1, 2), v_BMHV.transpose(1, 2),
-                                            mask_BLM.defined() ? mask_BLM.unsqueeze(1) : at::Tensor(), 0.0, false,
-                                            scale)
+                                            mask, 0.0, false, scale)
         .transpose(1, 2);
+  }
 #endif
   const int64_t batch = q_BLHK.size(0), queries = q_BLHK.size(1), heads = q_BLHK.size(2), keys = k_BMHK.size(1);
   const at::Tensor q = heads_first(q_BLHK), k = heads_first(k_BMHK), v = heads_first(v_BMHV);
