@@ -26,10 +26,7 @@ __device__ __forceinline__ void read_source(const Pack& a, const PackSource& s, 
   copy_columns(static_cast<const float*>(a.cache.data) + place, count, out);
 }
 
-// One value of the two sources side by side.
-__device__ __forceinline__ float value_at(const Pack& a, int64_t key, int group, int column) {
-  const PackSource& s = column < a.first.cols ? a.first : a.second;
-  if (column >= a.first.cols) column -= a.first.cols;
+__device__ __forceinline__ float value_at(const Pack& a, const PackSource& s, int64_t key, int group, int column) {
   if (s.rows != nullptr) return s.rows[key * s.row_stride + group * s.group_stride + column];
   const int64_t place = cache_row(a.cache, a.blocks, static_cast<int>(key)) * a.cache.width + s.column +
                         group * s.group_stride + column;
@@ -53,7 +50,11 @@ __global__ void pack_kernel(Pack a) {
   } else if (column < both) {  // the border of the two inside
     VL2_UNROLL
     for (int i = 0; i < kStep; ++i)
-      if (column + i < both) values[i] = value_at(a, row, group, column + i);
+      if (column + i < a.first.cols) {
+        values[i] = value_at(a, a.first, row, group, column + i);
+      } else if (column + i < both) {
+        values[i] = value_at(a, a.second, row, group, column + i - a.first.cols);
+      }
   }
   const int64_t place =
       ((static_cast<int64_t>(item) * a.groups + group) * a.keys + (row - static_cast<int64_t>(item) * a.keys)) *
