@@ -1,10 +1,10 @@
-// The stream that kernels are launched on, named without the headers of CUDA: there cudaStream_t is this pointer.
+// The order in which a device works; the only CUDA type that headers of this layer know.
 #pragma once
 
 struct CUstream_st;
 
 namespace vl2::cuda {
 
-using Stream = CUstream_st*;
+using Stream = CUstream_st*;  // nullptr: the default one; the software device ignores it
 
 }  // namespace vl2::cuda

@@ -14,12 +14,14 @@ struct SequenceRows {
   int32_t past = 0;
   int32_t first_block = 0;  // of its block numbers in block_table
   int32_t decode = 0;       // 1: tokens of an answer
+  int32_t first_answer = 0;  // decode: number of its first row among the rows of all answers
 };
 
 struct SequencesView {
   const SequenceRows* sequences = nullptr;  // [num_sequences], in order, covering all rows
   const int32_t* block_table = nullptr;     // block numbers, a sequence's in order
   const int32_t* row_sequence = nullptr;    // [rows] the sequence each row belongs to
+  const int32_t* answer_rows = nullptr;     // [decode_rows] the batch's rows that belong to answers, in order
   int32_t num_sequences = 0;
   int32_t rows = 0;
   // Known on the host, for the shape of grids; kernels that are replayed read `sequences` instead.
