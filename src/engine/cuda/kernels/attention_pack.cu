@@ -1,6 +1,5 @@
-#include "engine/cuda/kernels/attention_pack.h"
-
 #include "engine/cuda/kernels/attention_device.h"
+#include "engine/cuda/kernels/attention_pack.h"
 
 namespace vl2::cuda {
 namespace {
@@ -17,19 +16,19 @@ __device__ __forceinline__ void copy_columns(const T* from, int count, float (&o
 }
 
 // `count` columns from `column` on, into out[0..].
-__device__ __forceinline__ void read_source(const Pack& a, const PackSource& s, int64_t key, int group, int column, int count,
-                            float (&out)[kStep]) {
+__device__ __forceinline__ void read_source(const Pack& a, const PackSource& s, int64_t key, int group, int column,
+                                            int count, float (&out)[kStep]) {
   if (s.rows != nullptr) return copy_columns(s.rows + key * s.row_stride + group * s.group_stride + column, count, out);
-  const int64_t place = cache_row(a.cache, a.blocks, static_cast<int>(key)) * a.cache.width + s.column +
-                        group * s.group_stride + column;
+  const int64_t place =
+      cache_row(a.cache, a.blocks, static_cast<int>(key)) * a.cache.width + s.column + group * s.group_stride + column;
   if (a.cache.bf16) return copy_columns(static_cast<const Bf16Bits*>(a.cache.data) + place, count, out);
   copy_columns(static_cast<const float*>(a.cache.data) + place, count, out);
 }
 
 __device__ __forceinline__ float value_at(const Pack& a, const PackSource& s, int64_t key, int group, int column) {
   if (s.rows != nullptr) return s.rows[key * s.row_stride + group * s.group_stride + column];
-  const int64_t place = cache_row(a.cache, a.blocks, static_cast<int>(key)) * a.cache.width + s.column +
-                        group * s.group_stride + column;
+  const int64_t place =
+      cache_row(a.cache, a.blocks, static_cast<int>(key)) * a.cache.width + s.column + group * s.group_stride + column;
   return a.cache.bf16 ? bf16_float(static_cast<const Bf16Bits*>(a.cache.data)[place])
                       : static_cast<const float*>(a.cache.data)[place];
 }

@@ -1,6 +1,7 @@
 // Keys and values side by side for the attention kernels: [group][key][padded] from wherever they lie.
 //
-// A prompt reads every key many times; packed once, rows are aligned, padded with zeros and in the type of the products.
+// A prompt reads every key many times; packed once, rows are aligned, padded with zeros and in the type of the
+// products.
 #pragma once
 
 #include "engine/cuda/device/stream.h"

@@ -1,6 +1,5 @@
-#include "engine/cuda/kernels/cache_append.h"
-
 #include "engine/cuda/kernels/attention_device.h"
+#include "engine/cuda/kernels/cache_append.h"
 
 namespace vl2::cuda {
 namespace {

@@ -1,6 +1,5 @@
-#include "engine/cuda/kernels/decode_attention.h"
-
 #include "engine/cuda/kernels/attention_device.h"
+#include "engine/cuda/kernels/decode_attention.h"
 
 namespace vl2::cuda {
 namespace {
@@ -30,8 +29,7 @@ __device__ void fetch_rows(T* tile, int stride, const CacheView& cache, const in
     const int key = i / chunks, at = (i - key * chunks) * kChunk;
     T* const to = tile + key * stride + at;
     const int there = key < count ? cols - at : 0;  // columns that exist
-    const T* const from =
-        there > 0 ? data + cache_row(cache, blocks, first + key) * cache.width + column + at : data;
+    const T* const from = there > 0 ? data + cache_row(cache, blocks, first + key) * cache.width + column + at : data;
     if (aligned && (there <= 0 || there >= kChunk)) {
       async_copy16(to, from, there > 0);
       continue;
@@ -90,9 +88,8 @@ __global__ __launch_bounds__(kThreads) void decode_kernel(DecodeAttention a) {
     const int row = i / heads_of_group, head = group * heads_of_group + i - row * heads_of_group;
     const int answer = s.first_answer + row, visible = s.past + row + 1 - first;
     if (visible <= 0) continue;  // the same for all threads
-    const float* const from =
-        a.q.data + (a.query_rows == QueryRows::kBatch ? s.begin + row : answer) * a.q.row_stride +
-        head * a.q.head_stride;
+    const float* const from = a.q.data + (a.query_rows == QueryRows::kBatch ? s.begin + row : answer) * a.q.row_stride +
+                              head * a.q.head_stride;
     for (int c = thread; c < k_stride; c += kThreads) query[c] = c < size ? from[c] * (a.scale * kLog2E) : 0.0f;
     __syncthreads();
     float score = 0.0f;
@@ -104,8 +101,7 @@ __global__ __launch_bounds__(kThreads) void decode_kernel(DecodeAttention a) {
     const float weight = exp2f(score - top);
     if (part == 0) weights[key] = weight;
     const float sum = block_sum(part == 0 ? weight : 0.0f, scratch);  // its barriers publish the weights
-    const int64_t place =
-        (static_cast<int64_t>(answer) * a.pieces.heads + head) * a.pieces.count + piece;
+    const int64_t place = (static_cast<int64_t>(answer) * a.pieces.heads + head) * a.pieces.count + piece;
     if (thread == 0) {
       a.pieces.stats[2 * place] = top;
       a.pieces.stats[2 * place + 1] = sum;
@@ -137,8 +133,8 @@ __global__ __launch_bounds__(kMergeThreads) void merge_kernel(MergePieces a) {
   float whole = 0.0f;
   for (int i = lane; i < pieces; i += 32) whole += exp2f(stats[2 * i] - top) * stats[2 * i + 1];
   whole = warp_sum(whole);
-  float* const out = a.out.data + (a.out_rows == QueryRows::kBatch ? row : answer) * a.out.row_stride +
-                     head * a.out.head_stride;
+  float* const out =
+      a.out.data + (a.out_rows == QueryRows::kBatch ? row : answer) * a.out.row_stride + head * a.out.head_stride;
   for (int c = static_cast<int>(threadIdx.x); c < v_size; c += kMergeThreads) {
     float total = 0.0f;
     for (int i = 0; i < pieces; ++i) total += exp2f(stats[2 * i] - top) * a.pieces.mix[(first + i) * v_size + c];

@@ -26,8 +26,8 @@ inline constexpr int32_t kDecodeKeys = 64;  // keys of a piece of decode_pieces
 // Row of a query in q: that of the batch, or its number among the answers' rows.
 enum class QueryRows : uint8_t { kBatch, kAnswers };
 
-// First pass, products in float32, whatever the cache holds. Head h reads group h / (heads / groups); group g's keys are
-// columns [g * size, (g + 1) * size) of a cache row, its values [value_column + g * v_size, ...).
+// First pass, products in float32, whatever the cache holds. Head h reads group h / (heads / groups); group g's keys
+// are columns [g * size, (g + 1) * size) of a cache row, its values [value_column + g * v_size, ...).
 struct DecodeAttention {
   RowsView q;  // [rows, heads, size]
   QueryRows query_rows = QueryRows::kBatch;

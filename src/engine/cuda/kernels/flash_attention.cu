@@ -1,8 +1,7 @@
-#include "engine/cuda/kernels/flash_attention.h"
-
 #include <utility>
 
 #include "engine/cuda/kernels/attention_device.h"
+#include "engine/cuda/kernels/flash_attention.h"
 #include "engine/cuda/kernels/plain_attention.h"
 
 namespace vl2::cuda {
@@ -10,8 +9,8 @@ namespace {
 
 constexpr int kWarps = 4;
 constexpr int kThreads = 32 * kWarps;
-constexpr int kKeys = 64;       // keys of a tile
-constexpr int kPad = 8;         // bfloat16 behind each row of a tile: rows of 16-byte pieces then begin in other banks
+constexpr int kKeys = 64;  // keys of a tile
+constexpr int kPad = 8;    // bfloat16 behind each row of a tile: rows of 16-byte pieces then begin in other banks
 constexpr int kKeySteps = kKeys / 16;
 
 template <int Size, int V>
@@ -33,7 +32,8 @@ __device__ void fetch_tile(Bf16Bits* tile, const Bf16Bits* rows, int first, int 
 
 // A warp's 16 rows of queries as operands of mma: rows g and g + 8 of each lane, g = lane / 4.
 template <int Size>
-__device__ void load_queries(const FlashAttention& a, int64_t item_row, int head, int first, unsigned (&q)[Size / 16][4]) {
+__device__ void load_queries(const FlashAttention& a, int64_t item_row, int head, int first,
+                             unsigned (&q)[Size / 16][4]) {
   const int lane = static_cast<int>(threadIdx.x) & 31, cols = static_cast<int>(a.q.cols);
   VL2_UNROLL
   for (int k = 0; k < Size / 16; ++k) {

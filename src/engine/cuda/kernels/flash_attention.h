@@ -14,8 +14,8 @@ namespace vl2::cuda {
 // Of each item, `rows` queries read `keys` keys; with causal, query i reads keys 0 .. past + i. Query head h reads key
 // group h / (heads / groups). q and out: item's rows follow one another (item * rows + i).
 struct FlashAttention {
-  RowsView out;  // [items * rows, heads, v_size]
-  RowsView q;    // [items * rows, heads, size]
+  RowsView out;             // [items * rows, heads, v_size]
+  RowsView q;               // [items * rows, heads, size]
   const void* k = nullptr;  // [item][group][key][padded_size]
   const void* v = nullptr;  // [item][group][key][padded_v]
   bool bf16 = false;        // of k and v
@@ -28,7 +28,7 @@ struct FlashAttention {
 };
 
 struct FlashSizes {
-  bool bf16 = false;  // bfloat16 was asked for and these sizes have a kernel
+  bool bf16 = false;        // bfloat16 was asked for and these sizes have a kernel
   int32_t size = 0, v = 0;  // columns of a packed key and value
   // Bytes of packed keys and values, of one key and group.
   int64_t key_bytes() const { return static_cast<int64_t>(size + v) * (bf16 ? 2 : 4); }

@@ -1,13 +1,12 @@
-#include "engine/cuda/kernels/plain_attention.h"
-
 #include "engine/cuda/kernels/attention_device.h"
+#include "engine/cuda/kernels/plain_attention.h"
 
 namespace vl2::cuda {
 namespace {
 
 constexpr int kWarps = 4;
 constexpr int kThreads = 32 * kWarps;
-constexpr int kRows = 4;   // of a warp
+constexpr int kRows = 4;  // of a warp
 constexpr int kBlockRows = kWarps * kRows;
 constexpr int kKeys = 32;  // of a tile: one for each lane
 
@@ -94,8 +93,8 @@ __global__ __launch_bounds__(kThreads) void plain_kernel(FlashAttention a) {
 }  // namespace
 
 void plain_attention(const FlashAttention& args, Stream stream) {
-  const dim3 grid(static_cast<unsigned>((args.rows + kBlockRows - 1) / kBlockRows),
-                  static_cast<unsigned>(args.q.heads), static_cast<unsigned>(args.items));
+  const dim3 grid(static_cast<unsigned>((args.rows + kBlockRows - 1) / kBlockRows), static_cast<unsigned>(args.q.heads),
+                  static_cast<unsigned>(args.items));
   VL2_LAUNCH(plain_kernel, grid, dim3(kThreads), shared_floats(args) * sizeof(float), stream, args);
 }
 

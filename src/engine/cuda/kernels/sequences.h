@@ -12,8 +12,8 @@ struct SequenceRows {
   int32_t begin = 0;
   int32_t count = 0;
   int32_t past = 0;
-  int32_t first_block = 0;  // of its block numbers in block_table
-  int32_t decode = 0;       // 1: tokens of an answer
+  int32_t first_block = 0;   // of its block numbers in block_table
+  int32_t decode = 0;        // 1: tokens of an answer
   int32_t first_answer = 0;  // decode: number of its first row among the rows of all answers
 };
 
@@ -30,8 +30,8 @@ struct SequencesView {
   int32_t decode_rows = 0;      // rows that belong to answers
 };
 
-// One layer of the cache: [block][token of the block][width] values, float32 or bfloat16. A row of cached_attention's is
-// the keys of all groups, then their values; of latent_attention's the latent, then the rotated key.
+// One layer of the cache: [block][token of the block][width] values, float32 or bfloat16. A row of cached_attention's
+// is the keys of all groups, then their values; of latent_attention's the latent, then the rotated key.
 struct CacheView {
   void* data = nullptr;
   bool bf16 = false;
