@@ -123,7 +123,7 @@ __global__ void rope_kernel(RowsView x, RowsView cos, RowsView sin, bool interle
   }
 }
 
-__global__ void to_bf16_kernel(uint16_t* out, int64_t out_stride, RowsView x) {
+__global__ void round_rows_kernel(uint16_t* out, int64_t out_stride, RowsView x) {
   const int64_t row = blockIdx.x;
   each_column(out_stride, [&](int64_t c) {
     out[row * out_stride + c] = c < x.cols ? float_bf16(row_of(x, row)[c]) : uint16_t{0};
@@ -248,10 +248,10 @@ void rope(Stream stream, const RowsView& x, const RowsView& cos, const RowsView&
              stream, x, cos, sin, interleaved);
 }
 
-void to_bf16(Stream stream, Bf16Bits* out, int64_t out_stride, const RowsView& x) {
+void round_rows(Stream stream, Bf16Bits* out, int64_t out_stride, const RowsView& x) {
   if (x.rows == 0) return;
   const Pieces p = pieces(x.rows, out_stride);
-  VL2_LAUNCH(to_bf16_kernel, p.grid, p.block, 0, stream, out, out_stride, x);
+  VL2_LAUNCH(round_rows_kernel, p.grid, p.block, 0, stream, out, out_stride, x);
 }
 
 void pixel_shuffle(Stream stream, const RowsView& out, const RowsView& x, int64_t grid, int64_t ratio) {

@@ -32,7 +32,7 @@ void silu_mul(Stream stream, const RowsView& gate, const RowsView& up);  // gate
 void rope(Stream stream, const RowsView& x, const RowsView& cos, const RowsView& sin, bool interleaved);
 
 // out [rows, out_stride] = x rounded to nearest, zeros from x.cols on.
-void to_bf16(Stream stream, Bf16Bits* out, int64_t out_stride, const RowsView& x);
+void round_rows(Stream stream, Bf16Bits* out, int64_t out_stride, const RowsView& x);
 
 void pixel_shuffle(Stream stream, const RowsView& out, const RowsView& x, int64_t grid, int64_t ratio);
 // pixels [items, 3, size, size]
