@@ -28,6 +28,7 @@ struct SequencesView {
   int32_t longest_context = 0;  // largest past + count
   int32_t longest_count = 0;    // largest count
   int32_t decode_rows = 0;      // rows that belong to answers
+  int32_t longest_answer = 0;   // largest count of an answer; 0: not known
 };
 
 // One layer of the cache: [block][token of the block][width] values, float32 or bfloat16. A row of cached_attention's
