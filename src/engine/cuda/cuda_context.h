@@ -1,6 +1,7 @@
 // What the parts of the CUDA backend share.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <span>

@@ -46,6 +46,7 @@ class Device {
  public:
   virtual ~Device() = default;
   virtual const DeviceProperties& properties() const = 0;
+  virtual bool is_software() const { return false; }
   virtual Stream stream() const = 0;
   virtual int64_t free_memory() const = 0;  // bytes, of every process's
 

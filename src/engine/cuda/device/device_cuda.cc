@@ -1,6 +1,7 @@
 // Device on the CUDA runtime and cuBLASLt.
 #include <cublasLt.h>
 #include <cuda_runtime.h>
+#include <dlfcn.h>
 
 #include <algorithm>
 #include <array>
@@ -15,6 +16,9 @@
 namespace vl2::cuda {
 namespace {
 
+#define VL2_TEXT_OF(x) #x
+#define VL2_TEXT(x) VL2_TEXT_OF(x)
+
 constexpr size_t kStagingBytes = size_t{8} << 20;  // of one pinned buffer; two take turns
 constexpr size_t kGemmScratch = size_t{32} << 20;  // what cuBLASLt recommends for this generation
 
@@ -27,8 +31,58 @@ void check(cudaError_t error, const char* what) {
 
 void check(cublasStatus_t status, const char* what) {
   if (status != CUBLAS_STATUS_SUCCESS)
-    fail(ErrorCode::kInternal, "[cuda] {}: {}", what, cublasLtGetStatusString(status));
+    fail(ErrorCode::kInternal, "[cuda] {}: cuBLASLt says {}", what, static_cast<int>(status));
 }
+
+// cuBLASLt, loaded when a device is opened: hundreds of megabytes that a program without a GPU neither needs nor waits
+// for. Every function under its own name.
+struct BlasLt {
+  BlasLt() : library(::dlopen("libcublasLt.so." VL2_TEXT(CUBLAS_VER_MAJOR), RTLD_NOW | RTLD_LOCAL)) {
+    if (library == nullptr)
+      fail(ErrorCode::kUnsupported, "cuBLASLt of CUDA {} is needed and cannot be loaded: {}. It is part of the CUDA "
+           "toolkit; LD_LIBRARY_PATH may name its folder.", CUBLAS_VER_MAJOR, ::dlerror());
+#define VL2_LOAD(function) function = reinterpret_cast<decltype(function)>(load(#function))
+    VL2_LOAD(cublasLtCreate);
+    VL2_LOAD(cublasLtDestroy);
+    VL2_LOAD(cublasLtMatmul);
+    VL2_LOAD(cublasLtMatmulDescCreate);
+    VL2_LOAD(cublasLtMatmulDescDestroy);
+    VL2_LOAD(cublasLtMatmulDescSetAttribute);
+    VL2_LOAD(cublasLtMatrixLayoutCreate);
+    VL2_LOAD(cublasLtMatrixLayoutDestroy);
+    VL2_LOAD(cublasLtMatrixLayoutSetAttribute);
+    VL2_LOAD(cublasLtMatmulPreferenceCreate);
+    VL2_LOAD(cublasLtMatmulPreferenceDestroy);
+    VL2_LOAD(cublasLtMatmulPreferenceSetAttribute);
+    VL2_LOAD(cublasLtMatmulAlgoGetHeuristic);
+#undef VL2_LOAD
+  }
+  BlasLt(const BlasLt&) = delete;
+  BlasLt& operator=(const BlasLt&) = delete;
+  // Never closed: the library keeps threads and memory of its own.
+
+  void* library;
+  decltype(&::cublasLtCreate) cublasLtCreate;
+  decltype(&::cublasLtDestroy) cublasLtDestroy;
+  decltype(&::cublasLtMatmul) cublasLtMatmul;
+  decltype(&::cublasLtMatmulDescCreate) cublasLtMatmulDescCreate;
+  decltype(&::cublasLtMatmulDescDestroy) cublasLtMatmulDescDestroy;
+  decltype(&::cublasLtMatmulDescSetAttribute) cublasLtMatmulDescSetAttribute;
+  decltype(&::cublasLtMatrixLayoutCreate) cublasLtMatrixLayoutCreate;
+  decltype(&::cublasLtMatrixLayoutDestroy) cublasLtMatrixLayoutDestroy;
+  decltype(&::cublasLtMatrixLayoutSetAttribute) cublasLtMatrixLayoutSetAttribute;
+  decltype(&::cublasLtMatmulPreferenceCreate) cublasLtMatmulPreferenceCreate;
+  decltype(&::cublasLtMatmulPreferenceDestroy) cublasLtMatmulPreferenceDestroy;
+  decltype(&::cublasLtMatmulPreferenceSetAttribute) cublasLtMatmulPreferenceSetAttribute;
+  decltype(&::cublasLtMatmulAlgoGetHeuristic) cublasLtMatmulAlgoGetHeuristic;
+
+ private:
+  void* load(const char* name) const {
+    void* function = ::dlsym(library, name);
+    if (function == nullptr) fail(ErrorCode::kUnsupported, "this cuBLASLt has no {}", name);
+    return function;
+  }
+};
 
 // A pinned buffer that copies go through, and what tells when the last one is done.
 struct Staging {
@@ -44,13 +98,14 @@ struct Plan {
   cublasLtMatmulAlgo_t algorithm{};
   bool bias = false;
 
-  Plan() = default;
+  explicit Plan(const BlasLt& library) : lt(library) {}
   Plan(const Plan&) = delete;
   ~Plan() {
     for (auto layout : {w, x, out})
-      if (layout != nullptr) cublasLtMatrixLayoutDestroy(layout);
-    if (operation != nullptr) cublasLtMatmulDescDestroy(operation);
+      if (layout != nullptr) lt.cublasLtMatrixLayoutDestroy(layout);
+    if (operation != nullptr) lt.cublasLtMatmulDescDestroy(operation);
   }
+  const BlasLt& lt;
 };
 
 using PlanKey = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t,
@@ -85,7 +140,7 @@ class CudaDevice : public Device {
     check(cudaDeviceGetDefaultMemPool(&pool, number), "cudaDeviceGetDefaultMemPool");
     uint64_t keep = UINT64_MAX;
     check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep), "cudaMemPoolSetAttribute");
-    check(cublasLtCreate(&blas_), "cublasLtCreate");
+    check(lt_.cublasLtCreate(&blas_), "cublasLtCreate");
     for (Staging& s : staging_) {
       check(cudaHostAlloc(reinterpret_cast<void**>(&s.memory), kStagingBytes, cudaHostAllocDefault), "cudaHostAlloc");
       check(cudaEventCreateWithFlags(&s.done, cudaEventDisableTiming), "cudaEventCreate");
@@ -102,7 +157,7 @@ class CudaDevice : public Device {
       if (s.memory != nullptr) cudaFreeHost(s.memory);
       if (s.done != nullptr) cudaEventDestroy(s.done);
     }
-    if (blas_ != nullptr) cublasLtDestroy(blas_);
+    if (blas_ != nullptr) lt_.cublasLtDestroy(blas_);
     cudaStreamDestroy(stream_);
   }
 
@@ -210,10 +265,10 @@ class CudaDevice : public Device {
     const float alpha = 1.0f, beta = g.add ? 1.0f : 0.0f;
     if (plan.bias) {
       const float* bias = g.bias;
-      check(cublasLtMatmulDescSetAttribute(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias),
+      check(lt_.cublasLtMatmulDescSetAttribute(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias),
             "bias");
     }
-    check(cublasLtMatmul(blas_, plan.operation, &alpha, g.w, plan.w, g.x, plan.x, &beta, g.out, plan.out, g.out,
+    check(lt_.cublasLtMatmul(blas_, plan.operation, &alpha, g.w, plan.w, g.x, plan.x, &beta, g.out, plan.out, g.out,
                          plan.out, &plan.algorithm, gemm_scratch_, kGemmScratch, stream_),
           "product");
     return plan.bias == (g.bias != nullptr);
@@ -251,14 +306,14 @@ class CudaDevice : public Device {
     const PlanKey key{g.rows,    g.cols,    g.depth,  g.out_stride, g.x_stride, g.w_stride, g.batch, g.out_batch,
                       g.x_batch, g.w_batch, int(g.type), g.add,     g.bias != nullptr, alignment};
     if (plans_.size() > 4096) plans_.clear();  // prompts of ever new lengths
-    const auto [found, is_new] = plans_.try_emplace(key);
+    const auto [found, is_new] = plans_.try_emplace(key, lt_);
     Plan& plan = found->second;
     if (!is_new) return plan;
     try {
       plan.bias = g.bias != nullptr;
       if (!make_plan(plan, g, alignment)) {
         plans_.erase(found);
-        Plan& plain = plans_[key];
+        Plan& plain = plans_.try_emplace(key, lt_).first->second;
         if (!make_plan(plain, g, alignment))
           fail(ErrorCode::kInternal, "[cuda] cuBLASLt has no product of [{}, {}] and [{}, {}], strides {}, {}, {}",
                g.rows, g.depth, g.cols, g.depth, g.x_stride, g.w_stride, g.out_stride);
@@ -273,30 +328,30 @@ class CudaDevice : public Device {
 
   bool make_plan(Plan& plan, const Gemm& g, unsigned alignment) {
     const cudaDataType_t type = g.type == ElementType::kBf16 ? CUDA_R_16BF : CUDA_R_32F;
-    check(cublasLtMatmulDescCreate(&plan.operation, CUBLAS_COMPUTE_32F, CUDA_R_32F), "cublasLtMatmulDescCreate");
+    check(lt_.cublasLtMatmulDescCreate(&plan.operation, CUBLAS_COMPUTE_32F, CUDA_R_32F), "cublasLtMatmulDescCreate");
     const cublasOperation_t transposed = CUBLAS_OP_T;
-    check(cublasLtMatmulDescSetAttribute(plan.operation, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof transposed),
+    check(lt_.cublasLtMatmulDescSetAttribute(plan.operation, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof transposed),
           "transpose");
     if (plan.bias) {
       const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
       const cudaDataType_t bias_type = CUDA_R_32F;
       const float* bias = g.bias;
-      check(cublasLtMatmulDescSetAttribute(plan.operation, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue),
+      check(lt_.cublasLtMatmulDescSetAttribute(plan.operation, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue),
             "epilogue");
-      check(cublasLtMatmulDescSetAttribute(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &bias_type,
+      check(lt_.cublasLtMatmulDescSetAttribute(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &bias_type,
                                            sizeof bias_type),
             "type of the bias");
-      check(cublasLtMatmulDescSetAttribute(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias),
+      check(lt_.cublasLtMatmulDescSetAttribute(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias),
             "bias");
     }
     const auto layout = [&](cublasLtMatrixLayout_t& made, cudaDataType_t of, int64_t rows, int64_t cols, int64_t stride,
                             int64_t batch_stride) {
-      check(cublasLtMatrixLayoutCreate(&made, of, static_cast<uint64_t>(rows), static_cast<uint64_t>(cols), stride),
+      check(lt_.cublasLtMatrixLayoutCreate(&made, of, static_cast<uint64_t>(rows), static_cast<uint64_t>(cols), stride),
             "cublasLtMatrixLayoutCreate");
       if (g.batch == 1) return;
       const auto count = static_cast<int32_t>(g.batch);
-      check(cublasLtMatrixLayoutSetAttribute(made, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count, sizeof count), "batch");
-      check(cublasLtMatrixLayoutSetAttribute(made, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &batch_stride,
+      check(lt_.cublasLtMatrixLayoutSetAttribute(made, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count, sizeof count), "batch");
+      check(lt_.cublasLtMatrixLayoutSetAttribute(made, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &batch_stride,
                                              sizeof batch_stride),
             "batch");
     };
@@ -305,24 +360,25 @@ class CudaDevice : public Device {
     layout(plan.out, CUDA_R_32F, g.cols, g.rows, g.out_stride, g.out_batch);
 
     cublasLtMatmulPreference_t preference = nullptr;
-    check(cublasLtMatmulPreferenceCreate(&preference), "cublasLtMatmulPreferenceCreate");
+    check(lt_.cublasLtMatmulPreferenceCreate(&preference), "cublasLtMatmulPreferenceCreate");
     const size_t scratch = kGemmScratch;
     const uint32_t bytes = alignment;
-    cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &scratch,
+    lt_.cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &scratch,
                                          sizeof scratch);
     for (const auto attribute : {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
                                  CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES})
-      cublasLtMatmulPreferenceSetAttribute(preference, attribute, &bytes, sizeof bytes);
+      lt_.cublasLtMatmulPreferenceSetAttribute(preference, attribute, &bytes, sizeof bytes);
     cublasLtMatmulHeuristicResult_t result{};
     int found = 0;
-    const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(blas_, plan.operation, plan.w, plan.x, plan.out,
+    const cublasStatus_t status = lt_.cublasLtMatmulAlgoGetHeuristic(blas_, plan.operation, plan.w, plan.x, plan.out,
                                                                  plan.out, preference, 1, &result, &found);
-    cublasLtMatmulPreferenceDestroy(preference);
+    lt_.cublasLtMatmulPreferenceDestroy(preference);
     if (status != CUBLAS_STATUS_SUCCESS || found == 0) return false;
     plan.algorithm = result.algo;
     return true;
   }
 
+  const BlasLt lt_;
   DeviceProperties properties_;
   cudaStream_t stream_ = nullptr;
   cublasLtHandle_t blas_ = nullptr;

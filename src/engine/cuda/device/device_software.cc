@@ -54,6 +54,7 @@ void copy_rows(void* to, size_t to_pitch, const void* from, size_t from_pitch, s
 class SoftwareDevice : public Device {
  public:
   const DeviceProperties& properties() const override { return properties_; }
+  bool is_software() const override { return true; }
   Stream stream() const override { return nullptr; }
   int64_t free_memory() const override { return available_memory().value_or(INT64_MAX); }
 
