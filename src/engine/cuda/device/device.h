@@ -17,12 +17,12 @@
 namespace vl2::cuda {
 
 struct DeviceProperties {
-  std::string name;            // "NVIDIA H100 80GB HBM3", "software device"
-  int number = 0;              // of this device among the machine's
-  int major = 0, minor = 0;    // compute capability
+  std::string name;          // "NVIDIA H100 80GB HBM3", "software device"
+  int number = 0;            // of this device among the machine's
+  int major = 0, minor = 0;  // compute capability
   int multiprocessors = 1;
-  int64_t shared_bytes = 0;    // a block can ask for
-  int64_t total_memory = 0;    // bytes
+  int64_t shared_bytes = 0;  // a block can ask for
+  int64_t total_memory = 0;  // bytes
 };
 
 enum class ElementType : uint8_t { kF32, kBf16 };

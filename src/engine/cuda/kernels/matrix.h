@@ -29,9 +29,9 @@ enum class MatrixFormat : uint8_t {
   kQ4,
 };
 
-// A weight matrix W [rows, cols], y = W x. Data is 256-byte aligned. f32 and bf16 lie row by row; `stride` is a multiple
-// of 8 values (so rows begin at multiples of 16 bytes) and what pads a row is zeros. q8 and q4 are the stored panels as
-// they are, `stride` is the bytes of a panel.
+// A weight matrix W [rows, cols], y = W x. Data is 256-byte aligned. f32 and bf16 lie row by row; `stride` is a
+// multiple of 8 values (so rows begin at multiples of 16 bytes) and what pads a row is zeros. q8 and q4 are the stored
+// panels as they are, `stride` is the bytes of a panel.
 struct MatrixView {
   MatrixFormat format = MatrixFormat::kF32;
   const void* data = nullptr;

@@ -28,8 +28,8 @@ struct SequencesView {
   int32_t decode_rows = 0;      // rows that belong to answers
 };
 
-// One layer of the cache: [block][token of the block][width] values, float32 or bfloat16. A row of cached_attention's is
-// the keys of all groups, then their values; of latent_attention's the latent, then the rotated key.
+// One layer of the cache: [block][token of the block][width] values, float32 or bfloat16. A row of cached_attention's
+// is the keys of all groups, then their values; of latent_attention's the latent, then the rotated key.
 struct CacheView {
   void* data = nullptr;
   bool bf16 = false;
