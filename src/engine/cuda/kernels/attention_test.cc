@@ -13,6 +13,7 @@ namespace {
 
 const std::vector<TestSequence> kBatch = {{5, 40, false}, {0, 1, true},   {63, 3, true}, {0, 1, false},
                                           {64, 9, false}, {130, 2, true}, {8, 1, true}};
+const std::vector<TestSequence> kFewAnswers = {{9, 2, false}, {200, 2, true}, {66, 1, true}};
 
 struct Scratch {
   explicit Scratch(int64_t bytes) : values(static_cast<size_t>(bytes) / sizeof(float) + 1, NAN) {}
@@ -121,12 +122,14 @@ TEST_P(Attention, OverCachedKeysOfGroupedHeads) {
 
 TEST_P(Attention, OverLatentsExpandedForPromptsAndAbsorbedForAnswers) {
   struct Latent {
+    const std::vector<TestSequence>& batch;
     int32_t heads, nope, rope, v, rank;
   };
-  for (const Latent& l : {Latent{3, 128, 64, 128, 96}, Latent{9, 31, 14, 17, 65}}) {
+  for (const Latent& l : {Latent{kBatch, 3, 128, 64, 128, 96}, Latent{kBatch, 9, 31, 14, 17, 65},
+                          Latent{kFewAnswers, 9, 31, 14, 17, 65}, Latent{kFewAnswers, 2, 24, 8, 33, 520}}) {
     const int32_t size = l.nope + l.rope, width = l.rank + l.rope, per_head = l.nope + l.v;
     const int32_t stride = (l.rank + 7) / 8 * 8;
-    TestBatch batch(kBatch, width, 16, GetParam().bf16_cache, random_);
+    TestBatch batch(l.batch, width, 16, GetParam().bf16_cache, random_);
     std::vector<float> w(static_cast<size_t>(l.heads * per_head * stride), 0.0f);
     for (size_t i = 0; i < w.size(); ++i)
       if (static_cast<int32_t>(i) % stride < l.rank)

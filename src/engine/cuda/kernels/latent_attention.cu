@@ -1,6 +1,7 @@
 #include "engine/cuda/kernels/attention_probe.h"
 #include "engine/cuda/kernels/check_argument.h"
 #include "engine/cuda/kernels/latent_attention.h"
+#include "engine/cuda/kernels/latent_merge.h"
 #include "engine/cuda/kernels/latent_pieces.h"
 #include "engine/cuda/kernels/packed_keys.h"
 
@@ -145,6 +146,10 @@ void latent_answers(const LatentAnswers& args, Stream stream) {
                    .scale = args.scale,
                    .pieces = pieces},
                   stream);
+  }
+  if (p.answers <= kMergeExpandAnswers) {
+    merge_expand({.out = args.out, .weights = args.weights, .sequences = args.sequences, .pieces = pieces}, stream);
+    return;
   }
   merge_pieces({.out = mix, .out_rows = QueryRows::kAnswers, .sequences = args.sequences, .pieces = pieces}, stream);
   expand_values({.out = args.out, .x = mix, .weights = args.weights, .sequences = args.sequences}, stream);
