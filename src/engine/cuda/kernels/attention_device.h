@@ -13,6 +13,17 @@ namespace vl2::cuda {
 // Exponentials are taken to the base of two: scores are multiplied by scale * kLog2E first.
 inline constexpr float kLog2E = 1.44269504088896340736f;
 
+// 2^x in one instruction, good to two units in the last place; for softmax weights that are rounded to bfloat16.
+__device__ __forceinline__ float exp2_fast(float x) {
+#ifdef __CUDA_ARCH__
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+#else
+  return exp2f(x);
+#endif
+}
+
 // Where token `token` of a sequence lies, in rows of the cache.
 __device__ inline int64_t cache_row(const CacheView& cache, const int32_t* blocks, int token) {
   const int block = token / cache.block_tokens;

@@ -1,4 +1,4 @@
-// The softmax weights themselves, for traces: slow, and only there.
+// The softmax weights of attention, for traces: slow, nothing but keys packed in float32.
 #pragma once
 
 #include "engine/cuda/device/stream.h"
@@ -6,15 +6,14 @@
 
 namespace vl2::cuda {
 
-// Row i of q reads keys 0 .. past + i. k: [group][keys][padded], packed as for flash_attention.
+// Row i of q sees keys 0 .. past + i. probe [rows, heads, columns] receives the weights, zeros beyond a row's own keys.
 struct AttentionProbe {
-  RowsView out;  // [rows, heads, longest]; zeros beyond a row's own keys
-  RowsView q;    // [rows, heads, size]
-  const void* k = nullptr;
-  bool bf16 = false;  // of k
-  int32_t groups = 1, keys = 0, padded = 0, past = 0;
+  RowsView probe, q;         // [rows, heads, columns], [rows, heads, size]
+  const float* k = nullptr;  // [group][key][padded]
+  int32_t groups = 1, keys = 0, padded = 0;
+  int32_t past = 0;
   float scale = 1.0f;
 };
-void attention_probe(const AttentionProbe& args, Stream stream);
+void probe_attention(const AttentionProbe& args, Stream stream);
 
 }  // namespace vl2::cuda

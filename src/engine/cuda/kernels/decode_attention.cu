@@ -117,29 +117,49 @@ __global__ __launch_bounds__(kThreads) void decode_kernel(DecodeAttention a) {
 }
 
 constexpr int kMergeThreads = 128;
+constexpr int kMergeUnroll = 16;  // pieces whose values a thread reads at once
 
-// A block for each answer's row and head.
+// A block for each answer's row, head and kMergeThreads columns.
 __global__ __launch_bounds__(kMergeThreads) void merge_kernel(MergePieces a) {
+  __shared__ float shares[kMergeThreads], scratch[32];
   const int answer = static_cast<int>(blockIdx.x), head = static_cast<int>(blockIdx.y);
+  const int thread = static_cast<int>(threadIdx.x), column = static_cast<int>(blockIdx.z) * kMergeThreads + thread;
   const int row = a.sequences.answer_rows[answer];
   const SequenceRows s = a.sequences.sequences[a.sequences.row_sequence[row]];
   const int keys = s.past + row - s.begin + 1, pieces = (keys + a.pieces.keys - 1) / a.pieces.keys;
   const int64_t first = (static_cast<int64_t>(answer) * a.pieces.heads + head) * a.pieces.count;
-  const float* const stats = a.pieces.stats + 2 * first;
-  const int v_size = a.pieces.v_size, lane = static_cast<int>(threadIdx.x) & 31;
+  const float2* const stats = reinterpret_cast<const float2*>(a.pieces.stats) + first;
+  const int v_size = a.pieces.v_size;
   float top = -INFINITY;
-  for (int i = lane; i < pieces; i += 32) top = fmaxf(top, stats[2 * i]);
-  top = warp_max(top);
-  float whole = 0.0f;
-  for (int i = lane; i < pieces; i += 32) whole += exp2f(stats[2 * i] - top) * stats[2 * i + 1];
-  whole = warp_sum(whole);
-  float* const out =
-      a.out.data + (a.out_rows == QueryRows::kBatch ? row : answer) * a.out.row_stride + head * a.out.head_stride;
-  for (int c = static_cast<int>(threadIdx.x); c < v_size; c += kMergeThreads) {
-    float total = 0.0f;
-    for (int i = 0; i < pieces; ++i) total += exp2f(stats[2 * i] - top) * a.pieces.mix[(first + i) * v_size + c];
-    out[c] = total / whole;
+  for (int i = thread; i < pieces; i += kMergeThreads) top = fmaxf(top, stats[i].x);
+  top = block_max(top, scratch);
+  float whole = 0.0f, total = 0.0f;
+  for (int begin = 0; begin < pieces; begin += kMergeThreads) {
+    float share = 0.0f;
+    if (begin + thread < pieces) {
+      const float2 piece = stats[begin + thread];
+      share = exp2f(piece.x - top);
+      whole += share * piece.y;
+    }
+    shares[thread] = share;
+    __syncthreads();
+    const int count = min(kMergeThreads, pieces - begin);
+    const float* const mix = a.pieces.mix + (first + begin) * v_size + column;
+    for (int i = 0; i < count && column < v_size; i += kMergeUnroll) {
+      float values[kMergeUnroll];
+      VL2_UNROLL
+      for (int j = 0; j < kMergeUnroll; ++j)
+        values[j] = i + j < count ? mix[static_cast<int64_t>(i + j) * v_size] : 0.0f;
+      VL2_UNROLL
+      for (int j = 0; j < kMergeUnroll; ++j)
+        if (i + j < count) total += shares[i + j] * values[j];
+    }
+    __syncthreads();
   }
+  whole = block_sum(whole, scratch);
+  if (column >= v_size) return;
+  a.out.data[(a.out_rows == QueryRows::kBatch ? row : answer) * a.out.row_stride + head * a.out.head_stride + column] =
+      total / whole;
 }
 
 constexpr int64_t kAlign = 256;
@@ -187,7 +207,8 @@ void decode_pieces(const DecodeAttention& args, Stream stream) {
 void merge_pieces(const MergePieces& args, Stream stream) {
   if (args.sequences.decode_rows == 0) return;
   VL2_LAUNCH(merge_kernel,
-             dim3(static_cast<unsigned>(args.sequences.decode_rows), static_cast<unsigned>(args.pieces.heads)),
+             dim3(static_cast<unsigned>(args.sequences.decode_rows), static_cast<unsigned>(args.pieces.heads),
+                  static_cast<unsigned>((args.pieces.v_size + kMergeThreads - 1) / kMergeThreads)),
              dim3(kMergeThreads), 0, stream, args);
 }
 

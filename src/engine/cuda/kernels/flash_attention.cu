@@ -52,8 +52,8 @@ struct Softmax {
   float top[2], sum[2];
 };
 
-// Turns a tile's scores into weights under the highest score so far; returns by how much what was before shrinks.
-__device__ inline void softmax_tile(float (&s)[kKeys / 8][4], Softmax& state, float (&shrink)[2]) {
+// Turns a tile's products into weights 2^(scale * (s - top)) under the highest so far; shrink: of what was before.
+__device__ inline void softmax_tile(float (&s)[kKeys / 8][4], float scale, Softmax& state, float (&shrink)[2]) {
   VL2_UNROLL
   for (int r = 0; r < 2; ++r) {
     float top = state.top[r];
@@ -61,13 +61,14 @@ __device__ inline void softmax_tile(float (&s)[kKeys / 8][4], Softmax& state, fl
     for (int n = 0; n < kKeys / 8; ++n) top = fmaxf(top, fmaxf(s[n][2 * r], s[n][2 * r + 1]));
     top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 1));
     top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 2));
-    shrink[r] = exp2f(state.top[r] - top);
+    shrink[r] = exp2_fast(scale * (state.top[r] - top));
     state.top[r] = top;
+    const float base = scale * top;
     float sum = 0.0f;
     VL2_UNROLL
     for (int n = 0; n < kKeys / 8; ++n) {
-      s[n][2 * r] = exp2f(s[n][2 * r] - top);
-      s[n][2 * r + 1] = exp2f(s[n][2 * r + 1] - top);
+      s[n][2 * r] = exp2_fast(s[n][2 * r] * scale - base);
+      s[n][2 * r + 1] = exp2_fast(s[n][2 * r + 1] * scale - base);
       sum += s[n][2 * r] + s[n][2 * r + 1];
     }
     state.sum[r] = state.sum[r] * shrink[r] + sum;  // of this lane's columns; lanes are added up at the end
@@ -142,19 +143,19 @@ __global__ __launch_bounds__(kThreads) void flash_kernel(FlashAttention a) {
       const int row = first_row + m * 16 + lane / 4;
       // Of these 16 rows the first sees fewest keys.
       const bool partly = first_key + kKeys > (a.causal ? min(a.keys, a.past + first_row + m * 16 + 1) : a.keys);
-      VL2_UNROLL
-      for (int n = 0; n < kKeys / 8; ++n) {
+      if (partly) {
         VL2_UNROLL
-        for (int i = 0; i < 4; ++i) {
-          s[m][n][i] *= scale;
-          if (!partly) continue;
-          const int key = first_key + n * 8 + lane % 4 * 2 + i % 2;
-          const int visible = a.causal ? min(a.keys, a.past + row + i / 2 * 8 + 1) : a.keys;
-          if (key >= visible) s[m][n][i] = -INFINITY;
+        for (int n = 0; n < kKeys / 8; ++n) {
+          VL2_UNROLL
+          for (int i = 0; i < 4; ++i) {
+            const int key = first_key + n * 8 + lane % 4 * 2 + i % 2;
+            const int visible = a.causal ? min(a.keys, a.past + row + i / 2 * 8 + 1) : a.keys;
+            if (key >= visible) s[m][n][i] = -INFINITY;
+          }
         }
       }
       float shrink[2];
-      softmax_tile(s[m], state[m], shrink);
+      softmax_tile(s[m], scale, state[m], shrink);
       VL2_UNROLL
       for (int n = 0; n < V / 8; ++n) {
         VL2_UNROLL
@@ -232,6 +233,7 @@ void flash_attention(const FlashAttention& args, Stream stream) {
   const FlashSizes sizes = flash_sizes(args.q.cols, args.out.cols, args.bf16);
   check_argument(sizes.bf16 == args.bf16 && sizes.size == args.padded_size && sizes.v == args.padded_v,
                  "flash_attention", "keys and values are packed as flash_sizes says");
+  check_argument(args.scale > 0.0f, "flash_attention", "a scale above zero");
   check_argument(!args.causal || args.past + args.rows <= args.keys, "flash_attention", "every row has its own key");
   if (!sizes.bf16) return plain_attention(args, stream);
   if (sizes.size == 32) return run_flash<32, 32, 1>(args, stream);

@@ -24,7 +24,7 @@ struct FlashAttention {
   int32_t padded_size = 0, padded_v = 0;  // flash_sizes() of q.cols and out.cols
   bool causal = false;
   int32_t past = 0;
-  float scale = 1.0f;
+  float scale = 1.0f;  // above zero
 };
 
 struct FlashSizes {

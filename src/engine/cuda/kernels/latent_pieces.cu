@@ -72,17 +72,23 @@ __global__ __launch_bounds__(kThreads) void latent_kernel(LatentPieces a) {
   const int thread = static_cast<int>(threadIdx.x), lane = thread & 31, warp = thread >> 5;
   const int32_t* const blocks = a.sequences.block_table + s.first_block;
 
-  for (int i = thread; i < L::kQueries * (columns / 2); i += kThreads) {
-    const int row = i / (columns / 2), column = (i - row * (columns / 2)) * 2, query = first_query + row;
-    float x[2] = {0.0f, 0.0f};
-    if (query < queries) {
+  fetch_latents(latents, a.cache, blocks, begin, end - begin, L::kKeys, columns);
+  async_commit();
+  for (int i = thread; i < L::kQueries * (columns / 8); i += kThreads) {
+    const int row = i / (columns / 8), column = (i - row * (columns / 8)) * 8, query = first_query + row;
+    float x[8] = {};
+    if (query < queries && column < a.cache.width) {
       const int step_row = query / heads;
       const float* const from = a.q.data + (s.first_answer + step_row) * a.q.row_stride +
                                 (query - step_row * heads) * a.q.head_stride + column;
-      VL2_UNROLL
-      for (int c = 0; c < 2; ++c) x[c] = column + c < a.cache.width ? from[c] : 0.0f;
+      if (column + 8 <= a.cache.width) {
+        load8(from, x);
+      } else {
+        VL2_UNROLL
+        for (int c = 0; c < 8; ++c) x[c] = column + c < a.cache.width ? from[c] : 0.0f;
+      }
     }
-    *reinterpret_cast<unsigned*>(q + row * stride + column) = bf16_pair(x[0], x[1]);
+    *reinterpret_cast<uint4*>(q + row * stride + column) = narrow8(x);
   }
 
   // This warp's scores: rows own * 16 .. + 15, keys n * 8 .. + 7 of a tile.
@@ -100,9 +106,6 @@ __global__ __launch_bounds__(kThreads) void latent_kernel(LatentPieces a) {
   for (int m = 0; m < Tiles; ++m) top[m][0] = top[m][1] = -INFINITY;
 
   for (int first = begin; first < end; first += L::kKeys) {
-    __syncthreads();  // the tile before was read
-    fetch_latents(latents, a.cache, blocks, first, end - first, L::kKeys, columns);
-    async_commit();
     async_wait<0>();
     __syncthreads();
 
@@ -146,7 +149,7 @@ __global__ __launch_bounds__(kThreads) void latent_kernel(LatentPieces a) {
           highest = fmaxf(highest, tops[i * L::kQueries + m * 16 + lane / 4 + r * 8]);
         // A row that has seen no key yet has no highest score, nothing to shrink and no weights.
         const float base = highest == -INFINITY ? 0.0f : highest;
-        const float shrink = exp2f(top[m][r] - base);
+        const float shrink = exp2_fast(top[m][r] - base);
         top[m][r] = highest;
         VL2_UNROLL
         for (int c = 0; c < kMixColumns / 8; ++c) {
@@ -154,7 +157,7 @@ __global__ __launch_bounds__(kThreads) void latent_kernel(LatentPieces a) {
           mix[m][c][2 * r + 1] *= shrink;
         }
         if (m != own) continue;
-        const float p0 = exp2f(score[0][2 * r] - base), p1 = exp2f(score[0][2 * r + 1] - base);
+        const float p0 = exp2_fast(score[0][2 * r] - base), p1 = exp2_fast(score[0][2 * r + 1] - base);
         sum[r] = sum[r] * shrink + p0 + p1;
         *reinterpret_cast<unsigned*>(weights + (m * 16 + lane / 4 + r * 8) * L::kWeightStride + n * 8 + lane % 4 * 2) =
             bf16_pair(p0, p1);
@@ -181,6 +184,10 @@ __global__ __launch_bounds__(kThreads) void latent_kernel(LatentPieces a) {
         }
       }
     }
+    if (first + L::kKeys >= end) continue;
+    __syncthreads();  // this tile was read
+    fetch_latents(latents, a.cache, blocks, first + L::kKeys, end - first - L::kKeys, L::kKeys, columns);
+    async_commit();
   }
 
   VL2_UNROLL
