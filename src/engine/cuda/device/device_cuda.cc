@@ -399,13 +399,29 @@ int device_count() {
   return count;
 }
 
-std::unique_ptr<Device> open_device(int number) {
+namespace {
+
+void check_number(int number) {
   const int count = device_count();
   if (count == 0)
-    fail(ErrorCode::kUnsupported, "this machine has no CUDA device, or no driver for it; see nvidia-smi");
+    fail(ErrorCode::kUnsupported, "this machine has no CUDA device, or no driver for it; nvidia-smi says more");
   if (number < 0 || number >= count)
-    fail(ErrorCode::kUnsupported, "there is no CUDA device {}; this machine has {} (0 to {})", number, count, count - 1);
+    fail(ErrorCode::kUnsupported, "there is no CUDA device {}; this machine has {}, from 0 on", number, count);
+}
+
+}  // namespace
+
+std::unique_ptr<Device> open_device(int number) {
+  check_number(number);
   return std::make_unique<CudaDevice>(number);
+}
+
+int64_t free_memory_of(int number) {
+  check_number(number);
+  size_t free = 0, total = 0;
+  check(cudaSetDevice(number), "cudaSetDevice");
+  check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+  return static_cast<int64_t>(free);
 }
 
 }  // namespace vl2::cuda
