@@ -62,7 +62,7 @@ class CudaOps : public Ops {
   MatrixFormat matrix_format(DType stored) const {
     return stored == DType::kBF16 || context_.bf16_compute ? MatrixFormat::kBf16 : MatrixFormat::kF32;
   }
-  // What codes are widened to where no kernel reads them.
+  // Of W_kvb, which is multiplied with cached latents of the compute type; and what codes of it are widened to.
   MatrixFormat widened() const { return context_.bf16_compute ? MatrixFormat::kBf16 : MatrixFormat::kF32; }
 
   void do_wait() override { device_->synchronize(); }
@@ -90,11 +90,11 @@ class CudaOps : public Ops {
   }
   Weight do_adopt_latent(const LatentPanels& kv_b, const std::shared_ptr<const void>&) override {
     decide_compute(true);
-    return {weights_.decoded(kv_b, kv_b.uk.format == PanelFormat::kBf16 ? MatrixFormat::kBf16 : widened())};
+    return {weights_.decoded(kv_b, widened())};
   }
   Weight do_pack_latent(const TensorView& kv_b, int64_t, int64_t, int64_t) override {
     decide_compute(kv_b.dtype == DType::kBF16);
-    return {weights_.rows(kv_b, kv_b.shape[0], kv_b.shape[1], matrix_format(kv_b.dtype))};
+    return {weights_.rows(kv_b, kv_b.shape[0], kv_b.shape[1], widened())};
   }
 
   void do_embed(Tensor out, const Weight& weight, std::span<const int32_t> ids) override {
