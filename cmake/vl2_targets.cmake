@@ -14,10 +14,10 @@ endif()
 # baseline ISA, and kernels raise it in target regions of their own (see docs/decisions).
 add_library(vl2_flags INTERFACE)
 target_include_directories(vl2_flags INTERFACE ${CMAKE_SOURCE_DIR}/src)
-target_compile_options(vl2_flags INTERFACE
-  -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion -Wno-psabi)
+target_compile_options(vl2_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:
+  -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion -Wno-psabi>)
 if(VL2_WERROR)
-  target_compile_options(vl2_flags INTERFACE -Werror)
+  target_compile_options(vl2_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Werror>)
 endif()
 if(VL2_SANITIZE)
   target_compile_options(vl2_flags INTERFACE -fsanitize=${VL2_SANITIZE} -fno-omit-frame-pointer

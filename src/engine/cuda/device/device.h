@@ -39,13 +39,14 @@ struct Gemm {
   int64_t batch = 1;
   int64_t out_batch = 0, x_batch = 0, w_batch = 0;  // from product to product
   bool add = false;
-  const float* bias = nullptr;  // [cols], optional; not with add
+  const float* bias = nullptr;  // [cols], optional
 };
 
 class Device {
  public:
   virtual ~Device() = default;
   virtual const DeviceProperties& properties() const = 0;
+  virtual bool is_software() const { return false; }
   virtual Stream stream() const = 0;
   virtual int64_t free_memory() const = 0;  // bytes, of every process's
 
@@ -64,7 +65,8 @@ class Device {
   virtual void download_rows(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width,
                              size_t rows) = 0;
 
-  virtual void gemm(const Gemm& product) = 0;
+  // False: the library has no such product with a bias, and the bias is still to be added.
+  [[nodiscard]] virtual bool gemm(const Gemm& product) = 0;
 
   // Waits for all work; throws what a kernel did wrong.
   virtual void synchronize() = 0;

@@ -19,6 +19,12 @@
 
 #ifdef __CUDACC__
 
+// fmt 9 does without constexpr under nvcc, but not everywhere, and does not compile. So this header comes before any
+// that includes fmt.
+#ifndef FMT_USE_CONSTEXPR
+#define FMT_USE_CONSTEXPR 1
+#endif
+
 #include <cuda_runtime.h>
 
 #include <utility>

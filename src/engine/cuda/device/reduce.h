@@ -39,6 +39,8 @@ __device__ __forceinline__ float block_max(float x, float* scratch) {
   return x;
 }
 
+__device__ __forceinline__ float silu(float x) { return x / (1.0f + expf(-x)); }
+
 // Two bfloat16 in a word, the first in the lower half.
 __device__ __forceinline__ float bf16_low(unsigned pair) { return __uint_as_float(pair << 16); }
 __device__ __forceinline__ float bf16_high(unsigned pair) { return __uint_as_float(pair & 0xffff0000u); }

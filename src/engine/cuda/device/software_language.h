@@ -101,6 +101,10 @@ T __ldcs(const T* p) {
   return *p;
 }
 template <typename T>
+T __ldcg(const T* p) {
+  return *p;
+}
+template <typename T>
 void __stcs(T* p, T value) {
   *p = value;
 }
