@@ -217,18 +217,16 @@ void absorbed_attention(const CudaContext& context, Tensor out_THV, Tensor q_THK
   absorb_queries({rows_view(absorbed), rows_view(q_THK), weights, view}, context.stream());
   const int32_t rank = narrow(w.rank);
   const bool fast = context.bf16_compute && latent_pieces_fit(rank, cache.width);
-  const int32_t keys =
-      fast ? latent_piece_keys(view.num_sequences, view.longest_count, narrow(w.num_heads), view.longest_context,
-                               context.device.properties().multiprocessors)
-           : kDecodeKeys;
+  const int32_t keys = fast ? latent_piece_keys(view.num_sequences, view.longest_count, narrow(w.num_heads),
+                                                view.longest_context, context.device.properties().multiprocessors)
+                            : kDecodeKeys;
   void* scratch = context.workspace.bytes(
       static_cast<size_t>(pieces_bytes(view.decode_rows, w.num_heads, rank, view.longest_context, keys)));
   const PiecesView pieces = make_pieces(scratch, view.decode_rows, w.num_heads, rank, view.longest_context, keys);
   if (fast) {
     latent_pieces({rows_view(absorbed), rank, cache, view, scale, pieces}, context.stream());
   } else {
-    decode_pieces({rows_view(absorbed), QueryRows::kAnswers, 1, rank, 0, cache, view, scale, pieces},
-                  context.stream());
+    decode_pieces({rows_view(absorbed), QueryRows::kAnswers, 1, rank, 0, cache, view, scale, pieces}, context.stream());
   }
   Tensor mixed = context.workspace.tensor(view.decode_rows, w.num_heads * rank).split_heads(w.num_heads);
   merge_pieces({rows_view(mixed), QueryRows::kAnswers, view, pieces}, context.stream());
