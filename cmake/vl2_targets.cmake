@@ -61,7 +61,9 @@ endfunction()
 # clones from sharing compiled tests.
 if(VL2_TESTS)
   file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/source_dir.cc @ONLY CONTENT
-    "#include \"core/base/test_data.h\"\nconst char* vl2::source_dir() { return R\"raw(@CMAKE_SOURCE_DIR@)raw\"; }\n")
+    "#include \"core/base/test_data.h\"\nconst char* vl2::source_dir() {
+  const char* moved = std::getenv(\"VL2_SOURCE_DIR\");
+  return moved != nullptr ? moved : R\"raw(@CMAKE_SOURCE_DIR@)raw\";\n}\n")
   add_library(vl2_source_dir STATIC ${CMAKE_BINARY_DIR}/source_dir.cc)
   target_link_libraries(vl2_source_dir PRIVATE vl2_flags)
 endif()

@@ -36,6 +36,13 @@ double norm(const float* x, int64_t n) {
   return std::sqrt(sum);
 }
 
+double largest_value(const Rows& x) {
+  double result = 0;
+  for (int64_t r = 0; r < x.rows(); ++r)
+    for (int64_t c = 0; c < x.cols(); ++c) result = std::max(result, std::fabs(static_cast<double>(x.row(r)[c])));
+  return result;
+}
+
 OpTest::OpTest()
     : ops_(parity::backend(GetParam()).make_on_host()),
       reference_(parity::backend("reference").make()),

@@ -48,6 +48,7 @@ class Rows {
 };
 
 double norm(const float* x, int64_t n);
+double largest_value(const Rows& x);  // of all, without its sign
 
 // The backend under test beside the reference; the parameter is a name of parity::backends().
 class OpTest : public testing::TestWithParam<std::string> {
@@ -63,6 +64,7 @@ class OpTest : public testing::TestWithParam<std::string> {
   // side may be off the reference, twice.
   void expect_same_rows(const Rows& actual, const Rows& expected, double tolerance, const std::string& what) const;
   bool rounds_activations() const { return rounds_; }
+  bool same_bits() const { return same_bits_; }
 
   std::unique_ptr<Ops> ops_;
   std::unique_ptr<Ops> reference_;

@@ -1,22 +1,20 @@
-// The three attentions: answers' rows over the cache as it lies, prompts over keys and values that are packed first.
+// The three attentions: answers' rows of a batch together, prompts one sequence after the other.
 //
-// T: rows, H: heads, G: key-value heads, K: head size, N: its part without position, R: rotated part, L: latent rank.
+// T: rows, H: heads, K: head size, V: value head size.
 #include <algorithm>
-#include <cmath>
 
 #include "engine/cuda/cuda_cache.h"
 #include "engine/cuda/cuda_context.h"
-#include "engine/cuda/kernels/attention_pack.h"
-#include "engine/cuda/kernels/attention_probe.h"
 #include "engine/cuda/kernels/cache_append.h"
-#include "engine/cuda/kernels/decode_attention.h"
-#include "engine/cuda/kernels/flash_attention.h"
-#include "engine/cuda/kernels/latent_pieces.h"
-#include "engine/cuda/kernels/latent_weights.h"
-#include "engine/cuda/kernels/rows.h"
+#include "engine/cuda/kernels/cached_attention.h"
+#include "engine/cuda/kernels/full_attention.h"
+#include "engine/cuda/kernels/latent_attention.h"
 
 namespace vl2::cuda {
 namespace {
+
+// Keys and values of a prompt's past are expanded for as many heads at a time as fit in this much memory.
+constexpr int64_t kExpandedBytes = int64_t{256} << 20;
 
 CacheView cache_view(KvLayer kv) { return static_cast<const CudaCache&>(*kv.cache).view(kv.layer); }
 
@@ -25,98 +23,35 @@ int32_t narrow(int64_t n) {
   return static_cast<int32_t>(n);
 }
 
-// Packed keys and values of one sequence, or of items.
-struct Packed {
-  FlashSizes sizes;
-  void *k, *v;
-};
-
-Packed packed_memory(const CudaContext& context, int64_t size, int64_t v_size, int64_t rows) {
-  Packed p{flash_sizes(size, v_size, context.bf16_compute), nullptr, nullptr};
-  const int64_t bytes = p.sizes.bf16 ? 2 : 4;
-  p.k = context.workspace.bytes(static_cast<size_t>(rows * p.sizes.size * bytes));
-  p.v = context.workspace.bytes(static_cast<size_t>(rows * p.sizes.v * bytes));
-  return p;
+// Scratch a multiple of 256 bytes from the start of the device's allocations.
+void* scratch(const CudaContext& context, int64_t bytes) {
+  std::byte* memory = context.workspace.bytes(static_cast<size_t>(bytes) + 256);
+  return memory + (256 - reinterpret_cast<uintptr_t>(memory) % 256) % 256;
 }
 
-// The rows of one sequence over what was packed of it.
-void attend(const CudaContext& context, const Packed& packed, Tensor out_THV, Tensor q_THK, int64_t groups,
-            int64_t past, float scale, Tensor probe) {
-  const int64_t keys = past + q_THK.rows;
-  FlashAttention flash;
-  flash.out = rows_view(out_THV);
-  flash.q = rows_view(q_THK);
-  flash.k = packed.k;
-  flash.v = packed.v;
-  flash.bf16 = packed.sizes.bf16;
-  flash.groups = narrow(groups);
-  flash.rows = narrow(q_THK.rows);
-  flash.keys = narrow(keys);
-  flash.padded_size = packed.sizes.size;
-  flash.padded_v = packed.sizes.v;
-  flash.causal = true;
-  flash.past = narrow(past);
-  flash.scale = scale;
-  flash_attention(flash, context.stream());
-  if (probe.data == nullptr) return;
-  attention_probe({rows_view(probe), rows_view(q_THK), packed.k, packed.sizes.bf16, narrow(groups), narrow(keys),
-                   packed.sizes.size, narrow(past), scale},
-                  context.stream());
-}
-
-// Prompts, and where somebody looks at the weights answers too, one sequence after the other: fn(slice, number).
-template <typename Fn>
-void each_prompt(std::span<const SequenceSlice> sequences, Tensor probe, const Fn& fn) {
-  for (size_t i = 0; i < sequences.size(); ++i)
-    if (!sequences[i].decode || probe.data != nullptr) fn(sequences[i]);
-}
-
-int32_t first_block(std::span<const SequenceSlice> sequences, const SequenceSlice& slice) {
-  int64_t first = 0;
+// fn(slice, its blocks on the device) for every sequence that wanted(slice) picks.
+template <typename Wanted, typename Fn>
+void each_sequence(std::span<const SequenceSlice> sequences, const SequencesView& view, const Wanted& wanted,
+                   const Fn& fn) {
+  const int32_t* blocks = view.block_table;
   for (const SequenceSlice& s : sequences) {
-    if (&s == &slice) break;
-    first += static_cast<int64_t>(s.blocks.size());
+    if (wanted(s)) fn(s, blocks);
+    blocks += s.blocks.size();
   }
-  return narrow(first);
 }
 
-Tensor rows_of(Tensor x, const SequenceSlice& s) {
-  return x.data == nullptr ? Tensor{} : x.row_range(s.begin, s.count);
-}
+bool is_prompt(const SequenceSlice& s) { return !s.decode; }
+bool is_any(const SequenceSlice&) { return true; }
 
 }  // namespace
 
 void full_attention(const CudaContext& context, Tensor out, Tensor qkv, int64_t heads, int64_t tokens) {
   if (out.rows == 0) return;
   Workspace::Scope scope(context.workspace);
-  const int64_t width = out.cols, size = width / heads, items = out.rows / tokens;
-  const Packed packed = packed_memory(context, size, size, out.rows * heads);
-  Pack p;
-  p.bf16 = packed.sizes.bf16;
-  p.items = narrow(items);
-  p.groups = narrow(heads);
-  p.keys = narrow(tokens);
-  p.out = packed.k;
-  p.padded = packed.sizes.size;
-  p.first = {qkv.data + width, qkv.row_stride, size, narrow(size), 0};
-  pack(p, context.stream());
-  p.out = packed.v;
-  p.padded = packed.sizes.v;
-  p.first.rows = qkv.data + 2 * width;
-  pack(p, context.stream());
-  FlashAttention flash;
-  flash.out = rows_view(out.split_heads(heads));
-  flash.q = rows_view(qkv.columns(0, width).split_heads(heads));
-  flash.k = packed.k;
-  flash.v = packed.v;
-  flash.bf16 = packed.sizes.bf16;
-  flash.items = narrow(items);
-  flash.groups = narrow(heads);
-  flash.rows = flash.keys = narrow(tokens);
-  flash.padded_size = packed.sizes.size;
-  flash.padded_v = packed.sizes.v;
-  flash.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(size)));
-  flash_attention(flash, context.stream());
+  const bool bf16 = context.bf16_compute;
+  full_attention({rows_view(out.split_heads(heads)), rows_view(qkv), narrow(tokens), bf16,
+                  scratch(context, full_attention_bytes(out.rows, heads, out.cols / heads, bf16))},
+                 context.stream());
 }
 
 void cached_attention(const CudaContext& context, Tensor out, Tensor q, Tensor k, Tensor v, KvLayer kv,
@@ -124,114 +59,85 @@ void cached_attention(const CudaContext& context, Tensor out, Tensor q, Tensor k
   if (q.rows == 0) return;
   const CacheView cache = cache_view(kv);
   const SequencesView view = context.tables.view(sequences);
-  const int64_t size = q.cols, groups = k.heads;
+  const int64_t groups = k.heads;
   append_to_cache({rows_view(k), rows_view(v), cache, view}, context.stream());
   const Tensor out_THK = out.split_heads(q.heads);
-  each_prompt(sequences, probe, [&](const SequenceSlice& s) {
+  const auto prompt = [&](const SequenceSlice& s, const int32_t* blocks, bool bf16) {
+    CachedPrompt p{rows_view(out_THK.row_range(s.begin, s.count)), rows_view(q.row_range(s.begin, s.count)), cache,
+                   blocks, narrow(groups), narrow(s.past), scale, bf16, nullptr};
+    p.scratch = scratch(context, cached_prompt_bytes(s.past + s.count, groups, q.cols, bf16));
+    return p;
+  };
+  each_sequence(sequences, view, is_prompt, [&](const SequenceSlice& s, const int32_t* blocks) {
     Workspace::Scope scope(context.workspace);
-    const int64_t keys = s.past + s.count;
-    const Packed packed = packed_memory(context, size, size, groups * keys);
-    Pack p;
-    p.bf16 = packed.sizes.bf16;
-    p.groups = narrow(groups);
-    p.keys = narrow(keys);
-    p.cache = cache;
-    p.blocks = view.block_table + first_block(sequences, s);
-    p.out = packed.k;
-    p.padded = packed.sizes.size;
-    p.first = {nullptr, 0, size, narrow(size), 0};
-    pack(p, context.stream());
-    p.out = packed.v;
-    p.padded = packed.sizes.v;
-    p.first.column = narrow(groups * size);
-    pack(p, context.stream());
-    attend(context, packed, rows_of(out_THK, s), rows_of(q, s), groups, s.past, scale, rows_of(probe, s));
+    cached_prompt(prompt(s, blocks, context.bf16_compute), context.stream());
   });
-  if (view.decode_rows == 0) return;
-  Workspace::Scope scope(context.workspace);
-  void* scratch = context.workspace.bytes(
-      static_cast<size_t>(pieces_bytes(view.decode_rows, q.heads, size, view.longest_context, kDecodeKeys)));
-  const PiecesView pieces = make_pieces(scratch, view.decode_rows, q.heads, size, view.longest_context, kDecodeKeys);
-  decode_pieces({rows_view(q), QueryRows::kBatch, narrow(groups), narrow(size), narrow(groups * size), cache, view,
-                 scale, pieces},
-                context.stream());
-  merge_pieces({rows_view(out_THK), QueryRows::kBatch, view, pieces}, context.stream());
+  if (view.decode_rows > 0) {
+    Workspace::Scope scope(context.workspace);
+    cached_answers({rows_view(out_THK), rows_view(q), cache, view, narrow(groups), scale,
+                    scratch(context, cached_answers_bytes(view, q.heads, q.cols))},
+                   context.stream());
+  }
+  if (probe.data == nullptr) return;
+  each_sequence(sequences, view, is_any, [&](const SequenceSlice& s, const int32_t* blocks) {
+    Workspace::Scope scope(context.workspace);
+    cached_probe(prompt(s, blocks, false), rows_view(probe.row_range(s.begin, s.count)), context.stream());
+  });
 }
 
 namespace {
 
-// One prompt: keys and values of its whole past expanded from their latents.
-void expanded_attention(const CudaContext& context, Tensor out_THV, Tensor q_THK, const LatentWeights& w,
-                        const CacheView& cache, const int32_t* blocks, int64_t past, float scale, Tensor probe) {
-  Workspace::Scope scope(context.workspace);
-  const int64_t keys = past + q_THK.rows, rank = w.rank, rope = q_THK.cols - w.qk_nope, per_head = w.qk_nope + w.v;
-  const MatrixView& kv_b = matrix(w.weight);
-  const bool bf16 = kv_b.format == MatrixFormat::kBf16 && context.bf16_compute;
-  const int64_t padded_rank = (rank + 7) / 8 * 8;
-  Pack p;
-  p.bf16 = bf16;
-  p.groups = 1;
-  p.keys = narrow(keys);
-  p.padded = narrow(padded_rank);
-  p.cache = cache;
-  p.blocks = blocks;
-  p.out = context.workspace.bytes(static_cast<size_t>(keys * padded_rank * (bf16 ? 2 : 4)));
-  p.first = {nullptr, 0, 0, narrow(rank), 0};
-  pack(p, context.stream());
-  Tensor expanded = context.workspace.tensor(keys, w.num_heads * per_head);
-  Gemm g;
-  g.type = bf16 ? ElementType::kBf16 : ElementType::kF32;
-  g.x = p.out;
-  g.x_stride = padded_rank;
-  g.rows = keys;
-  g.depth = rank;
-  g.cols = kv_b.rows;
-  g.w = kv_b.data;
-  g.w_stride = kv_b.stride;
-  g.out = expanded.data;
-  g.out_stride = expanded.row_stride;
-  (void)context.device.gemm(g);
+struct LatentCall {
+  const CudaContext& context;
+  Tensor out_THV, q_THK;
+  const LatentWeights& w;
+  CacheView cache;
+  float scale;
 
-  const Packed packed = packed_memory(context, q_THK.cols, w.v, w.num_heads * keys);
-  p.bf16 = packed.sizes.bf16;
-  p.groups = narrow(w.num_heads);
-  p.out = packed.k;
-  p.padded = packed.sizes.size;
-  p.first = {expanded.data, expanded.row_stride, per_head, narrow(w.qk_nope), 0};
-  p.second = {nullptr, 0, 0, narrow(rope), narrow(rank)};
-  pack(p, context.stream());
-  p.out = packed.v;
-  p.padded = packed.sizes.v;
-  p.first = {expanded.data + w.qk_nope, expanded.row_stride, per_head, narrow(w.v), 0};
-  p.second = {};
-  pack(p, context.stream());
-  attend(context, packed, out_THV, q_THK, w.num_heads, past, scale, probe);
-}
-
-// Answers' rows: queries are taken to the latents instead.
-void absorbed_attention(const CudaContext& context, Tensor out_THV, Tensor q_THK, const LatentWeights& w,
-                        const CacheView& cache, const SequencesView& view, float scale) {
-  Workspace::Scope scope(context.workspace);
-  const LatentMatrix weights{matrix(w.weight), narrow(w.num_heads), narrow(w.qk_nope), narrow(w.v)};
-  Tensor absorbed = context.workspace.tensor(view.decode_rows, w.num_heads * cache.width).split_heads(w.num_heads);
-  absorb_queries({rows_view(absorbed), rows_view(q_THK), weights, view}, context.stream());
-  const int32_t rank = narrow(w.rank);
-  const bool fast = context.bf16_compute && latent_pieces_fit(rank, cache.width);
-  const int32_t keys = fast ? latent_piece_keys(view.num_sequences, view.longest_count, narrow(w.num_heads),
-                                                view.longest_context, context.device.properties().multiprocessors)
-                            : kDecodeKeys;
-  void* scratch = context.workspace.bytes(
-      static_cast<size_t>(pieces_bytes(view.decode_rows, w.num_heads, rank, view.longest_context, keys)));
-  const PiecesView pieces = make_pieces(scratch, view.decode_rows, w.num_heads, rank, view.longest_context, keys);
-  if (fast) {
-    latent_pieces({rows_view(absorbed), rank, cache, view, scale, pieces}, context.stream());
-  } else {
-    decode_pieces({rows_view(absorbed), QueryRows::kAnswers, 1, rank, 0, cache, view, scale, pieces}, context.stream());
+  // One sequence, a range of its heads: run(arguments of these heads, first head).
+  template <typename Run>
+  void expanded(const SequenceSlice& s, const int32_t* blocks, bool bf16, const Run& run) const {
+    Workspace::Scope scope(context.workspace);
+    const MatrixView& kv_b = matrix(w.weight);
+    const int64_t keys = s.past + s.count, per_head = w.qk_nope + w.v, stride = (w.rank + 7) / 8 * 8;
+    const bool narrow_product = kv_b.format == MatrixFormat::kBf16;
+    void* latents = scratch(context, keys * stride * (narrow_product ? 2 : 4));
+    gather_latents({latents, narrow_product, narrow(stride), narrow(keys), narrow(w.rank), cache, blocks},
+                   context.stream());
+    const int64_t fit = std::clamp<int64_t>(kExpandedBytes / (keys * per_head * 4), 1, w.num_heads);
+    for (int64_t h = 0; h < w.num_heads; h += fit) {
+      const int64_t heads = std::min(fit, w.num_heads - h);
+      Workspace::Scope heads_scope(context.workspace);
+      Tensor kv = context.workspace.tensor(keys, heads * per_head);
+      multiply(kv, latents, stride, kv_b, h * per_head);
+      const auto of_heads = [&](Tensor x) {
+        x = x.row_range(s.begin, s.count);
+        return Tensor{x.data + h * x.head_stride, x.rows, heads, x.cols, x.row_stride, x.head_stride};
+      };
+      LatentPrompt p{rows_view(of_heads(out_THV)), rows_view(of_heads(q_THK)), kv.data, kv.row_stride,
+                     narrow(w.qk_nope), narrow(w.rank), cache, blocks, narrow(s.past), scale, bf16, nullptr};
+      p.scratch = scratch(context, latent_prompt_bytes(keys, heads, q_THK.cols, w.v, bf16));
+      run(p, h);
+    }
   }
-  Tensor mixed = context.workspace.tensor(view.decode_rows, w.num_heads * rank).split_heads(w.num_heads);
-  merge_pieces({rows_view(mixed), QueryRows::kAnswers, view, pieces}, context.stream());
-  expand_values({rows_view(out_THV), rows_view(mixed), weights, view}, context.stream());
-}
+
+  // out = latents W^T for out.cols rows of W from `first` on.
+  void multiply(Tensor out, const void* latents, int64_t stride, const MatrixView& kv_b, int64_t first) const {
+    const bool bf16 = kv_b.format == MatrixFormat::kBf16;
+    Gemm g;
+    g.type = bf16 ? ElementType::kBf16 : ElementType::kF32;
+    g.x = latents;
+    g.x_stride = stride;
+    g.rows = out.rows;
+    g.depth = w.rank;
+    g.cols = out.cols;
+    g.w = static_cast<const std::byte*>(kv_b.data) + first * kv_b.stride * (bf16 ? 2 : 4);
+    g.w_stride = kv_b.stride;
+    g.out = out.data;
+    g.out_stride = out.row_stride;
+    (void)context.device.gemm(g);  // without a bias nothing is left to do
+  }
+};
 
 }  // namespace
 
@@ -242,12 +148,34 @@ void latent_attention(const CudaContext& context, Tensor out, Tensor q, Tensor c
   const CacheView cache = cache_view(kv);
   const SequencesView view = context.tables.view(sequences);
   append_to_cache({rows_view(c_kv), rows_view(k_pe), cache, view}, context.stream());
-  const Tensor out_THV = out.split_heads(w.num_heads);
-  each_prompt(sequences, probe, [&](const SequenceSlice& s) {
-    expanded_attention(context, rows_of(out_THV, s), rows_of(q, s), w, cache,
-                       view.block_table + first_block(sequences, s), s.past, scale, rows_of(probe, s));
+  const LatentCall call{context, out.split_heads(w.num_heads), q, w, cache, scale};
+  each_sequence(sequences, view, is_prompt, [&](const SequenceSlice& s, const int32_t* blocks) {
+    call.expanded(s, blocks, context.bf16_compute,
+                  [&](const LatentPrompt& p, int64_t) { latent_prompt(p, context.stream()); });
   });
-  if (view.decode_rows > 0) absorbed_attention(context, out_THV, q, w, cache, view, scale);
+  if (view.decode_rows > 0) {
+    Workspace::Scope scope(context.workspace);
+    LatentAnswers a;
+    a.out = rows_view(call.out_THV);
+    a.q = rows_view(q);
+    a.weights = {matrix(w.weight), narrow(w.num_heads), narrow(w.qk_nope), narrow(w.v)};
+    a.cache = cache;
+    a.sequences = view;
+    a.scale = scale;
+    a.bf16 = context.bf16_compute;
+    a.multiprocessors = context.device.properties().multiprocessors;
+    a.scratch = scratch(context, latent_answers_bytes(a));
+    latent_answers(a, context.stream());
+  }
+  if (probe.data == nullptr) return;
+  each_sequence(sequences, view, is_any, [&](const SequenceSlice& s, const int32_t* blocks) {
+    call.expanded(s, blocks, false, [&](const LatentPrompt& p, int64_t first_head) {
+      Tensor rows = probe.row_range(s.begin, s.count);
+      rows.data += first_head * rows.head_stride;
+      rows.heads = p.q.heads;
+      latent_probe(p, rows_view(rows), context.stream());
+    });
+  });
 }
 
 }  // namespace vl2::cuda

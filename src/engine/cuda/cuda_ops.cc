@@ -69,7 +69,8 @@ class CudaOps : public Ops {
   void do_upload(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width, size_t rows) override {
     device_->upload_rows(to, to_pitch, from, from_pitch, width, rows);
   }
-  void do_download(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width, size_t rows) override {
+  void do_download(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width,
+                   size_t rows) override {
     device_->download_rows(to, to_pitch, from, from_pitch, width, rows);
   }
 
@@ -154,7 +155,11 @@ class CudaOps : public Ops {
     experts_.route(context_, routing, x, gate, bias, p);
   }
   void do_routed_experts(Tensor out, Tensor x, const Routing& routing, const ExpertWeights& experts) override {
-    experts_.routed_experts(context_, out, x, routing, experts);
+    experts_.run(context_, out, x, routing, experts, nullptr);
+  }
+  void do_all_experts(Tensor out, Tensor x, const Routing& routing, const ExpertWeights& experts,
+                      const GatedMlp& shared) override {
+    experts_.run(context_, out, x, routing, experts, &shared);
   }
 
   void do_pixel_shuffle(Tensor out, Tensor x, int64_t grid, int64_t ratio) override {
@@ -176,7 +181,7 @@ class CudaOps : public Ops {
   const bool bf16_cache_;
   cuda::WeightMemory weights_;
   cuda::SequenceTables tables_;
-  cuda::Experts experts_;
+  cuda::ExpertCalls experts_;
   CudaContext context_;
 };
 
@@ -188,6 +193,6 @@ std::unique_ptr<Ops> make_cuda_ops(const CudaOptions& options) {
   return std::make_unique<CudaOps>(std::shared_ptr<Device>(cuda::open_device(options.device)), options);
 }
 
-int64_t cuda_free_memory(int device) { return cuda::open_device(device)->free_memory(); }
+int64_t cuda_free_memory(int device) { return cuda::free_memory_of(device); }
 
 }  // namespace vl2

@@ -97,6 +97,8 @@ class Ops {
   const std::shared_ptr<MemorySource>& memory() const { return workspace_.source(); }
   bool on_host() const { return memory()->on_host(); }
 
+  void wait() { do_wait(); }  // until all work is done; for whoever looks at the clock
+
   // Between the host and the memory of activations: rows x heads x cols without gaps on the host's side. download waits
   // for the values; what was uploaded may be changed at once.
   void upload(Tensor to, std::span<const float> from);

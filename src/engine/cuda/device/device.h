@@ -74,6 +74,7 @@ class Device {
 
 int device_count();  // 0 where there is no driver either
 std::unique_ptr<Device> open_device(int number);
+int64_t free_memory_of(int number);  // bytes, without opening it
 
 // Memory of a device that goes back with its owner. The Device must outlive it.
 class DeviceBuffer {

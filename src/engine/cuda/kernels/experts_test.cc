@@ -9,7 +9,7 @@ namespace vl2::cuda {
 namespace {
 
 struct Mlp {
-  TestMatrix gate, up, down;
+  KernelMatrix gate, up, down;
   Mlp(MatrixFormat format, int64_t inner, int64_t width, Random& random)
       : gate(format, inner, width, random, 0.3f),
         up(format, inner, width, random, 0.3f),
@@ -62,7 +62,7 @@ TEST(ExpertsKernel, SumsChosenAndSharedExperts) {
           table[e] = {mlp.gate.view.data, mlp.up.view.data, mlp.down.view.data};
         }
         const Mlp shared(format, std::max<int64_t>(c.shared, 1), c.width, random);
-        TestRows x(c.rows, c.width, random.below(2) * 3 + (4 - c.width % 4) % 4), out(c.rows, c.width);
+        KernelRows x(c.rows, c.width, random.below(2) * 3 + (4 - c.width % 4) % 4), out(c.rows, c.width);
         x.fill(random, 0.5f);
         Aligned<int32_t> expert(c.rows * c.top_k), counters(experts_counters(c.width));
         Aligned<float> weight(c.rows * c.top_k);

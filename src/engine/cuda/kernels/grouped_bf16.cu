@@ -1,5 +1,5 @@
-// Grouped products on tensor cores. A block multiplies 64 positions by 128 rows of W (or 64 of W and the same 64 of V)
-// in steps of 64 k through shared memory; four warps of 32 positions by 64 rows each.
+// Grouped products on tensor cores. A block multiplies 64 positions by 128 rows of W (64 where W is codes), or by half
+// as many of W and the same ones of V, in steps of 64 k through shared memory; each of four warps has half of either.
 //
 // bf16 weights come by cp.async, a ring of stages ahead. Codes are loaded to registers while the step before is
 // multiplied, and written to shared memory as the whole numbers they are; each group of 128 k is summed on its own and
@@ -13,11 +13,16 @@
 namespace vl2::cuda {
 namespace {
 
-constexpr int kRows = 64, kCols = 128, kDepth = 64, kThreads = 128;
-constexpr int kRowBytes = kDepth * 2, kXBytes = kRows * kRowBytes, kStageBytes = kXBytes + kCols * kRowBytes;
+constexpr int kRows = 64, kDepth = 64, kThreads = 128;
+constexpr int kRowBytes = kDepth * 2, kXBytes = kRows * kRowBytes;
 
+// Codes need registers for a group's sum, and for what is being loaded.
+template <MatrixFormat format>
+inline constexpr int kCols = format == MatrixFormat::kBf16 ? 128 : 64;
 template <MatrixFormat format>
 inline constexpr int kStages = format == MatrixFormat::kBf16 ? 3 : 2;
+template <MatrixFormat format>
+inline constexpr int kStageBytes = kXBytes + kCols<format>* kRowBytes;
 
 __device__ __forceinline__ unsigned char* piece(unsigned char* tile, int row, int i) {
   return tile + row * kRowBytes + ((i ^ row) & 7) * 16;
@@ -27,42 +32,39 @@ __device__ __forceinline__ unsigned char* piece(unsigned char* tile, int row, in
 template <MatrixFormat format, bool gated>
 struct Weights {
   static constexpr bool kCodes = format != MatrixFormat::kBf16;
-  static constexpr int kLine = format == MatrixFormat::kQ4 ? 8 : 4;  // k of 64 bytes of codes
-  static constexpr int kLines = kDepth / kLine, kLoads = kCodes ? 8 * kLines * 4 / kThreads : 1;
+  static constexpr int kLine = format == MatrixFormat::kQ4 ? 8 : 4;        // k of 64 bytes of codes
+  static constexpr int kLines = kDepth / kLine, kPanelLoads = kLines * 4;  // of a panel
+  static constexpr int kLoads = kCodes ? kCols<format> / 16 * kPanelLoads / kThreads : kCols<format> * 8 / kThreads;
+  static constexpr int kWide = gated ? kCols<format> / 2 : kCols<format>;  // rows of W
   FewMatrix w, v;
   int column;  // first row of W
   int depth;   // k that are stored
-  uint4 codes[kLoads];
+  uint4 codes[kCodes ? kLoads : 1];
 
-  // Row n of the tile is row `row` of the matrix returned.
-  __device__ __forceinline__ const FewMatrix& matrix_of(int n, int& row) const {
-    row = column + (gated ? n % 64 : n);
-    return gated && n >= 64 ? v : w;
-  }
+  // Row n of the tile is this row of W, or of V in the second half of a gated product.
+  __device__ __forceinline__ int row_of_tile(int n) const { return column + n % kWide; }
+  __device__ __forceinline__ const void* data(int n) const { return gated && n >= kWide ? v.data : w.data; }
 
   __device__ __forceinline__ void fetch(int k, unsigned char* tile) {
     const int thread = static_cast<int>(threadIdx.x);
     if constexpr (!kCodes) {
       VL2_UNROLL
-      for (int i = 0; i < kCols * 8 / kThreads; ++i) {
-        const int n = thread / 8 + i * (kThreads / 8), at = k + thread % 8 * 8;
-        int row;
-        const FewMatrix& m = matrix_of(n, row);
-        const bool valid = row < m.rows && at < depth;
-        const auto* from = static_cast<const uint16_t*>(m.data) + (valid ? row * m.stride + at : 0);
+      for (int i = 0; i < kLoads; ++i) {
+        const int n = thread / 8 + i * (kThreads / 8), row = row_of_tile(n), at = k + thread % 8 * 8;
+        const bool valid = row < w.rows && at < depth;
+        const auto* from = static_cast<const uint16_t*>(data(n)) + (valid ? row * w.stride + at : 0);
         async_copy16(piece(tile, n, thread % 8), from, valid);
       }
     } else {
       VL2_UNROLL
       for (int i = 0; i < kLoads; ++i) {
-        const int index = thread + i * kThreads, panel = index / (kLines * 4), line = index / 4 % kLines;
-        int row;
-        const FewMatrix& m = matrix_of(panel * 16, row);
+        const int index = thread + i * kThreads, panel = index / kPanelLoads, line = index / 4 % kLines;
+        const int row = row_of_tile(panel * 16);
         codes[i] = make_uint4(0, 0, 0, 0);
-        if (row < m.rows && k < depth)
-          codes[i] =
-              __ldg(reinterpret_cast<const uint4*>(static_cast<const unsigned char*>(m.data) + row / 16 * m.stride +
-                                                   m.scale_bytes + (k / kLine + line) * 64 + index % 4 * 16));
+        if (row < w.rows && k < depth)
+          codes[i] = __ldg(reinterpret_cast<const uint4*>(static_cast<const unsigned char*>(data(panel * 16)) +
+                                                          row / 16 * w.stride + w.scale_bytes +
+                                                          (k / kLine + line) * 64 + index % 4 * 16));
       }
     }
   }
@@ -74,7 +76,7 @@ struct Weights {
       VL2_UNROLL
       for (int i = 0; i < kLoads; ++i) {
         const int index = thread + i * kThreads, line = index / 4 % kLines;
-        const int n = index / (kLines * 4) * 16 + index % 4 * 4;
+        const int n = index / kPanelLoads * 16 + index % 4 * 4;
         const unsigned words[4] = {codes[i].x, codes[i].y, codes[i].z, codes[i].w};
         VL2_UNROLL
         for (int r = 0; r < 4; ++r) {
@@ -92,9 +94,10 @@ struct Weights {
 };
 
 template <MatrixFormat format, bool gated>
-__global__ void __launch_bounds__(kThreads) grouped_bf16_kernel(GroupedArgs a) {
+__global__ void __launch_bounds__(kThreads, 3) grouped_bf16_kernel(GroupedArgs a) {
   constexpr bool kCodes = format != MatrixFormat::kBf16;
-  constexpr int kAhead = kStages<format> - 1;
+  constexpr int kAhead = kStages<format> - 1, kTiles = kCols<format> / 16;  // 8 rows of W each, of a warp
+  constexpr int kHalf = kCols<format> / 2, kGatedTiles = kTiles / 2;
   VL2_DYNAMIC_SHARED(unsigned char, shared);
   const int thread = static_cast<int>(threadIdx.x), warp = thread / 32, lane = thread % 32, g = lane / 4, t = lane % 4;
   const GroupTile tile = find_tile(a, static_cast<int>(blockIdx.y), kRows);
@@ -102,7 +105,7 @@ __global__ void __launch_bounds__(kThreads) grouped_bf16_kernel(GroupedArgs a) {
   Weights<format, gated> weights;
   choose_matrices(a, tile.group, weights.w, weights.v);
   const int cols = weights.w.cols, steps = (cols + kDepth - 1) / kDepth;
-  weights.column = static_cast<int>(blockIdx.x) * (gated ? 64 : kCols);
+  weights.column = static_cast<int>(blockIdx.x) * Weights<format, gated>::kWide;
   weights.depth = kCodes ? steps * kDepth : static_cast<int>(weights.w.stride);
 
   // This thread's rows of x: thread / 8 + 16 i.
@@ -120,13 +123,15 @@ __global__ void __launch_bounds__(kThreads) grouped_bf16_kernel(GroupedArgs a) {
       async_copy16(piece(to, thread / 8 + 16 * i, thread % 8), rows[i] != nullptr ? rows[i] + k : a.x,
                    rows[i] != nullptr);
   };
-  const auto stage = [&](int step) { return shared + step % kStages<format> * kStageBytes; };
+  const auto stage = [&](int step) { return shared + step % kStages<format> * kStageBytes<format>; };
 
   const int row0 = warp % 2 * 32, half = warp / 2;
   // The tile's row of W where n-tile j of this warp begins.
-  const auto column_of = [&](int j) { return gated ? j / 4 * 64 + half * 32 + j % 4 * 8 : half * 64 + j * 8; };
-  float sum[2][8][4] = {}, part[2][kCodes ? 8 : 1][4] = {};
-  unsigned scales[8] = {};
+  const auto column_of = [&](int j) {
+    return gated ? j / kGatedTiles * kHalf + half * kHalf / 2 + j % kGatedTiles * 8 : half * kHalf + j * 8;
+  };
+  float sum[2][kTiles][4] = {}, part[2][kCodes ? kTiles : 1][4] = {};
+  unsigned scales[kCodes ? kTiles : 1] = {};
 
   VL2_UNROLL
   for (int s = 0; s < kAhead; ++s) {
@@ -149,13 +154,12 @@ __global__ void __launch_bounds__(kThreads) grouped_bf16_kernel(GroupedArgs a) {
     if constexpr (kCodes) {
       if (step % 2 == 0) {
         VL2_UNROLL
-        for (int j = 0; j < 8; ++j) {
-          int row;
-          const FewMatrix& m = weights.matrix_of(column_of(j), row);
-          scales[j] = row < m.rows ? __ldg(reinterpret_cast<const unsigned*>(static_cast<const unsigned char*>(m.data) +
-                                                                             row / 16 * m.stride + step / 2 * 32 +
-                                                                             (row % 16 + 2 * t) * 2))
-                                   : 0;
+        for (int j = 0; j < kTiles; ++j) {
+          const int row = weights.row_of_tile(column_of(j));
+          scales[j] = row < weights.w.rows ? __ldg(reinterpret_cast<const unsigned*>(
+                                                 static_cast<const unsigned char*>(weights.data(column_of(j))) +
+                                                 row / 16 * weights.w.stride + step / 2 * 32 + (row % 16 + 2 * t) * 2))
+                                           : 0;
         }
       }
     }
@@ -166,7 +170,7 @@ __global__ void __launch_bounds__(kThreads) grouped_bf16_kernel(GroupedArgs a) {
       VL2_UNROLL
       for (int m = 0; m < 2; ++m) load_matrix_x4(left[m], piece(xs, row0 + m * 16 + lane % 16, ks * 2 + lane / 16));
       VL2_UNROLL
-      for (int j = 0; j < 8; j += 2) {
+      for (int j = 0; j < kTiles; j += 2) {
         unsigned right[4];
         load_matrix_x4(right, piece(ws, column_of(j + lane / 16) + lane % 8, ks * 2 + lane / 8 % 2));
         VL2_UNROLL
@@ -182,7 +186,7 @@ __global__ void __launch_bounds__(kThreads) grouped_bf16_kernel(GroupedArgs a) {
         VL2_UNROLL
         for (int m = 0; m < 2; ++m) {
           VL2_UNROLL
-          for (int j = 0; j < 8; ++j) {
+          for (int j = 0; j < kTiles; ++j) {
             VL2_UNROLL
             for (int i = 0; i < 4; ++i) {
               sum[m][j][i] += (i % 2 == 0 ? bf16_low(scales[j]) : bf16_high(scales[j])) * part[m][j][i];
@@ -203,12 +207,12 @@ __global__ void __launch_bounds__(kThreads) grouped_bf16_kernel(GroupedArgs a) {
       if (row >= tile.count) continue;
       const int64_t begin = (tile.begin + row) * a.out_stride;
       VL2_UNROLL
-      for (int j = 0; j < (gated ? 4 : 8); ++j) {
+      for (int j = 0; j < (gated ? kGatedTiles : kTiles); ++j) {
         const int column = weights.column + column_of(j) + 2 * t + i % 2;
         if constexpr (gated) {
           // Beyond the last row of W these are the zeros that pad the next product's rows.
           static_cast<uint16_t*>(a.out)[begin + packed_place<format>(column)] =
-              float_bf16(silu(sum[m][j][i]) * sum[m][j + 4][i]);
+              float_bf16(silu(sum[m][j][i]) * sum[m][gated ? j + kGatedTiles : j][i]);
         } else if (column < weights.w.rows) {
           float* out = static_cast<float*>(a.out) + begin + column;
           const float value = sum[m][j][i] + (a.bias != nullptr ? a.bias[column] : 0.0f);
@@ -241,9 +245,11 @@ __global__ void __launch_bounds__(256)
 template <MatrixFormat format>
 void launch_grouped(Stream stream, const Grouped& a) {
   const GroupedArgs args = grouped_args(a);
-  constexpr size_t kShared = kStages<format> * kStageBytes;
-  const int64_t wide = a.v.rows > 0 ? 64 : kCols;
-  const dim3 grid(static_cast<unsigned>((a.w.rows + wide - 1) / wide), row_tiles(a, kRows));
+  constexpr size_t kShared = kStages<format> * kStageBytes<format>;
+  const int64_t wide = a.v.rows > 0 ? kCols<format> / 2 : kCols<format>;
+  // A gated product's zeros up to packed_cols() are written by blocks like any other.
+  const int64_t cols = a.v.rows > 0 ? packed_cols(a.w.rows) : a.w.rows;
+  const dim3 grid(static_cast<unsigned>((cols + wide - 1) / wide), row_tiles(a, kRows));
   if (a.v.rows > 0) {
     VL2_LAUNCH((grouped_bf16_kernel<format, true>), grid, kThreads, kShared, stream, args);
   } else {

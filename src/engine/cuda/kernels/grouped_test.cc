@@ -17,8 +17,8 @@ TEST(GroupedKernel, MultipliesManyRowsByOneMatrix) {
     for (const Size& size : {Size{1, 1, 1}, Size{17, 70, 9}, Size{64, 64, 128}, Size{65, 129, 130}, Size{131, 320, 50},
                              Size{40, 257, 129}})
       for (const bool exact : {true, false}) {
-        const TestMatrix w(format, size.out, size.in, random);
-        TestRows x(size.rows, size.in, random.below(2) * 3 + (4 - size.in % 4) % 4), out(size.rows, size.out);
+        const KernelMatrix w(format, size.out, size.in, random);
+        KernelRows x(size.rows, size.in, random.below(2) * 3 + (4 - size.in % 4) % 4), out(size.rows, size.out);
         x.fill(random);
         Aligned<float> bias(size.out);
         for (int64_t i = 0; i < size.out; ++i) bias[i] = random.normal();
@@ -47,8 +47,8 @@ TEST(GroupedKernel, MultipliesManyRowsByOneMatrix) {
 TEST(GroupedKernel, CodesAreMultipliedAsWholeNumbers) {
   Random random(22);
   for (const MatrixFormat format : {MatrixFormat::kQ8, MatrixFormat::kQ4}) {
-    const TestMatrix w(format, 150, 300, random);
-    TestRows x(70, 300), out(70, 150);
+    const KernelMatrix w(format, 150, 300, random);
+    KernelRows x(70, 300), out(70, 150);
     for (int64_t r = 0; r < 70; ++r)
       for (int64_t k = 0; k < 300; ++k) x.row(r)[k] = static_cast<float>(random.below(255) - 127);
     Aligned<std::byte> scratch(static_cast<int64_t>(many_rows_scratch_bytes(70, 300)));

@@ -43,11 +43,11 @@ class Aligned {
   int64_t size_;
 };
 
-struct TestRows {
+struct KernelRows {
   int64_t rows, cols, stride;
   Aligned<float> values;
 
-  TestRows(int64_t r, int64_t c, int64_t padding = 3) : rows(r), cols(c), stride(c + padding), values(r * stride) {
+  KernelRows(int64_t r, int64_t c, int64_t padding = 3) : rows(r), cols(c), stride(c + padding), values(r * stride) {
     for (int64_t i = 0; i < values.size(); ++i) values[i] = std::nanf("");
   }
   void fill(Random& random, float scale = 1.0f) {
@@ -58,12 +58,12 @@ struct TestRows {
   const float* row(int64_t r) const { return values.data() + r * stride; }
 };
 
-struct TestMatrix {
+struct KernelMatrix {
   MatrixView view;
   Aligned<std::byte> bytes;
   std::vector<float> values;  // [rows, cols]: what the stored bits mean
 
-  TestMatrix(MatrixFormat format, int64_t rows, int64_t cols, Random& random, float scale = 0.5f)
+  KernelMatrix(MatrixFormat format, int64_t rows, int64_t cols, Random& random, float scale = 0.5f)
       : bytes(size(format, rows, cols)), values(static_cast<size_t>(rows * cols)) {
     view = {format, bytes.data(), rows, cols, (cols + 7) / 8 * 8};
     for (float& v : values) v = scale * random.normal();

@@ -18,8 +18,8 @@ TEST(LinearKernel, MultipliesFewRowsByEveryFormat) {
   for (const MatrixFormat format : kAllFormats)
     for (const Size& size : kSizes)
       for (const bool exact : {true, false}) {
-        const TestMatrix w(format, size.out, size.in, random);
-        TestRows x(size.rows, size.in, random.below(2) * 3 + (4 - size.in % 4) % 4), out(size.rows, size.out);
+        const KernelMatrix w(format, size.out, size.in, random);
+        KernelRows x(size.rows, size.in, random.below(2) * 3 + (4 - size.in % 4) % 4), out(size.rows, size.out);
         x.fill(random);
         Aligned<float> bias(size.out);
         for (int64_t i = 0; i < size.out; ++i) bias[i] = random.normal();
@@ -47,8 +47,8 @@ TEST(LinearKernel, MultipliesFewRowsByEveryFormat) {
 TEST(LinearKernel, CodesAreMultipliedAsWholeNumbers) {
   Random random(8);
   for (const MatrixFormat format : {MatrixFormat::kQ8, MatrixFormat::kQ4}) {
-    const TestMatrix w(format, 70, 300, random);
-    TestRows x(4, 300), out(4, 70);
+    const KernelMatrix w(format, 70, 300, random);
+    KernelRows x(4, 300), out(4, 70);
     for (int64_t r = 0; r < 4; ++r)
       for (int64_t k = 0; k < 300; ++k) x.row(r)[k] = static_cast<float>(random.below(255) - 127);
     linear_few_rows(nullptr,
@@ -65,8 +65,8 @@ TEST(LinearKernel, GatedBlocksAreTheirParts) {
   Random random(9);
   for (const MatrixFormat format : {MatrixFormat::kBf16, MatrixFormat::kQ8, MatrixFormat::kQ4})
     for (const Size& size : {Size{1, 130, 33}, Size{9, 65, 50}, Size{18, 72, 16}}) {
-      const TestMatrix gate(format, size.out, size.in, random, 0.2f), up(format, size.out, size.in, random, 0.2f);
-      TestRows x(size.rows, size.in), out(size.rows, size.out);
+      const KernelMatrix gate(format, size.out, size.in, random, 0.2f), up(format, size.out, size.in, random, 0.2f);
+      KernelRows x(size.rows, size.in), out(size.rows, size.out);
       x.fill(random, 0.7f);
       gated_few_rows(nullptr,
                      {out.values.data(), x.values.data(), out.stride, x.stride, size.rows, gate.view, up.view, true});
@@ -85,7 +85,7 @@ TEST(LinearKernel, DequantisesPanels) {
   Random random(10);
   for (const MatrixFormat format : kAllFormats)
     for (const auto& [rows, cols] : {std::pair<int64_t, int64_t>{1, 1}, {17, 129}, {48, 200}, {33, 64}}) {
-      const TestMatrix w(format, rows, cols, random);
+      const KernelMatrix w(format, rows, cols, random);
       const int64_t stride = (cols + 7) / 8 * 8 + 8;
       Aligned<float> wide(rows * stride);
       Aligned<Bf16Bits> narrow(rows * stride);

@@ -21,8 +21,8 @@ TEST(RouteKernel, ChoosesAsTheHostDoes) {
           p.norm_topk_prob = normalise;
           p.routed_scaling_factor = 1.7f;
           const int64_t rows = 7, cols = 97;
-          const TestMatrix gate(MatrixFormat::kF32, experts, cols, random, 0.2f);
-          TestRows x(rows, cols, experts == 72 ? 3 : 1);  // 100 and 98 floats from row to row
+          const KernelMatrix gate(MatrixFormat::kF32, experts, cols, random, 0.2f);
+          KernelRows x(rows, cols, experts == 72 ? 3 : 1);  // 100 and 98 floats from row to row
           x.fill(random);
           for (int64_t c = 0; c < cols; ++c) x.row(2)[c] = 0;  // all scores equal: ties
           Aligned<float> bias(experts), logits(rows * experts);
