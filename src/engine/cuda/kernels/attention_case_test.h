@@ -14,14 +14,14 @@
 namespace vl2::cuda {
 
 // [rows, heads, cols], with a gap behind each row: strides are not products of sizes.
-struct TestRows {
-  TestRows(int64_t rows, int64_t heads, int64_t cols, float fill = 0.0f)
+struct HeadRows {
+  HeadRows(int64_t rows, int64_t heads, int64_t cols, float fill = 0.0f)
       : values(static_cast<size_t>(rows * (heads * cols + 3)), fill), view{values.data(),    rows, heads, cols,
                                                                            heads * cols + 3, cols} {}
-  TestRows(int64_t rows, int64_t heads, int64_t cols, Random& random) : TestRows(rows, heads, cols) {
+  HeadRows(int64_t rows, int64_t heads, int64_t cols, Random& random) : HeadRows(rows, heads, cols) {
     for (float& x : values) x = 2.0f * random.symmetric();
   }
-  TestRows(const TestRows&) = delete;
+  HeadRows(const HeadRows&) = delete;
   float* at(int64_t row, int64_t head) { return view.data + row * view.row_stride + head * view.head_stride; }
   double get(int64_t row, int64_t head, int64_t col) { return static_cast<double>(at(row, head)[col]); }
 
@@ -31,18 +31,18 @@ struct TestRows {
 
 inline float as_bf16(float x) { return to_float(to_bf16(x)); }
 
-struct TestSequence {
+struct CachedSequence {
   int32_t past, count;
   bool decode;
 };
 
 // A cache whose blocks belong to the sequences in no order, filled with random tokens, and the tables of a batch.
-struct TestBatch {
-  TestBatch(const std::vector<TestSequence>& list, int32_t width, int32_t block_tokens, bool bf16, Random& random) {
+struct CachedBatch {
+  CachedBatch(const std::vector<CachedSequence>& list, int32_t width, int32_t block_tokens, bool bf16, Random& random) {
     int32_t num_blocks = 1;
-    for (const TestSequence& s : list) num_blocks += (s.past + s.count + block_tokens - 1) / block_tokens;
+    for (const CachedSequence& s : list) num_blocks += (s.past + s.count + block_tokens - 1) / block_tokens;
     int32_t next = num_blocks - 1, row = 0, answers = 0;
-    for (const TestSequence& s : list) {
+    for (const CachedSequence& s : list) {
       sequences.push_back(
           {row, s.count, s.past, static_cast<int32_t>(blocks.size()), s.decode ? 1 : 0, s.decode ? answers : 0});
       for (int32_t t = 0; t < s.past + s.count; t += block_tokens) blocks.push_back(next--);
@@ -68,7 +68,7 @@ struct TestBatch {
     for (const float x : values) halves.push_back(to_bf16(x).bits);
     cache = {bf16 ? static_cast<void*>(halves.data()) : static_cast<void*>(values.data()), bf16, block_tokens, width};
   }
-  TestBatch(const TestBatch&) = delete;
+  CachedBatch(const CachedBatch&) = delete;
 
   size_t place(const SequenceRows& s, int32_t token) const {
     const auto block = static_cast<size_t>(s.first_block + token / cache.block_tokens);

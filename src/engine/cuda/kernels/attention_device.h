@@ -30,6 +30,32 @@ __device__ inline int64_t cache_row(const CacheView& cache, const int32_t* block
   return static_cast<int64_t>(blocks[block]) * cache.block_tokens + (token - block * cache.block_tokens);
 }
 
+// Where tokens first .. first + count - 1 begin, in values; -1 up to `keys`. A barrier must follow: then a thread that
+// copies a part of a token need not divide, nor wait for the block table.
+__device__ inline void find_tokens(int64_t* places, const CacheView& cache, const int32_t* blocks, int first, int count,
+                                   int keys) {
+  for (int i = static_cast<int>(threadIdx.x); i < keys; i += static_cast<int>(blockDim.x))
+    places[i] = i < count ? cache_row(cache, blocks, first + i) * cache.width : -1;
+}
+
+// Walks the chunks of a tile's rows, a thread every `step` of them, without a division each time.
+struct ChunkWalk {
+  __device__ ChunkWalk(int first, int step, int chunks_)
+      : chunks(chunks_),
+        key(first / chunks_),
+        chunk(first % chunks_),
+        keys_step(step / chunks_),
+        chunk_step(step % chunks_) {}
+  __device__ void next() {
+    key += keys_step;
+    chunk += chunk_step;
+    if (chunk < chunks) return;
+    chunk -= chunks;
+    ++key;
+  }
+  int chunks, key, chunk, keys_step, chunk_step;
+};
+
 __device__ inline bool is_aligned16(const void* p) { return (reinterpret_cast<uintptr_t>(p) & 15) == 0; }
 
 // Eight bfloat16 in 16 bytes, as floats.

@@ -11,9 +11,9 @@
 namespace vl2::cuda {
 namespace {
 
-const std::vector<TestSequence> kBatch = {{5, 40, false}, {0, 1, true},   {63, 3, true}, {0, 1, false},
-                                          {64, 9, false}, {130, 2, true}, {8, 1, true}};
-const std::vector<TestSequence> kFewAnswers = {{9, 2, false}, {200, 2, true}, {66, 1, true}};
+const std::vector<CachedSequence> kBatch = {{5, 40, false}, {0, 1, true},   {63, 3, true}, {0, 1, false},
+                                            {64, 9, false}, {130, 2, true}, {8, 1, true}};
+const std::vector<CachedSequence> kFewAnswers = {{9, 2, false}, {200, 2, true}, {66, 1, true}};
 
 struct Scratch {
   explicit Scratch(int64_t bytes) : values(static_cast<size_t>(bytes) / sizeof(float) + 1, NAN) {}
@@ -40,7 +40,7 @@ class Attention : public testing::TestWithParam<Mode> {
 
   // weights(row, head) gives the softmax over the row's keys, value(sequence, key, head, column) what they mix.
   template <typename Weights, typename Value>
-  void check(TestBatch& batch, TestRows& out, TestRows& probe, const Weights& weights, const Value& value) const {
+  void check(CachedBatch& batch, HeadRows& out, HeadRows& probe, const Weights& weights, const Value& value) const {
     for (const SequenceRows& s : batch.sequences)
       for (int32_t row = s.begin; row < s.begin + s.count; ++row)
         for (int32_t h = 0; h < out.view.heads; ++h) {
@@ -60,7 +60,7 @@ class Attention : public testing::TestWithParam<Mode> {
 TEST_P(Attention, OfTheVisionEncoderStaysInsideItems) {
   for (const int32_t size : {7, 72, 136}) {
     constexpr int32_t kItems = 3, kTokens = 37, kHeads = 2;
-    TestRows qkv(kItems * kTokens, 1, 3 * kHeads * size, random_), out(kItems * kTokens, kHeads, size);
+    HeadRows qkv(kItems * kTokens, 1, 3 * kHeads * size, random_), out(kItems * kTokens, kHeads, size);
     Scratch scratch(full_attention_bytes(kItems * kTokens, kHeads, size, GetParam().bf16));
     full_attention({out.view, qkv.view, kTokens, GetParam().bf16, scratch.values.data()}, nullptr);
     for (int32_t row = 0; row < kItems * kTokens; ++row)
@@ -84,8 +84,8 @@ TEST_P(Attention, OverCachedKeysOfGroupedHeads) {
     int32_t heads, groups, size;
   };
   for (const Heads& s : {Heads{2, 2, 128}, Heads{6, 2, 23}}) {
-    TestBatch batch(kBatch, 2 * s.groups * s.size, 16, GetParam().bf16_cache, random_);
-    TestRows q(batch.view.rows, s.heads, s.size, random_), out(batch.view.rows, s.heads, s.size),
+    CachedBatch batch(kBatch, 2 * s.groups * s.size, 16, GetParam().bf16_cache, random_);
+    HeadRows q(batch.view.rows, s.heads, s.size, random_), out(batch.view.rows, s.heads, s.size),
         probe(batch.view.rows, s.heads, batch.view.longest_context, -7.0f);
     for (const SequenceRows& x : batch.sequences) {
       CachedPrompt prompt{rows_of(out.view, x),
@@ -122,14 +122,14 @@ TEST_P(Attention, OverCachedKeysOfGroupedHeads) {
 
 TEST_P(Attention, OverLatentsExpandedForPromptsAndAbsorbedForAnswers) {
   struct Latent {
-    const std::vector<TestSequence>& batch;
+    const std::vector<CachedSequence>& batch;
     int32_t heads, nope, rope, v, rank;
   };
   for (const Latent& l : {Latent{kBatch, 3, 128, 64, 128, 96}, Latent{kBatch, 9, 31, 14, 17, 65},
                           Latent{kFewAnswers, 9, 31, 14, 17, 65}, Latent{kFewAnswers, 2, 24, 8, 33, 520}}) {
     const int32_t size = l.nope + l.rope, width = l.rank + l.rope, per_head = l.nope + l.v;
     const int32_t stride = (l.rank + 7) / 8 * 8;
-    TestBatch batch(l.batch, width, 16, GetParam().bf16_cache, random_);
+    CachedBatch batch(l.batch, width, 16, GetParam().bf16_cache, random_);
     std::vector<float> w(static_cast<size_t>(l.heads * per_head * stride), 0.0f);
     for (size_t i = 0; i < w.size(); ++i)
       if (static_cast<int32_t>(i) % stride < l.rank)
@@ -153,7 +153,7 @@ TEST_P(Attention, OverLatentsExpandedForPromptsAndAbsorbedForAnswers) {
           kv[i].push_back(static_cast<float>(sum));
         }
     }
-    TestRows q(batch.view.rows, l.heads, size, random_), out(batch.view.rows, l.heads, l.v),
+    HeadRows q(batch.view.rows, l.heads, size, random_), out(batch.view.rows, l.heads, l.v),
         probe(batch.view.rows, l.heads, batch.view.longest_context, -7.0f);
     for (size_t i = 0; i < kv.size(); ++i) {
       const SequenceRows& x = batch.sequences[i];

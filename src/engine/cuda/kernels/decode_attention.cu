@@ -17,19 +17,18 @@ __host__ __device__ constexpr int tile_stride(int cols) {
   return (pieces | 1) * 32 / static_cast<int>(sizeof(T));
 }
 
-// Columns [column, column + cols) of `count` cached tokens from `first` on; zeros up to the stride and up to kKeys.
+// Columns [column, column + cols) of the tokens at `places`; zeros up to the stride, and where there is no token.
 template <typename T>
-__device__ void fetch_rows(T* tile, int stride, const CacheView& cache, const int32_t* blocks, int first, int count,
-                           int column, int cols) {
+__device__ void fetch_rows(T* tile, int stride, const CacheView& cache, const int64_t* places, int column, int cols) {
   constexpr int kChunk = 16 / sizeof(T);
   const T* const data = static_cast<const T*>(cache.data);
-  const int chunks = stride / kChunk;
   const bool aligned = cache.width % kChunk == 0 && column % kChunk == 0 && is_aligned16(data);
-  for (int i = static_cast<int>(threadIdx.x); i < kKeys * chunks; i += kThreads) {
-    const int key = i / chunks, at = (i - key * chunks) * kChunk;
-    T* const to = tile + key * stride + at;
-    const int there = key < count ? cols - at : 0;  // columns that exist
-    const T* const from = there > 0 ? data + cache_row(cache, blocks, first + key) * cache.width + column + at : data;
+  for (ChunkWalk at(static_cast<int>(threadIdx.x), kThreads, stride / kChunk); at.key < kKeys; at.next()) {
+    const int first = at.chunk * kChunk;
+    T* const to = tile + at.key * stride + first;
+    const int64_t place = places[at.key];
+    const int there = place >= 0 ? cols - first : 0;  // columns that exist
+    const T* const from = there > 0 ? data + place + column + first : data;
     if (aligned && (there <= 0 || there >= kChunk)) {
       async_copy16(to, from, there > 0);
       continue;
@@ -76,9 +75,11 @@ __global__ __launch_bounds__(kThreads) void decode_kernel(DecodeAttention a) {
   float* const query = reinterpret_cast<float*>(k_tile + kKeys * (k_stride + (own_values ? v_stride : 0)));
   float* const weights = query + k_stride;
   float* const scratch = weights + kKeys;
-  const int32_t* const blocks = a.sequences.block_table + s.first_block;
-  fetch_rows(k_tile, k_stride, a.cache, blocks, first, keys, group * size, size);
-  if (own_values) fetch_rows(v_tile, v_stride, a.cache, blocks, first, keys, a.value_column + group * v_size, v_size);
+  __shared__ int64_t places[kKeys];
+  find_tokens(places, a.cache, a.sequences.block_table + s.first_block, first, keys, kKeys);
+  __syncthreads();
+  fetch_rows(k_tile, k_stride, a.cache, places, group * size, size);
+  if (own_values) fetch_rows(v_tile, v_stride, a.cache, places, a.value_column + group * v_size, v_size);
   async_commit();
   async_wait<0>();
 

@@ -9,8 +9,8 @@ namespace vl2::cuda {
 namespace {
 
 // Answers among prompts, several rows at once, contexts around the ends of pieces.
-const std::vector<TestSequence> kBatch = {{5, 3, false}, {0, 1, true},   {63, 1, true}, {63, 3, true},
-                                          {7, 9, false}, {130, 2, true}, {12, 1, true}, {127, 1, true}};
+const std::vector<CachedSequence> kBatch = {{5, 3, false}, {0, 1, true},   {63, 1, true}, {63, 3, true},
+                                            {7, 9, false}, {130, 2, true}, {12, 1, true}, {127, 1, true}};
 
 struct Shape {
   int32_t heads, groups, size;
@@ -22,8 +22,8 @@ class DecodeAttentionKernel : public testing::TestWithParam<Shape> {};
 TEST_P(DecodeAttentionKernel, AnswersAreAttentionOverTheCacheAndPromptsAreLeftAlone) {
   const Shape s = GetParam();
   Random random(3);
-  TestBatch batch(kBatch, 2 * s.groups * s.size, 8, s.bf16, random);
-  TestRows q(batch.view.rows, s.heads, s.size, random), out(batch.view.rows, s.heads, s.size, -7.0f);
+  CachedBatch batch(kBatch, 2 * s.groups * s.size, 8, s.bf16, random);
+  HeadRows q(batch.view.rows, s.heads, s.size, random), out(batch.view.rows, s.heads, s.size, -7.0f);
   const int64_t rows = batch.view.decode_rows, context = batch.view.longest_context;
   std::vector<float> scratch(
       static_cast<size_t>(pieces_bytes(rows, s.heads, s.size, context, kDecodeKeys)) / sizeof(float), NAN);
@@ -56,8 +56,8 @@ INSTANTIATE_TEST_SUITE_P(Shapes, DecodeAttentionKernel,
 TEST(CacheAppendKernel, WritesEveryRowToItsPlaceAndNothingElse) {
   for (const bool bf16 : {false, true}) {
     Random random(5);
-    TestBatch batch(kBatch, 2 * 13 + 5, 8, bf16, random);
-    TestRows first(batch.view.rows, 2, 13, random), second(batch.view.rows, 1, 5, random);
+    CachedBatch batch(kBatch, 2 * 13 + 5, 8, bf16, random);
+    HeadRows first(batch.view.rows, 2, 13, random), second(batch.view.rows, 1, 5, random);
     std::vector<double> expected;
     for (size_t i = 0; i < batch.values.size(); ++i)
       expected.push_back(static_cast<double>(bf16 ? to_float(BF16{batch.halves[i]}) : batch.values[i]));

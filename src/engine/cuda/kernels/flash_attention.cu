@@ -75,9 +75,12 @@ __device__ inline void softmax_tile(float (&s)[kKeys / 8][4], float scale, Softm
   }
 }
 
+// Blocks of a multiprocessor that registers are kept for: as many as spill next to nothing.
+constexpr int blocks_at_once(int size, int tiles) { return size <= 128 && tiles == 1 ? 3 : 2; }
+
 // A block: kWarps * 16 * Tiles rows of one head. A warp: Tiles times 16 rows, all keys.
 template <int Size, int V, int Tiles>
-__global__ __launch_bounds__(kThreads) void flash_kernel(FlashAttention a) {
+__global__ __launch_bounds__(kThreads, blocks_at_once(Size, Tiles)) void flash_kernel(FlashAttention a) {
   VL2_DYNAMIC_SHARED(Bf16Bits, shared);
   constexpr int kKStride = Size + kPad, kVStride = V + kPad;
   constexpr int kBlockRows = kWarps * 16 * Tiles;

@@ -25,9 +25,9 @@ class FlashAttentionKernel : public testing::TestWithParam<Shape> {
     const Shape s = GetParam();
     Random random(7);
     const int32_t keys = s.causal ? s.past + s.rows : s.rows;
-    TestRows q(s.items * s.rows, s.heads, s.size, random), k(s.items * keys, s.groups, s.size, random),
+    HeadRows q(s.items * s.rows, s.heads, s.size, random), k(s.items * keys, s.groups, s.size, random),
         v(s.items * keys, s.groups, s.v, random), out(s.items * s.rows, s.heads, s.v, -7.0f);
-    for (TestRows* x : {&q, &k, &v})
+    for (HeadRows* x : {&q, &k, &v})
       for (float& value : x->values)
         if (bf16) value = as_bf16(value);
     const FlashSizes sizes = flash_sizes(s.size, s.v, bf16);
@@ -35,7 +35,7 @@ class FlashAttentionKernel : public testing::TestWithParam<Shape> {
     std::vector<float> packed(static_cast<size_t>(packed_rows * sizes.key_bytes() / 4 + 8));
     auto* const k_packed = reinterpret_cast<std::byte*>(packed.data());
     std::byte* const v_packed = k_packed + packed_rows * sizes.size * (sizes.bf16 ? 2 : 4);
-    const auto source = [](const TestRows& x) {
+    const auto source = [](const HeadRows& x) {
       return PackSource{x.view.data, x.view.row_stride, x.view.head_stride, static_cast<int32_t>(x.view.cols), 0};
     };
     pack({k_packed, sizes.bf16, s.items, s.groups, keys, sizes.size, source(k), {}, {}, nullptr}, nullptr);

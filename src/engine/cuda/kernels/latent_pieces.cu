@@ -30,24 +30,24 @@ struct Layout {
   }
 };
 
-// Latents of tokens [first, first + count) as bfloat16; zeros up to `keys` rows and `columns` columns.
-__device__ inline void fetch_latents(Bf16Bits* tile, const CacheView& cache, const int32_t* blocks, int first,
-                                     int count, int keys, int columns) {
-  const int chunks = columns / 8, width = cache.width;
-  const bool aligned = cache.bf16 && width % 8 == 0 && is_aligned16(cache.data);
-  for (int i = static_cast<int>(threadIdx.x); i < keys * chunks; i += kThreads) {
-    const int key = i / chunks, column = (i - key * chunks) * 8;
-    Bf16Bits* const to = tile + key * (columns + kPad) + column;
-    const int there = key < count ? min(8, width - column) : 0;
-    const int64_t place = there > 0 ? cache_row(cache, blocks, first + key) * width + column : 0;
+// Latents of the tokens at `places` as bfloat16; zeros up to `columns`, and where there is no token.
+__device__ inline void fetch_latents(Bf16Bits* tile, const CacheView& cache, const int64_t* places, int keys,
+                                     int columns) {
+  const bool aligned = cache.bf16 && cache.width % 8 == 0 && is_aligned16(cache.data);
+  for (ChunkWalk at(static_cast<int>(threadIdx.x), kThreads, columns / 8); at.key < keys; at.next()) {
+    const int column = at.chunk * 8;
+    Bf16Bits* const to = tile + at.key * (columns + kPad) + column;
+    const int64_t place = places[at.key];
+    const int there = place >= 0 ? cache.width - column : 0;  // columns that exist
+    const int64_t from = there > 0 ? place + column : 0;
     if (aligned) {
-      async_copy16(to, static_cast<const Bf16Bits*>(cache.data) + place, there > 0);
+      async_copy16(to, static_cast<const Bf16Bits*>(cache.data) + from, there > 0);
       continue;
     }
     for (int c = 0; c < 8; ++c) {
       to[c] = c >= there   ? Bf16Bits{0}
-              : cache.bf16 ? static_cast<const Bf16Bits*>(cache.data)[place + c]
-                           : float_bf16(static_cast<const float*>(cache.data)[place + c]);
+              : cache.bf16 ? static_cast<const Bf16Bits*>(cache.data)[from + c]
+                           : float_bf16(static_cast<const float*>(cache.data)[from + c]);
     }
   }
 }
@@ -72,7 +72,10 @@ __global__ __launch_bounds__(kThreads) void latent_kernel(LatentPieces a) {
   const int thread = static_cast<int>(threadIdx.x), lane = thread & 31, warp = thread >> 5;
   const int32_t* const blocks = a.sequences.block_table + s.first_block;
 
-  fetch_latents(latents, a.cache, blocks, begin, end - begin, L::kKeys, columns);
+  __shared__ int64_t places[L::kKeys];
+  find_tokens(places, a.cache, blocks, begin, end - begin, L::kKeys);
+  __syncthreads();
+  fetch_latents(latents, a.cache, places, L::kKeys, columns);
   async_commit();
   for (int i = thread; i < L::kQueries * (columns / 8); i += kThreads) {
     const int row = i / (columns / 8), column = (i - row * (columns / 8)) * 8, query = first_query + row;
@@ -185,8 +188,9 @@ __global__ __launch_bounds__(kThreads) void latent_kernel(LatentPieces a) {
       }
     }
     if (first + L::kKeys >= end) continue;
+    find_tokens(places, a.cache, blocks, first + L::kKeys, end - first - L::kKeys, L::kKeys);
     __syncthreads();  // this tile was read
-    fetch_latents(latents, a.cache, blocks, first + L::kKeys, end - first - L::kKeys, L::kKeys, columns);
+    fetch_latents(latents, a.cache, places, L::kKeys, columns);
     async_commit();
   }
 

@@ -9,8 +9,8 @@
 namespace vl2::cuda {
 namespace {
 
-const std::vector<TestSequence> kBatch = {{5, 3, false},  {0, 1, true},  {63, 1, true}, {63, 3, true},
-                                          {300, 2, true}, {7, 9, false}, {127, 1, true}};
+const std::vector<CachedSequence> kBatch = {{5, 3, false},  {0, 1, true},  {63, 1, true}, {63, 3, true},
+                                            {300, 2, true}, {7, 9, false}, {127, 1, true}};
 
 struct Shape {
   int32_t heads, rank, rope;
@@ -25,10 +25,10 @@ TEST_P(LatentPiecesKernel, AnswersAreAttentionOverTheLatents) {
   const Shape s = GetParam();
   const int32_t width = s.rank + s.rope;
   Random random(3);
-  TestBatch batch(kBatch, width, 8, s.bf16, random);
+  CachedBatch batch(kBatch, width, 8, s.bf16, random);
   for (float& x : batch.values) x = as_bf16(x);
   const int64_t answers = batch.view.decode_rows, context = batch.view.longest_context;
-  TestRows q(answers, s.heads, width, random), out(answers, s.heads, s.rank, -7.0f);
+  HeadRows q(answers, s.heads, width, random), out(answers, s.heads, s.rank, -7.0f);
   for (float& x : q.values) x = as_bf16(x);
   std::vector<float> scratch(
       static_cast<size_t>(pieces_bytes(answers, s.heads, s.rank, context, s.keys)) / sizeof(float), NAN);
@@ -94,9 +94,9 @@ class LatentWeightKernels : public testing::TestWithParam<WeightShape> {
   // Several answers and a single one.
   template <typename Body>
   void for_batches(const Body& body) {
-    for (const std::vector<TestSequence>& list :
-         {kBatch, std::vector<TestSequence>{{5, 3, false}, {0, 1, true}}, std::vector<TestSequence>{{5, 3, false}}}) {
-      TestBatch batch(list, 8, 8, false, random_);
+    for (const std::vector<CachedSequence>& list : {kBatch, std::vector<CachedSequence>{{5, 3, false}, {0, 1, true}},
+                                                    std::vector<CachedSequence>{{5, 3, false}}}) {
+      CachedBatch batch(list, 8, 8, false, random_);
       body(batch);
     }
   }
@@ -110,8 +110,8 @@ class LatentWeightKernels : public testing::TestWithParam<WeightShape> {
 
 TEST_P(LatentWeightKernels, AbsorbMultipliesByKeysTransposedAndCopiesTheRotatedPart) {
   const WeightShape s = GetParam();
-  for_batches([&](TestBatch& batch) {
-    TestRows q(batch.view.rows, s.heads, s.nope + s.rope, random_),
+  for_batches([&](CachedBatch& batch) {
+    HeadRows q(batch.view.rows, s.heads, s.nope + s.rope, random_),
         out(batch.view.decode_rows, s.heads, s.rank + s.rope, -7.0f);
     absorb_queries({out.view, q.view, matrix_, batch.view}, nullptr);
     for (int32_t a = 0; a < batch.view.decode_rows; ++a)
@@ -131,8 +131,8 @@ TEST_P(LatentWeightKernels, AbsorbMultipliesByKeysTransposedAndCopiesTheRotatedP
 
 TEST_P(LatentWeightKernels, ExpandMultipliesByValuesAndLeavesPromptsAlone) {
   const WeightShape s = GetParam();
-  for_batches([&](TestBatch& batch) {
-    TestRows x(batch.view.decode_rows, s.heads, s.rank, random_), out(batch.view.rows, s.heads, s.v, -7.0f);
+  for_batches([&](CachedBatch& batch) {
+    HeadRows x(batch.view.decode_rows, s.heads, s.rank, random_), out(batch.view.rows, s.heads, s.v, -7.0f);
     expand_values({out.view, x.view, matrix_, batch.view}, nullptr);
     for (const SequenceRows& sequence : batch.sequences)
       for (int32_t i = 0; i < sequence.count; ++i)
@@ -147,7 +147,7 @@ TEST_P(LatentWeightKernels, ExpandMultipliesByValuesAndLeavesPromptsAlone) {
 }
 
 TEST_P(LatentWeightKernels, PanelsAreRefused) {
-  TestBatch batch(kBatch, 8, 8, false, random_);
+  CachedBatch batch(kBatch, 8, 8, false, random_);
   matrix_.w.format = MatrixFormat::kQ8;
   EXPECT_THROW(expand_values({{}, {}, matrix_, batch.view}, nullptr), Error);
 }
