@@ -68,14 +68,16 @@ if(VL2_TESTS)
   target_link_libraries(vl2_source_dir PRIVATE vl2_flags)
 endif()
 
-# vl2_test(NAME SOURCES ... DEPS ... [LABEL label]): a GoogleTest program, one ctest entry per test.
+# vl2_test(NAME SOURCES ... DEPS ... [LABEL label] [FILTER filter]): a GoogleTest program, one ctest entry per test that
+# the filter lets through.
 function(vl2_test NAME)
-  cmake_parse_arguments(ARG "" "LABEL" "SOURCES;DEPS" ${ARGN})
+  cmake_parse_arguments(ARG "" "LABEL;FILTER" "SOURCES;DEPS" ${ARGN})
   if(NOT ARG_LABEL)
     set(ARG_LABEL unit)
   endif()
   add_executable(${NAME} ${ARG_SOURCES})
   target_link_libraries(${NAME} PRIVATE ${ARG_DEPS} vl2_source_dir vl2_flags GTest::gtest_main)
   # Without pretty values: of a struct they are bytes, addresses among them, and no name of a test.
-  gtest_discover_tests(${NAME} DISCOVERY_MODE PRE_TEST NO_PRETTY_VALUES PROPERTIES LABELS ${ARG_LABEL} TIMEOUT 600)
+  gtest_discover_tests(${NAME} DISCOVERY_MODE PRE_TEST NO_PRETTY_VALUES TEST_FILTER "${ARG_FILTER}"
+    PROPERTIES LABELS ${ARG_LABEL} TIMEOUT 600)
 endfunction()
