@@ -1,6 +1,7 @@
 #include "engine/cuda/device/software_device.h"
 
 #include <array>
+#include <bit>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
@@ -41,11 +42,17 @@ struct Thread {
   Fiber fiber;
   Index index{};
   State state = State::kDone;
-  Meeting kind = Meeting::kSync;
+  Meeting kind = Meeting::kSync;  // what it waits in, and for whom
   unsigned mask = 0;
-  void* mine = nullptr;
   std::vector<Copy> copies;
   unsigned groups = 0;
+};
+
+// Lanes of a warp that meet. Meetings at one time have different lanes, so the lowest lane names one.
+struct Group {
+  unsigned arrived = 0, mask = 0;
+  Meeting kind = Meeting::kSync;
+  std::array<void*, kWarp> lanes{};
 };
 
 struct FreeAligned {
@@ -56,6 +63,7 @@ struct FreeAligned {
 struct Machine {
   std::mutex mutex;
   std::vector<std::unique_ptr<Thread>> threads;  // grows to the largest block
+  std::vector<Group> groups;                     // [threads]: that of a warp whose lowest lane is this thread
   unsigned count = 0, current = 0, at_barrier = 0, done = 0;
   std::unique_ptr<std::byte, FreeAligned> shared;
   size_t shared_bytes = 0;
@@ -133,6 +141,7 @@ void report_stuck(Machine& m) {
 void run_block(Machine& m) {
   if (m.shared_bytes > 0) std::memset(m.shared.get(), 0xff, m.shared_bytes + kCanary);
   m.done = m.at_barrier = 0;
+  for (unsigned t = 0; t < m.count; ++t) m.groups[t].arrived = 0;
   for (unsigned t = 0; t < m.count; ++t) {
     Thread& thread = *m.threads[t];
     thread.index = {t % blockDim.x, t / blockDim.x % blockDim.y, t / (blockDim.x * blockDim.y)};
@@ -183,6 +192,7 @@ void run(const char* name, dim3 grid, dim3 block, size_t shared, void (*call)(co
   m.argument = argument;
   m.count = block.x * block.y * block.z;
   while (m.threads.size() < m.count) m.threads.push_back(std::make_unique<Thread>());
+  m.groups.resize(m.threads.size());
   m.shared.reset();
   m.shared_bytes = shared;
   if (shared > 0)
@@ -202,30 +212,20 @@ void meet(Meeting kind, unsigned mask, void* mine, void (*complete)(void* const*
   Thread& self = *m.threads[m.current];
   const unsigned first = m.current / kWarp * kWarp, lane = m.current % kWarp;
   if ((mask >> lane & 1) == 0) wrong(fmt::format("lane {} is not in its own mask {:#010x}", lane, mask));
-  self.kind = kind;
-  self.mask = mask;
-  self.mine = mine;
-  std::array<void*, kWarp> lanes{};
-  bool all = true;
-  for (unsigned i = 0; i < kWarp; ++i) {
-    if ((mask >> i & 1) == 0) continue;
-    const Thread& other = *m.threads[first + i];
-    lanes[i] = other.mine;
-    if (i == lane) continue;
-    const char* here = kMeetingNames[static_cast<size_t>(kind)];
-    if (other.state == State::kDone) wrong(fmt::format("{} with lane {}, which has ended", here, i));
-    if (other.state == State::kBarrier) wrong(fmt::format("{} with lane {}, which is in __syncthreads", here, i));
-    if (other.state != State::kMeeting) {
-      all = false;
-    } else if (other.kind != kind || other.mask != mask) {
-      wrong(fmt::format("{} of lanes {:#010x}, but lane {} is in {} of {:#010x}", here, mask, i,
-                        kMeetingNames[static_cast<size_t>(other.kind)], other.mask));
-    }
-  }
-  if (!all) return wait_as(State::kMeeting);
-  complete(lanes.data(), mask);
-  for (unsigned i = 0; i < kWarp; ++i)
-    if ((mask >> i & 1) != 0) m.threads[first + i]->state = State::kReady;
+  Group& group = m.groups[first + static_cast<unsigned>(std::countr_zero(mask))];
+  if (group.arrived != 0 && (group.kind != kind || group.mask != mask))
+    wrong(fmt::format("{} of lanes {:#010x}, but others of them are in {} of {:#010x}",
+                      kMeetingNames[static_cast<size_t>(kind)], mask, kMeetingNames[static_cast<size_t>(group.kind)],
+                      group.mask));
+  self.kind = group.kind = kind;
+  self.mask = group.mask = mask;
+  group.arrived |= 1u << lane;
+  group.lanes[lane] = mine;
+  if (group.arrived != mask) return wait_as(State::kMeeting);
+  group.arrived = 0;
+  complete(group.lanes.data(), mask);
+  for (unsigned rest = mask; rest != 0; rest &= rest - 1)
+    m.threads[first + static_cast<unsigned>(std::countr_zero(rest))]->state = State::kReady;
 }
 
 void check_source(int lane, unsigned mask) {

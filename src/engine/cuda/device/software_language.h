@@ -76,6 +76,10 @@ inline float __logf(float x) { return std::log(x); }
 inline float __fdividef(float x, float y) { return x / y; }
 inline float __fmul_rn(float x, float y) { return x * y; }
 inline float __fadd_rn(float x, float y) { return x + y; }
+// Through double: the library's fmaf is slow where the processor's own may not be used.
+inline float fmaf(float x, float y, float z) {
+  return static_cast<float>(static_cast<double>(x) * static_cast<double>(y) + static_cast<double>(z));
+}
 inline float __fmaf_rn(float x, float y, float z) { return std::fma(x, y, z); }
 inline unsigned __float_as_uint(float x) { return std::bit_cast<unsigned>(x); }
 inline float __uint_as_float(unsigned x) { return std::bit_cast<float>(x); }

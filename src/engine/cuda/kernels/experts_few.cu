@@ -196,9 +196,11 @@ void experts_few(Stream stream, const Experts& e) {
 
   const auto choices = static_cast<unsigned>(slots + (has_shared ? 1 : 0));
   const int gate_tiles = std::max(few_tiles(gate), has_shared ? few_tiles(e.shared_gate) : 0);
-  const int gate_warps = few_warps(2 * gate_tiles * std::min<int64_t>(choices, e.routed.experts), gate.cols);
   const int down_tiles = few_tiles(down);
-  const int down_warps = few_warps(down_tiles * std::min<int64_t>(choices, e.routed.experts), down.cols);
+  const int64_t active = std::min(slots, e.routed.experts);  // at most
+  const int shared_tiles = has_shared ? few_tiles(e.shared_gate) : 0;
+  const int gate_warps = few_warps(few_tiles(gate) * active + shared_tiles, gate.cols);
+  const int down_warps = few_warps(down_tiles * (active + (has_shared ? 1 : 0)), down.cols);
   for_few_rows(gate.format, e.rows > 8, e.exact, [&]<MatrixFormat format, int tiles, int pieces>() {
     const size_t values = FewSum<format, tiles, pieces>::kValues * sizeof(float);
     VL2_LAUNCH((gated_experts_kernel<format, tiles, pieces>), dim3(static_cast<unsigned>(gate_tiles), choices),

@@ -33,8 +33,9 @@ struct Mlp {
       for (int64_t i = 0; i < inner; ++i) {
         const auto w = static_cast<double>(down.row(d)[i]);
         sum += w * hidden[static_cast<size_t>(i)];
-        square += std::pow(w * off[static_cast<size_t>(i)], 2);
-        product += std::pow(w * hidden[static_cast<size_t>(i)], 2);
+        const double error_of = w * off[static_cast<size_t>(i)], part = w * hidden[static_cast<size_t>(i)];
+        square += error_of * error_of;
+        product += part * part;
       }
       out[static_cast<size_t>(d)] += weight * sum;
       error[static_cast<size_t>(d)] +=

@@ -1,6 +1,8 @@
 // What tests of kernels share: memory the device reads, matrices of every format, rows with odd strides.
 //
-// On the software device memory of the device is memory of the host.
+// On the software device memory of the device is memory of the host. Compiled with VL2_TESTS_ON_GPU and linked with
+// what nvcc made of the kernels, the same tests run on a GPU, in memory that both sides see; CUDA_LAUNCH_BLOCKING=1
+// must be set, so that a launcher returns when its kernel has ended.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -9,6 +11,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <new>
 #include <vector>
 
 #include "core/base/dtype.h"
@@ -16,18 +19,37 @@
 #include "core/quant/panel_format.h"
 #include "engine/cuda/kernels/matrix.h"
 
+#ifdef VL2_TESTS_ON_GPU
+#include <cuda_runtime_api.h>
+#endif
+
 namespace vl2::cuda {
+
+inline void* test_memory(size_t bytes) {
+  void* p = nullptr;
+#ifdef VL2_TESTS_ON_GPU
+  if (cudaMallocManaged(&p, bytes) != cudaSuccess) throw std::bad_alloc();
+#else
+  if (posix_memalign(&p, 256, bytes) != 0) throw std::bad_alloc();
+#endif
+  return p;
+}
+inline void free_test_memory(void* p) {
+#ifdef VL2_TESTS_ON_GPU
+  cudaFree(p);
+#else
+  std::free(p);
+#endif
+}
 
 // Memory at multiples of 256 bytes, as a device's is, exactly as large as asked for.
 template <typename T>
 class Aligned {
  public:
   explicit Aligned(int64_t count) : size_(count) {
-    void* p = nullptr;
-    if (posix_memalign(&p, 256, static_cast<size_t>(std::max<int64_t>(count, 1)) * sizeof(T)) != 0)
-      throw std::bad_alloc();
-    data_.reset(static_cast<T*>(p));
-    std::memset(p, 0, static_cast<size_t>(count) * sizeof(T));
+    const size_t bytes = static_cast<size_t>(std::max<int64_t>(count, 1)) * sizeof(T);
+    data_.reset(static_cast<T*>(test_memory(bytes)));
+    std::memset(static_cast<void*>(data_.get()), 0, bytes);
   }
   T* data() { return data_.get(); }
   const T* data() const { return data_.get(); }
@@ -37,7 +59,7 @@ class Aligned {
 
  private:
   struct Free {
-    void operator()(T* p) const { std::free(p); }
+    void operator()(T* p) const { free_test_memory(p); }
   };
   std::unique_ptr<T, Free> data_;
   int64_t size_;

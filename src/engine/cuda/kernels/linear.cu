@@ -188,7 +188,7 @@ void gated_few_rows(Stream stream, const FewRowsGated& a) {
   if (a.rows == 0 || a.gate.rows == 0) return;
   VL2_CHECK(a.gate.format != MatrixFormat::kF32, "[cuda] float32 blocks go part by part");
   const FewMatrix gate = few_matrix(a.gate), up = few_matrix(a.up);
-  const int blocks = few_tiles(a.gate), warps = few_warps(2 * blocks, a.gate.cols);
+  const int blocks = few_tiles(a.gate), warps = few_warps(blocks, a.gate.cols);
   LinearArgs args{a.hidden, a.x, a.hidden_stride, a.x_stride, 0, nullptr, false, rows_aligned(a.x, a.x_stride)};
   for (int64_t begin = 0; begin < a.rows; begin += kFewRows) {
     args.rows = static_cast<int>(std::min<int64_t>(kFewRows, a.rows - begin));
