@@ -33,7 +33,7 @@ struct BackendFootprint {
 
 // Where a backend's memory comes from, and how much of it is free now.
 struct BackendMemory {
-  std::string place = "memory";                 // "memory", "memory of GPU 0"
+  std::string place = "memory";                     // "memory", "memory of GPU 0"
   std::optional<int64_t> available = std::nullopt;  // bytes; empty: nobody can tell
 };
 

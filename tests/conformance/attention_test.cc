@@ -257,7 +257,8 @@ TEST_P(Bf16Cache, LatentsAreWhatWasStored) {
     const Rows rows = latent(*ops_, l, kv_b, q, c_kv, k_pe, kBorders);
     expect_near(rows, latent(*reference_, l, kv_b, q, c_kv, k_pe, kBorders), attention_tolerance(),
                 fmt::format("{} heads, rank {}", l.heads, l.rank));
-    expect_same_rows(rows, latent(*ops_, l, kv_b, q, c_kv, k_pe, kBordersOtherwise), 2 * attention_tolerance(), "cut otherwise");
+    expect_same_rows(rows, latent(*ops_, l, kv_b, q, c_kv, k_pe, kBordersOtherwise), 2 * attention_tolerance(),
+                     "cut otherwise");
   }
 }
 

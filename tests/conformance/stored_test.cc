@@ -91,8 +91,8 @@ TEST_P(StoredOps, NothingIsLostWhereActivationsAreWholeNumbers) {
       reference_->linear(correct.tensor(), x.tensor(), expected(w));
       // Where codes are widened to bf16 for a library's product, the weights are rounded instead.
       const bool widened = rounds_activations() && !same_bits();
-      const double exact = widened ? product_tolerance(size.in, w.row_norm, longest(x))
-                                   : 4 * 0x1.0p-24 * w.row_norm * longest(x) + 1e-7;
+      const double exact =
+          widened ? product_tolerance(size.in, w.row_norm, longest(x)) : 4 * 0x1.0p-24 * w.row_norm * longest(x) + 1e-7;
       expect_near(y, correct, exact,
                   fmt::format("{} {} x {} -> {}", panel_format_name(format), size.rows, size.in, size.out));
     }

@@ -28,8 +28,8 @@ std::vector<Backend> cpu_backends(Compute compute, bool bf16_cache = false) {
 // The first GPU, where this was built for one and there is one.
 void add_cuda(std::vector<Backend>& list, const std::string& suffix, const CudaOptions& options) {
   if (cuda_devices() == 0) return;
-  list.push_back({"cuda" + suffix, [options] { return make_cuda_ops(options); }, options.compute == Compute::kBF16,
-                  false});
+  list.push_back(
+      {"cuda" + suffix, [options] { return make_cuda_ops(options); }, options.compute == Compute::kBF16, false});
 }
 
 std::vector<Backend> exact_backends() {

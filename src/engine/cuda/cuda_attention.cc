@@ -63,8 +63,15 @@ void cached_attention(const CudaContext& context, Tensor out, Tensor q, Tensor k
   append_to_cache({rows_view(k), rows_view(v), cache, view}, context.stream());
   const Tensor out_THK = out.split_heads(q.heads);
   const auto prompt = [&](const SequenceSlice& s, const int32_t* blocks, bool bf16) {
-    CachedPrompt p{rows_view(out_THK.row_range(s.begin, s.count)), rows_view(q.row_range(s.begin, s.count)), cache,
-                   blocks, narrow(groups), narrow(s.past), scale, bf16, nullptr};
+    CachedPrompt p{rows_view(out_THK.row_range(s.begin, s.count)),
+                   rows_view(q.row_range(s.begin, s.count)),
+                   cache,
+                   blocks,
+                   narrow(groups),
+                   narrow(s.past),
+                   scale,
+                   bf16,
+                   nullptr};
     p.scratch = scratch(context, cached_prompt_bytes(s.past + s.count, groups, q.cols, bf16));
     return p;
   };
@@ -114,8 +121,18 @@ struct LatentCall {
         x = x.row_range(s.begin, s.count);
         return Tensor{x.data + h * x.head_stride, x.rows, heads, x.cols, x.row_stride, x.head_stride};
       };
-      LatentPrompt p{rows_view(of_heads(out_THV)), rows_view(of_heads(q_THK)), kv.data, kv.row_stride,
-                     narrow(w.qk_nope), narrow(w.rank), cache, blocks, narrow(s.past), scale, bf16, nullptr};
+      LatentPrompt p{rows_view(of_heads(out_THV)),
+                     rows_view(of_heads(q_THK)),
+                     kv.data,
+                     kv.row_stride,
+                     narrow(w.qk_nope),
+                     narrow(w.rank),
+                     cache,
+                     blocks,
+                     narrow(s.past),
+                     scale,
+                     bf16,
+                     nullptr};
       p.scratch = scratch(context, latent_prompt_bytes(keys, heads, q_THK.cols, w.v, bf16));
       run(p, h);
     }

@@ -14,9 +14,7 @@ CudaCache::CudaCache(std::shared_ptr<Device> device, bool bf16, int64_t layers, 
   device_->clear(data_.data(), data_.bytes());
 }
 
-int64_t CudaCache::num_bytes() const {
-  return num_layers() * num_blocks() * block_tokens() * width() * value_bytes();
-}
+int64_t CudaCache::num_bytes() const { return num_layers() * num_blocks() * block_tokens() * width() * value_bytes(); }
 
 CacheView CudaCache::view(int64_t layer) const {
   return {data_.data() + layer * num_blocks() * block_tokens() * width() * value_bytes(), bf16_,
@@ -24,8 +22,8 @@ CacheView CudaCache::view(int64_t layer) const {
 }
 
 void CudaCache::read(int64_t layer, std::span<const int32_t> blocks, int64_t token, float* out) const {
-  const int64_t row = int64_t{blocks[static_cast<size_t>(token / block_tokens())]} * block_tokens() +
-                      token % block_tokens();
+  const int64_t row =
+      int64_t{blocks[static_cast<size_t>(token / block_tokens())]} * block_tokens() + token % block_tokens();
   const auto bytes = static_cast<size_t>(width() * value_bytes());
   std::vector<std::byte> stored(bytes);
   device_->download(stored.data(), static_cast<const std::byte*>(view(layer).data) + row * width() * value_bytes(),

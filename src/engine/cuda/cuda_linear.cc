@@ -92,8 +92,7 @@ void linear_each(const CudaContext& context, std::span<const Tensor> outs, Tenso
                  std::span<const Linear* const> ws) {
   if (x.rows == 0) return;
   if (x.rows <= kFewRows) {
-    for (size_t i = 0; i < ws.size(); ++i)
-      few(context, outs[i], x, matrix(ws[i]->weight), vector(ws[i]->bias), false);
+    for (size_t i = 0; i < ws.size(); ++i) few(context, outs[i], x, matrix(ws[i]->weight), vector(ws[i]->bias), false);
     return;
   }
   Workspace::Scope scope(context.workspace);
@@ -110,10 +109,11 @@ void swiglu(const CudaContext& context, Tensor out, Tensor x, const GatedMlp& ml
   Workspace::Scope scope(context.workspace);
   const MatrixView &gate_w = matrix(mlp.gate.weight), &up_w = matrix(mlp.up.weight);
   Tensor gate = context.workspace.tensor(x.rows, gate_w.rows);
-  const bool alike = gate_w.format != MatrixFormat::kF32 && gate_w.format == up_w.format && gate_w.stride == up_w.stride && !mlp.gate.bias && !mlp.up.bias;
+  const bool alike = gate_w.format != MatrixFormat::kF32 && gate_w.format == up_w.format &&
+                     gate_w.stride == up_w.stride && !mlp.gate.bias && !mlp.up.bias;
   if (x.rows <= kFewRows && alike) {
-    gated_few_rows(context.stream(), {gate.data, x.data, gate.row_stride, x.row_stride, x.rows, gate_w, up_w,
-                                      !context.bf16_compute});
+    gated_few_rows(context.stream(),
+                   {gate.data, x.data, gate.row_stride, x.row_stride, x.rows, gate_w, up_w, !context.bf16_compute});
   } else {
     Tensor up = context.workspace.tensor(x.rows, up_w.rows);
     const Tensor outs[] = {gate, up};

@@ -69,8 +69,7 @@ class CudaOps : public Ops {
   void do_upload(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width, size_t rows) override {
     device_->upload_rows(to, to_pitch, from, from_pitch, width, rows);
   }
-  void do_download(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width,
-                   size_t rows) override {
+  void do_download(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width, size_t rows) override {
     device_->download_rows(to, to_pitch, from, from_pitch, width, rows);
   }
 

@@ -48,7 +48,8 @@ std::shared_ptr<const WeightStorage> WeightMemory::from_rows(int64_t rows, int64
       if (format == MatrixFormat::kF32) {
         std::copy_n(values.data(), stride, reinterpret_cast<float*>(out));
       } else {
-        std::transform(values.begin(), values.end(), reinterpret_cast<BF16*>(out), [](float x) { return vl2::to_bf16(x); });
+        std::transform(values.begin(), values.end(), reinterpret_cast<BF16*>(out),
+                       [](float x) { return vl2::to_bf16(x); });
       }
     }
     device_->upload(memory.get() + begin * row_bytes, staged.data(), static_cast<size_t>(count * row_bytes));

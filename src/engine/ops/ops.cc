@@ -177,8 +177,7 @@ void Ops::fill_row(Tensor out, int64_t row, const Weight& vector) {
 void Ops::add_rows(Tensor x, const Weight& table) {
   VL2_CHECK(table.in == x.cols && x.rows % table.out == 0, "[add_rows] {} onto {}", shape_of(table), shape_of(x));
   observed(
-      "add_rows", [&] { return rows_work(3 * x.size()); }, [&] { do_add_rows(x, table); },
-      [&] { return shape_of(x); });
+      "add_rows", [&] { return rows_work(3 * x.size()); }, [&] { do_add_rows(x, table); }, [&] { return shape_of(x); });
 }
 
 void Ops::add(Tensor x, Tensor y) {
@@ -200,8 +199,8 @@ void Ops::layer_norm(Tensor out, Tensor x, const Weight& weight, const Weight& b
   check_vector("layer_norm", weight, x.cols);
   check_vector("layer_norm", bias, x.cols);
   observed(
-      "layer_norm", [&] { return rows_work(2 * x.size()); },
-      [&] { do_layer_norm(out, x, weight, bias, eps); }, [&] { return fmt::format("{} eps {}", shape_of(x), eps); });
+      "layer_norm", [&] { return rows_work(2 * x.size()); }, [&] { do_layer_norm(out, x, weight, bias, eps); },
+      [&] { return fmt::format("{} eps {}", shape_of(x), eps); });
 }
 
 void Ops::linear(Tensor out, Tensor x, const Linear& w) {
@@ -229,17 +228,16 @@ void Ops::linear_gelu(Tensor out, Tensor x, const Linear& w, GeluKind kind) {
   check_linear("linear_gelu", out, x, w);
   tap(w, x);
   observed(
-      kind == GeluKind::kTanh ? "linear_gelu_tanh" : "linear_gelu_erf",
-      [&] { return linear_work(out, x, w.weight); }, [&] { do_linear_gelu(out, x, w, kind); },
-      [&] { return fmt::format("{} x {}", shape_of(x), shape_of(w)); });
+      kind == GeluKind::kTanh ? "linear_gelu_tanh" : "linear_gelu_erf", [&] { return linear_work(out, x, w.weight); },
+      [&] { do_linear_gelu(out, x, w, kind); }, [&] { return fmt::format("{} x {}", shape_of(x), shape_of(w)); });
 }
 
 void Ops::linear_add(Tensor residual, Tensor x, const Linear& w) {
   check_linear("linear_add", residual, x, w);
   tap(w, x);
   observed(
-      "linear_add", [&] { return linear_work(residual, x, w.weight); },
-      [&] { do_linear_add(residual, x, w); }, [&] { return fmt::format("{} x {}", shape_of(x), shape_of(w)); });
+      "linear_add", [&] { return linear_work(residual, x, w.weight); }, [&] { do_linear_add(residual, x, w); },
+      [&] { return fmt::format("{} x {}", shape_of(x), shape_of(w)); });
 }
 
 void Ops::swiglu(Tensor out, Tensor x, const GatedMlp& mlp) {
@@ -366,8 +364,7 @@ void Ops::pixel_shuffle(Tensor out, Tensor x, int64_t grid, int64_t ratio) {
                 out.cols == x.cols * ratio * ratio,
             "[pixel_shuffle] {} grid {} ratio {} -> {}", shape_of(x), grid, ratio, shape_of(out));
   observed(
-      "pixel_shuffle", [&] { return rows_work(x.size() + out.size()); },
-      [&] { do_pixel_shuffle(out, x, grid, ratio); },
+      "pixel_shuffle", [&] { return rows_work(x.size() + out.size()); }, [&] { do_pixel_shuffle(out, x, grid, ratio); },
       [&] { return fmt::format("{} -> {}", shape_of(x), shape_of(out)); });
 }
 

@@ -66,7 +66,8 @@ HostRouting Ops::to_host(const Routing& routing) {
   if (on_host()) return host;
   const auto copy = [&](auto& memory, auto& span) {
     memory.resize(span.size());
-    if (!span.empty()) do_download(memory.data(), span.size_bytes(), span.data(), span.size_bytes(), span.size_bytes(), 1);
+    if (!span.empty())
+      do_download(memory.data(), span.size_bytes(), span.data(), span.size_bytes(), span.size_bytes(), 1);
     span = memory;
   };
   const bool biased = routing.choice.data() != routing.scores.data();

@@ -39,8 +39,10 @@ void check(cublasStatus_t status, const char* what) {
 struct BlasLt {
   BlasLt() : library(::dlopen("libcublasLt.so." VL2_TEXT(CUBLAS_VER_MAJOR), RTLD_NOW | RTLD_LOCAL)) {
     if (library == nullptr)
-      fail(ErrorCode::kUnsupported, "cuBLASLt of CUDA {} is needed and cannot be loaded: {}. It is part of the CUDA "
-           "toolkit; LD_LIBRARY_PATH may name its folder.", CUBLAS_VER_MAJOR, ::dlerror());
+      fail(ErrorCode::kUnsupported,
+           "cuBLASLt of CUDA {} is needed and cannot be loaded: {}. It is part of the CUDA "
+           "toolkit; LD_LIBRARY_PATH may name its folder.",
+           CUBLAS_VER_MAJOR, ::dlerror());
 #define VL2_LOAD(function) function = reinterpret_cast<decltype(function)>(load(#function))
     VL2_LOAD(cublasLtCreate);
     VL2_LOAD(cublasLtDestroy);
@@ -269,7 +271,7 @@ class CudaDevice : public Device {
             "bias");
     }
     check(lt_.cublasLtMatmul(blas_, plan.operation, &alpha, g.w, plan.w, g.x, plan.x, &beta, g.out, plan.out, g.out,
-                         plan.out, &plan.algorithm, gemm_scratch_, kGemmScratch, stream_),
+                             plan.out, &plan.algorithm, gemm_scratch_, kGemmScratch, stream_),
           "product");
     return plan.bias == (g.bias != nullptr);
   }
@@ -303,8 +305,8 @@ class CudaDevice : public Device {
   // cuBLASLt speaks column-major: our out [rows, cols] is its matrix of cols x rows, W^T comes first.
   const Plan& plan_of(const Gemm& g) {
     const unsigned alignment = std::min({alignment_of(g.out), alignment_of(g.x), alignment_of(g.w), 16u});
-    const PlanKey key{g.rows,    g.cols,    g.depth,  g.out_stride, g.x_stride, g.w_stride, g.batch, g.out_batch,
-                      g.x_batch, g.w_batch, int(g.type), g.add,     g.bias != nullptr, alignment};
+    const PlanKey key{g.rows,      g.cols,    g.depth,   g.out_stride, g.x_stride, g.w_stride,        g.batch,
+                      g.out_batch, g.x_batch, g.w_batch, int(g.type),  g.add,      g.bias != nullptr, alignment};
     if (plans_.size() > 4096) plans_.clear();  // prompts of ever new lengths
     const auto [found, is_new] = plans_.try_emplace(key, lt_);
     Plan& plan = found->second;
@@ -330,16 +332,18 @@ class CudaDevice : public Device {
     const cudaDataType_t type = g.type == ElementType::kBf16 ? CUDA_R_16BF : CUDA_R_32F;
     check(lt_.cublasLtMatmulDescCreate(&plan.operation, CUBLAS_COMPUTE_32F, CUDA_R_32F), "cublasLtMatmulDescCreate");
     const cublasOperation_t transposed = CUBLAS_OP_T;
-    check(lt_.cublasLtMatmulDescSetAttribute(plan.operation, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof transposed),
-          "transpose");
+    check(
+        lt_.cublasLtMatmulDescSetAttribute(plan.operation, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof transposed),
+        "transpose");
     if (plan.bias) {
       const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
       const cudaDataType_t bias_type = CUDA_R_32F;
       const float* bias = g.bias;
-      check(lt_.cublasLtMatmulDescSetAttribute(plan.operation, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue),
-            "epilogue");
+      check(
+          lt_.cublasLtMatmulDescSetAttribute(plan.operation, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue),
+          "epilogue");
       check(lt_.cublasLtMatmulDescSetAttribute(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &bias_type,
-                                           sizeof bias_type),
+                                               sizeof bias_type),
             "type of the bias");
       check(lt_.cublasLtMatmulDescSetAttribute(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias),
             "bias");
@@ -350,9 +354,10 @@ class CudaDevice : public Device {
             "cublasLtMatrixLayoutCreate");
       if (g.batch == 1) return;
       const auto count = static_cast<int32_t>(g.batch);
-      check(lt_.cublasLtMatrixLayoutSetAttribute(made, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count, sizeof count), "batch");
+      check(lt_.cublasLtMatrixLayoutSetAttribute(made, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count, sizeof count),
+            "batch");
       check(lt_.cublasLtMatrixLayoutSetAttribute(made, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &batch_stride,
-                                             sizeof batch_stride),
+                                                 sizeof batch_stride),
             "batch");
     };
     layout(plan.w, type, g.depth, g.cols, g.w_stride, g.w_batch);
@@ -364,14 +369,15 @@ class CudaDevice : public Device {
     const size_t scratch = kGemmScratch;
     const uint32_t bytes = alignment;
     lt_.cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &scratch,
-                                         sizeof scratch);
-    for (const auto attribute : {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
-                                 CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES})
+                                             sizeof scratch);
+    for (const auto attribute :
+         {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+          CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES})
       lt_.cublasLtMatmulPreferenceSetAttribute(preference, attribute, &bytes, sizeof bytes);
     cublasLtMatmulHeuristicResult_t result{};
     int found = 0;
     const cublasStatus_t status = lt_.cublasLtMatmulAlgoGetHeuristic(blas_, plan.operation, plan.w, plan.x, plan.out,
-                                                                 plan.out, preference, 1, &result, &found);
+                                                                     plan.out, preference, 1, &result, &found);
     lt_.cublasLtMatmulPreferenceDestroy(preference);
     if (status != CUBLAS_STATUS_SUCCESS || found == 0) return false;
     plan.algorithm = result.algo;

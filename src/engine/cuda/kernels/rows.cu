@@ -1,7 +1,6 @@
-#include "engine/cuda/kernels/rows.h"
-
 #include "engine/cuda/device/kernel_language.h"
 #include "engine/cuda/device/reduce.h"
+#include "engine/cuda/kernels/rows.h"
 
 namespace vl2::cuda {
 namespace {
@@ -125,9 +124,8 @@ __global__ void rope_kernel(RowsView x, RowsView cos, RowsView sin, bool interle
 
 __global__ void round_rows_kernel(uint16_t* out, int64_t out_stride, RowsView x) {
   const int64_t row = blockIdx.x;
-  each_column(out_stride, [&](int64_t c) {
-    out[row * out_stride + c] = c < x.cols ? float_bf16(row_of(x, row)[c]) : uint16_t{0};
-  });
+  each_column(out_stride,
+              [&](int64_t c) { out[row * out_stride + c] = c < x.cols ? float_bf16(row_of(x, row)[c]) : uint16_t{0}; });
 }
 
 __global__ void pixel_shuffle_kernel(RowsView out, RowsView x, int64_t grid, int64_t ratio) {

@@ -14,8 +14,8 @@ struct TableView {
   int64_t rows = 0, cols = 0;
 };
 
-void embed(Stream stream, const RowsView& out, const TableView& table, const int32_t* ids);  // out[t] = table[ids[t]]
-void gather_rows(Stream stream, const RowsView& out, const RowsView& x, const int32_t* rows);   // out[i] = x[rows[i]]
+void embed(Stream stream, const RowsView& out, const TableView& table, const int32_t* ids);    // out[t] = table[ids[t]]
+void gather_rows(Stream stream, const RowsView& out, const RowsView& x, const int32_t* rows);  // out[i] = x[rows[i]]
 void scatter_rows(Stream stream, const RowsView& out, const RowsView& x, const int32_t* rows);  // out[rows[i]] = x[i]
 void add_rows(Stream stream, const RowsView& x, const TableView& table);  // x[t] += table[t % table.rows]
 void add(Stream stream, const RowsView& x, const RowsView& y);            // x += y
