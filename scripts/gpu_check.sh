@@ -66,7 +66,7 @@ path=${LD_LIBRARY_PATH:-}
 if [ -d "$build/lib" ]; then path=$build/lib:$path; fi
 if ! ldconfig -p | grep -q 'libcublasLt.so.13'; then
   for folder in /usr/local/cuda/lib64 $(python3 -c 'import sys; print("\n".join(sys.path))' 2>/dev/null); do
-    found=$(find "$folder" -maxdepth 4 -name libcublasLt.so.13 2>/dev/null | head -n 1)
+    found=$(find -L "$folder" -maxdepth 4 -name libcublasLt.so.13 2>/dev/null | head -n 1 || true)
     if [ -n "$found" ]; then path=$path:$(dirname "$found"); break; fi
   done
 fi
