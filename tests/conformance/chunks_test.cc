@@ -1,6 +1,7 @@
 // The same tokens give the same bits: in one piece, in chunks of any size, alone or beside others, with any number of
 // threads. Every kind of model on every backend.
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "conformance/op_test.h"
@@ -87,7 +88,7 @@ std::vector<Outcome> alone(const DeepseekVl2& model, const std::vector<SequenceI
   return outcomes;
 }
 
-void expect_same(const std::vector<Outcome>& actual, const std::vector<Outcome>& expected, int64_t vocab) {
+void expect_same_bits(const std::vector<Outcome>& actual, const std::vector<Outcome>& expected, int64_t vocab) {
   ASSERT_EQ(actual.size(), expected.size());
   for (size_t s = 0; s < actual.size(); ++s) {
     EXPECT_EQ(actual[s].tokens, expected[s].tokens) << "sequence " << s;
@@ -98,6 +99,38 @@ void expect_same(const std::vector<Outcome>& actual, const std::vector<Outcome>&
     const int64_t at = a - actual[s].logits.begin();
     ADD_FAILURE() << "sequence " << s << " row " << at / vocab << " of " << expected[s].logits.size() / vocab
                   << " column " << at % vocab << ": " << *a << " instead of " << *e;
+  }
+}
+
+// Where a library chooses how to add up by shape (Backend::same_bits): logits agree within the noise, and so do tokens
+// while the margin exceeds it. What follows another token is another text. noise: of the root mean square.
+void expect_close(const std::vector<Outcome>& actual, const std::vector<Outcome>& expected, int64_t vocab,
+                  double noise) {
+  ASSERT_EQ(actual.size(), expected.size());
+  for (size_t s = 0; s < actual.size(); ++s) {
+    ASSERT_EQ(actual[s].logits.size(), expected[s].logits.size()) << "sequence " << s;
+    const auto rows = static_cast<int64_t>(expected[s].logits.size()) / vocab;
+    const auto answers = static_cast<int64_t>(expected[s].tokens.size());
+    const int64_t prompt = std::max<int64_t>(rows - answers + 1, 0);
+    double difference = 0, size = 0;
+    int64_t compared = 0;
+    for (int64_t row = 0; row < rows; ++row, ++compared) {
+      const float *a = actual[s].logits.data() + row * vocab, *e = expected[s].logits.data() + row * vocab;
+      for (int64_t i = 0; i < vocab; ++i) {
+        const double d = static_cast<double>(a[i]) - static_cast<double>(e[i]);
+        difference += d * d;
+        size += static_cast<double>(e[i]) * static_cast<double>(e[i]);
+      }
+      const int64_t answer = row - (prompt - 1);
+      if (answers == 0 || answer < 0 || answer >= answers) continue;
+      const int32_t chosen = actual[s].tokens[static_cast<size_t>(answer)];
+      const int32_t wanted = expected[s].tokens[static_cast<size_t>(answer)];
+      if (chosen == wanted) continue;
+      const double rms = std::sqrt(size / static_cast<double>((row + 1) * vocab));
+      EXPECT_LE(static_cast<double>(e[wanted] - e[chosen]), 8 * noise * rms) << "sequence " << s << " row " << row;
+      break;
+    }
+    EXPECT_LE(std::sqrt(difference), noise * std::sqrt(size)) << "sequence " << s << ", " << compared << " rows";
   }
 }
 
@@ -114,7 +147,11 @@ std::vector<ChunkCase> all_cases() {
   std::vector<std::string> names = tested_backends();
   names.insert(names.begin(), "reference");
   for (const std::string& backend : names)
-    for (const std::string& variant : variant_names()) cases.push_back({backend, variant});
+    for (const std::string& variant : variant_names()) {
+      // A device in software takes minutes for each; the goldens of every variant run on it too.
+      if (backend.starts_with("cuda_software") && variant != "tiny" && variant != "small") continue;
+      cases.push_back({backend, variant});
+    }
   return cases;
 }
 
@@ -125,6 +162,14 @@ class Chunks : public testing::TestWithParam<ChunkCase> {
         source_(11),
         model_(variant_config(GetParam().variant), *ops_, source_),
         vocab_(model_.config().language.vocab_size) {}
+
+  void expect_same(const std::vector<Outcome>& actual, const std::vector<Outcome>& expected, int64_t vocab) const {
+    const parity::Backend& backend = parity::backend(GetParam().backend);
+    if (backend.same_bits)
+      expect_same_bits(actual, expected, vocab);
+    else
+      expect_close(actual, expected, vocab, backend.rounds ? 0.05 : 1e-4);
+  }
 
   std::unique_ptr<Ops> ops_;
   RandomSource source_;
@@ -224,16 +269,18 @@ TEST_P(Threads, TheirNumberChangesNothing) {
     if (expected.empty())
       expected = std::move(outcomes);
     else
-      expect_same(outcomes, expected, config.language.vocab_size);
+      expect_same_bits(outcomes, expected, config.language.vocab_size);
   }
 }
 
 std::vector<ChunkCase> cpu_cases() {
   std::vector<ChunkCase> cases;
   for (const std::string& backend : tested_backends())
-    for (const char* variant : {"tiny", "base"}) cases.push_back({backend, variant});
+    if (backend.starts_with("cpu_"))
+      for (const char* variant : {"tiny", "base"}) cases.push_back({backend, variant});
   return cases;
 }
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(Threads);  // without the CPU backend
 
 INSTANTIATE_TEST_SUITE_P(Backends, Threads, testing::ValuesIn(cpu_cases()), test_name);
 

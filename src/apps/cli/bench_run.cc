@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <memory>
 
-#include "core/base/available_memory.h"
 #include "core/base/random.h"
 #include "core/model_spec/work.h"
 #include "engine/model/deepseek_vl2.h"
@@ -146,7 +145,8 @@ class Bench {
     report_.weight_bytes = plan.weights;
     plan.activations += int64_t{1} << 30;  // what reading speed is measured on
     try {
-      check_memory(plan, available_memory().value_or(INT64_MAX), report_.subject);
+      const BackendMemory memory = backend_memory(options_.backend, options_.compute);
+      check_memory(plan, memory.available.value_or(INT64_MAX), report_.subject, memory.place);
     } catch (const Error& e) {
       fail(e.code(), "{} For a benchmark, --layers N loads the first N of {} layers.", e.what(),
            config_.language.num_hidden_layers);
@@ -230,7 +230,10 @@ class Bench {
     result.flops = vision_flops_per_tile(config_) * result.rows;
     result.bytes = vision_weight_bytes(config_, stored_);
     repeat(result, vision_format(), 0, [&] {
-      return seconds([&] { model_->encode_images(pixels, {&grid, 1}, out); });
+      return seconds([&] {
+        model_->encode_images(pixels, {&grid, 1}, out);
+        ops_->wait();
+      });
     });
   }
 

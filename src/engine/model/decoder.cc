@@ -14,12 +14,15 @@ RotaryEmbedding rotary_embedding(const ModelContext& context, const RopeAngles& 
   rotary.sin_TR = context.ops.workspace().tensor(rows, half);
   rotary.softmax_scale_factor = static_cast<float>(angles.softmax_scale_factor());
   std::vector<int64_t> positions;
+  std::vector<float> cos(static_cast<size_t>(rows * half)), sin(cos.size());
+  const Tensor cos_TR{cos.data(), rows, 1, half, half, half}, sin_TR{sin.data(), rows, 1, half, half, half};
   for (const SequenceSlice& s : batch.sequences) {
     positions.resize(static_cast<size_t>(s.count));
     for (int64_t i = 0; i < s.count; ++i) positions[static_cast<size_t>(i)] = s.past + i;
-    angles.fill(positions, s.past + s.count, rotary.cos_TR.row_range(s.begin, s.count),
-                rotary.sin_TR.row_range(s.begin, s.count));
+    angles.fill(positions, s.past + s.count, cos_TR.row_range(s.begin, s.count), sin_TR.row_range(s.begin, s.count));
   }
+  context.ops.upload(rotary.cos_TR, cos);
+  context.ops.upload(rotary.sin_TR, sin);
   return rotary;
 }
 

@@ -22,7 +22,7 @@ void feed_forward(const ModelContext& context, const std::variant<DenseWeights, 
   } else {
     const MoeWeights& moe = std::get<MoeWeights>(weights);
     const Routing routing = ops.route(normed_TD, moe.gate, moe.expert_bias, router_params(context.config.language));
-    if (context.tap != nullptr) context.tap->routing(layer, routing);
+    context.routing(layer, routing);
     if (moe.shared && !context.shows_layer_details()) {
       ops.all_experts(out_TD, normed_TD, routing, moe.experts, *moe.shared);
     } else {

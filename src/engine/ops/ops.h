@@ -3,7 +3,7 @@
 // Public functions check shapes and feed the observer; the private virtuals do the work. Fused operations have a
 // default body made of the plain ones, so a backend need not know them, and one test asserts that an override equals
 // its default. All activations are float32 views in this backend's Workspace. One thread drives an Ops; it spreads work
-// itself.
+// itself, and may return before the work is done: download() and argmax() wait for what they need.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +11,8 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "core/base/tensor_view.h"
 #include "core/model_spec/model_config.h"
@@ -36,7 +38,8 @@ struct RouterParams {
   float routed_scaling_factor = 1.0f;
 };
 
-// Chosen experts of every token, sorted by expert number within a token, so that sums have one order.
+// Chosen experts of every token, sorted by expert number within a token, so that sums have one order. The spans lie in
+// the backend's memory, as tensors do.
 struct Routing {
   int64_t num_tokens = 0;
   int64_t num_experts = 0;
@@ -49,6 +52,17 @@ struct Routing {
 
 struct ExpertWeights {
   std::vector<GatedMlp> experts;
+};
+
+// Values on the host: a copy of what lies in a device's memory, or a view of what was on the host all along.
+struct HostTensor {
+  Tensor values;
+  std::vector<float> memory;  // empty: values is a view of the backend's own
+};
+struct HostRouting {
+  Routing values;
+  std::vector<int32_t> expert;
+  std::vector<float> weight, scores, choice;
 };
 
 // Called around every operation; for timing, benchmarks and op traces.
@@ -72,12 +86,27 @@ class InputTap {
 
 class Ops {
  public:
+  explicit Ops(std::shared_ptr<MemorySource> memory = host_memory()) : workspace_(std::move(memory)) {}
   virtual ~Ops() = default;
   virtual std::string_view name() const = 0;  // "reference", "cpu"
   // What runs, for people: "cpu, avx512 kernels, float32 arithmetic, 2 threads".
   virtual std::string description() const { return std::string(name()); }
 
   Workspace& workspace() { return workspace_; }
+  // Of every tensor this backend reads or writes; further workspaces take theirs from here too.
+  const std::shared_ptr<MemorySource>& memory() const { return workspace_.source(); }
+  bool on_host() const { return memory()->on_host(); }
+
+  void wait() { do_wait(); }  // until all work is done; for whoever looks at the clock
+
+  // Between the host and the memory of activations: rows x heads x cols without gaps on the host's side. download waits
+  // for the values; what was uploaded may be changed at once.
+  void upload(Tensor to, std::span<const float> from);
+  void download(std::span<float> to, Tensor from);
+  // For whoever only looks: valid until the tensor is written or its scope ends.
+  HostTensor to_host(Tensor values);
+  HostRouting to_host(const Routing& routing);
+
   void set_observer(OpObserver* observer) { observer_ = observer; }  // nullptr: none; must outlive its use
 
   // nullptr: none; must outlive its use. While there is one, SwiGLU and experts run as their plain parts.
@@ -158,10 +187,16 @@ class Ops {
                               const GatedMlp& shared);
 
  private:
-  void tap(const Linear& w, Tensor x) const {
-    if (tap_ != nullptr) tap_->input(w.weight, x);
+  void tap(const Linear& w, Tensor x) {
+    if (tap_ != nullptr) tap_->input(w.weight, to_host(x).values);
   }
+  template <typename Count, typename Run, typename Shapes>
+  void observed(std::string_view op, const Count& count, const Run& run, const Shapes& shapes);
   void experts_by_parts(Tensor out, Tensor x, const Routing& routing, const ExpertWeights& experts);
+  virtual void do_wait() {}  // for all work, where a backend returns before it is done: an observer looks at the clock
+  // Rows of `width` bytes, the pitches apart; one row is any piece of memory. Never called where on_host().
+  virtual void do_upload(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width, size_t rows);
+  virtual void do_download(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width, size_t rows);
   virtual Weight do_pack(const TensorView& tensor, WeightUse use, const std::shared_ptr<const void>& owner) = 0;
   virtual Weight do_adopt(const PanelMatrix& matrix, const std::shared_ptr<const void>& owner) = 0;
   virtual Weight do_adopt_latent(const LatentPanels& kv_b, const std::shared_ptr<const void>& owner) = 0;

@@ -3,7 +3,6 @@
 #include <thread>
 #include <utility>
 
-#include "core/base/available_memory.h"
 #include "core/checkpoint/checkpoint.h"
 #include "core/checkpoint/lora.h"
 #include "core/checkpoint/lora_merge.h"
@@ -50,8 +49,9 @@ MemoryReport planned_memory(const ModelConfig& config, const EngineOptions& opti
   input.prefill_chunk = options.prefill_chunk;
   input.max_sequences = options.max_sequences;
   MemoryReport report = plan_memory(config, input);
-  report.available = options.memory_limit > 0 ? options.memory_limit : available_memory().value_or(INT64_MAX);
-  check_memory(report, report.available, model);
+  const BackendMemory memory = backend_memory(options.backend, options.compute);
+  report.available = options.memory_limit > 0 ? options.memory_limit : memory.available.value_or(INT64_MAX);
+  check_memory(report, report.available, model, memory.place);
   return report;
 }
 

@@ -98,14 +98,14 @@ MemoryReport plan_memory(const ModelConfig& config, const MemoryPlanInput& input
   return report;
 }
 
-void check_memory(const MemoryReport& plan, int64_t available, const std::string& model) {
+void check_memory(const MemoryReport& plan, int64_t available, const std::string& model, const std::string& place) {
   if (plan.total() <= available) return;
   fail(ErrorCode::kOutOfMemory,
-       "{} needs {} of memory (weights {}, cache for {} tokens {}, activations {}), but only {} are available. "
+       "{} needs {} of {} (weights {}, cache for {} tokens {}, activations {}), but only {} are available. "
        "Close other programs, or ask for less: a shorter context or fewer cached tokens, a smaller prefill chunk, "
        "a quantised or smaller model.",
-       model, format_bytes(plan.total()), format_bytes(plan.weights), plan.cached_tokens, format_bytes(plan.cache),
-       format_bytes(plan.activations), format_bytes(available));
+       model, format_bytes(plan.total()), place, format_bytes(plan.weights), plan.cached_tokens,
+       format_bytes(plan.cache), format_bytes(plan.activations), format_bytes(available));
 }
 
 }  // namespace vl2

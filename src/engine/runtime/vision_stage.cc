@@ -34,7 +34,7 @@ void VisionStage::assemble(Sequence& sequence) const {
   for (const TiledImage& image : sequence.request().prompt.images)
     grids.push_back({image.tiles_wide, image.tiles_high});
   const auto rows = static_cast<int64_t>(sequence.vision_places(0, sequence.prompt_tokens).size());
-  v.feature_memory = std::make_unique<Workspace>();
+  v.feature_memory = std::make_unique<Workspace>(model_.ops().memory());
   v.features_SD = v.feature_memory->tensor(rows, model_.config().language.hidden_size);
   model_.assemble_images(v.tokens_VD, grids, v.features_SD);
 }
@@ -61,7 +61,7 @@ int64_t VisionStage::encode(std::span<Sequence* const> sequences) {
   for (const Tile& tile : tiles) {
     SequenceVision& v = tile.sequence->vision;
     if (v.token_memory == nullptr) {
-      v.token_memory = std::make_unique<Workspace>();
+      v.token_memory = std::make_unique<Workspace>(ops.memory());
       v.tokens_VD = v.token_memory->tensor(v.num_tiles * tile_tokens, width);
     }
     const Tensor rows = tile.pixels.empty() ? v.tokens_VD.row_range((tile.number - 1) * tile_tokens, tile_tokens)
