@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <vector>
+
+#include "core/base/error.h"
 #include "engine/cuda/kernels/rows.h"
 
 namespace vl2::cuda {
