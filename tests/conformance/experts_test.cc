@@ -116,6 +116,11 @@ TEST_P(ExpertOps, RoutedExpertsMatchTheReferenceAndIgnoreNeighbours) {
         ops_->add(parts.tensor(), second.tensor());
         expect_same_rows(all, parts, 4 * tolerance,
                          fmt::format("{} of {} tokens, {} experts", tokens, c.tokens, c.experts));
+        Rows residual = Rows::random(tokens, c.width, random_), plain_residual = residual;
+        ops_->all_experts_add(residual.tensor(), rows, routing, tested, shared);
+        ops_->add(plain_residual.tensor(), all.tensor());
+        expect_same_rows(residual, plain_residual, 4 * tolerance + 1e-6,
+                         fmt::format("added, {} of {} tokens, {} experts", tokens, c.tokens, c.experts));
       }
     }
 }

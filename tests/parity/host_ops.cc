@@ -139,6 +139,9 @@ class HostOps : public Ops {
   void do_rope(Tensor x, Tensor cos, Tensor sin, RopeLayout layout) override {
     mirrored({x, cos, sin}, [&](const Mirror& on) { inner_->rope(on(x), on(cos), on(sin), layout); });
   }
+  void do_rope_pair(Tensor x, Tensor y, Tensor cos, Tensor sin, RopeLayout layout) override {
+    mirrored({x, y, cos, sin}, [&](const Mirror& on) { inner_->rope_pair(on(x), on(y), on(cos), on(sin), layout); });
+  }
   void do_full_attention(Tensor out, Tensor qkv, int64_t heads, int64_t tokens) override {
     mirrored({out, qkv}, [&](const Mirror& on) { inner_->full_attention(on(out), on(qkv), heads, tokens); });
   }
@@ -181,6 +184,11 @@ class HostOps : public Ops {
   void do_all_experts(Tensor out, Tensor x, const Routing& routing, const ExpertWeights& experts,
                       const GatedMlp& shared) override {
     mirrored({out, x}, [&](const Mirror& on) { inner_->all_experts(on(out), on(x), there(routing), experts, shared); });
+  }
+  void do_all_experts_add(Tensor residual, Tensor x, const Routing& routing, const ExpertWeights& experts,
+                          const GatedMlp& shared) override {
+    mirrored({residual, x},
+             [&](const Mirror& on) { inner_->all_experts_add(on(residual), on(x), there(routing), experts, shared); });
   }
   void do_pixel_shuffle(Tensor out, Tensor x, int64_t grid, int64_t ratio) override {
     mirrored({out, x}, [&](const Mirror& on) { inner_->pixel_shuffle(on(out), on(x), grid, ratio); });

@@ -120,6 +120,7 @@ class Bench {
       if (work == "decode")
         for (const int64_t context : options_.context) decode(context);
     }
+    report_.counts = ops_->counts();
     report_.peak_rss_bytes = peak_rss();
     finish_report(report_);
     return report_;
@@ -179,6 +180,7 @@ class Bench {
     observed_turn(warm, turn);
     result.experts = warm.experts_per_layer();
     if (step_tokens > 0) result.bytes += step_weight_bytes(config_, stored_, step_tokens, result.experts);
+    if (result.work == "decode") turn();  // observed steps are not those that run otherwise
     progress_(name, 0, options_.repeats);
     MachineLimits limits = meter_->measure();
     for (int i = 1; i <= options_.repeats; ++i) {

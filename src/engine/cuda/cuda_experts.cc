@@ -6,6 +6,11 @@
 #include "engine/cuda/kernels/rows.h"
 
 namespace vl2::cuda {
+namespace {
+
+constexpr int64_t kFewTokens = 16;  // as many as are multiplied by streaming the gate
+
+}  // namespace
 
 void ExpertCalls::route(const CudaContext& context, Routing& routing, Tensor x, const Weight& gate, const Weight& bias,
                         const RouterParams& p) {
@@ -15,7 +20,9 @@ void ExpertCalls::route(const CudaContext& context, Routing& routing, Tensor x, 
             p.top_k, p.num_groups);
   Workspace::Scope scope(context.workspace);
   Tensor logits = context.workspace.tensor(x.rows, routing.num_experts);
-  linear(context, logits, x, gate, {}, false);
+  const MatrixView& matrix_of_gate = matrix(gate);
+  const bool few = x.rows <= kFewTokens && matrix_of_gate.format == MatrixFormat::kF32;
+  if (!few) linear(context, logits, x, gate, {}, false);
   Route r;
   r.expert = routing.expert.data();
   r.weight = routing.weight.data();
@@ -34,7 +41,10 @@ void ExpertCalls::route(const CudaContext& context, Routing& routing, Tensor x, 
   r.two_best = p.topk_method == TopkMethod::kNoauxTc;
   r.normalise = p.top_k > 1 && p.norm_topk_prob;
   r.scaling = p.routed_scaling_factor;
-  choose_experts(context.stream(), r);
+  if (few)
+    cuda::route(context.stream(), {r, x.data, x.row_stride, matrix_of_gate, logits.data, counters(kFewTokens)});
+  else
+    choose_experts(context.stream(), r);
 }
 
 const ExpertPointers* ExpertCalls::table_of(const ExpertWeights& experts) {
@@ -62,7 +72,7 @@ int32_t* ExpertCalls::counters(int64_t count) {
 }
 
 void ExpertCalls::run(const CudaContext& context, Tensor out, Tensor x, const Routing& routing,
-                      const ExpertWeights& experts, const GatedMlp* shared) {
+                      const ExpertWeights& experts, const GatedMlp* shared, bool add) {
   if (x.rows == 0) return;
   Workspace::Scope scope(context.workspace);
   const GatedMlp& first = experts.experts.front();
@@ -94,11 +104,20 @@ void ExpertCalls::run(const CudaContext& context, Tensor out, Tensor x, const Ro
   std::byte* memory = context.workspace.bytes(experts_scratch_bytes(e) + 256);
   e.scratch = memory + (256 - reinterpret_cast<uintptr_t>(memory) % 256) % 256;
   e.counters = counters(experts_counters(gate.cols));
+  const bool adds = add && experts_can_add(e);
+  const bool apart = shared != nullptr && !inside;
+  Tensor sum = out, y = out;
+  if (add && !adds) sum = context.workspace.tensor(x.rows, out.cols);
+  if (apart) y = context.workspace.tensor(x.rows, out.cols);
+  e.out = sum.data;
+  e.out_stride = sum.row_stride;
+  e.add = adds;
   cuda::experts(context.stream(), e);
-  if (shared == nullptr || inside) return;
-  Tensor y = context.workspace.tensor(x.rows, out.cols);
-  swiglu(context, y, x, *shared);
-  add(context.stream(), rows_view(out), rows_view(y));
+  if (apart) {
+    swiglu(context, y, x, *shared);
+    cuda::add(context.stream(), rows_view(sum), rows_view(y));
+  }
+  if (add && !adds) cuda::add(context.stream(), rows_view(out), rows_view(sum));
 }
 
 }  // namespace vl2::cuda

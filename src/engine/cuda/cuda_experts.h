@@ -15,9 +15,10 @@ class ExpertCalls {
 
   void route(const CudaContext& context, Routing& routing, Tensor x, const Weight& gate, const Weight& bias,
              const RouterParams& params);
-  // shared: nullptr, or a block of every token that is added.
+  // shared: nullptr, or a block of every token that is added. add: out += instead of out =.
   void run(const CudaContext& context, Tensor out, Tensor x, const Routing& routing, const ExpertWeights& experts,
-           const GatedMlp* shared);
+           const GatedMlp* shared, bool add = false);
+  const void* counters_place() const { return counters_.data(); }
 
  private:
   struct Layer {

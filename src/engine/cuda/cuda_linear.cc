@@ -92,7 +92,12 @@ void linear_each(const CudaContext& context, std::span<const Tensor> outs, Tenso
                  std::span<const Linear* const> ws) {
   if (x.rows == 0) return;
   if (x.rows <= kFewRows) {
-    for (size_t i = 0; i < ws.size(); ++i) few(context, outs[i], x, matrix(ws[i]->weight), vector(ws[i]->bias), false);
+    std::vector<FewRowsLinear> all;
+    for (size_t i = 0; i < ws.size(); ++i)
+      all.push_back({outs[i].data, x.data, outs[i].row_stride, x.row_stride, x.rows, matrix(ws[i]->weight),
+                     vector(ws[i]->bias), false, !context.bf16_compute});
+    if (linear_few_rows(context.stream(), all)) return;
+    for (const FewRowsLinear& one : all) linear_few_rows(context.stream(), one);
     return;
   }
   Workspace::Scope scope(context.workspace);

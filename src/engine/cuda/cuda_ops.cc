@@ -5,6 +5,7 @@
 #include "engine/cuda/cuda_experts.h"
 #include "engine/cuda/cuda_weights.h"
 #include "engine/cuda/kernels/rows.h"
+#include "engine/cuda/recorded_steps.h"
 
 namespace vl2 {
 namespace {
@@ -37,6 +38,7 @@ class CudaOps : public Ops {
         weights_(device),
         tables_(*device),
         experts_(*device),
+        steps_(*device),
         context_{*device, workspace(), tables_, options.compute == Compute::kBF16} {}
 
   std::string_view name() const override { return device_->is_software() ? "cuda-software" : "cuda"; }
@@ -45,7 +47,10 @@ class CudaOps : public Ops {
     return fmt::format("{}, {}, {} arithmetic", name(), p.name, context_.bf16_compute ? "bfloat16" : "float32");
   }
 
+  std::string counts() const override { return steps_.enabled() ? steps_.counts() : ""; }
+
   std::unique_ptr<KvCache> make_cache(int64_t layers, int64_t blocks, int64_t block_tokens, int64_t width) override {
+    steps_.forget();
     return std::make_unique<cuda::CudaCache>(device_, bf16_cache_ || context_.bf16_compute, layers, blocks,
                                              block_tokens, width);
   }
@@ -65,6 +70,21 @@ class CudaOps : public Ops {
   // Of W_kvb, which is multiplied with cached latents of the compute type; and what codes of it are widened to.
   MatrixFormat widened() const { return context_.bf16_compute ? MatrixFormat::kBf16 : MatrixFormat::kF32; }
 
+  // The lists' places and the layout of grids are part of what kernels were given; so are the workspace's, which must
+  // stand where it stood, and memory that other operations may have replaced.
+  void do_repeat(std::span<const int64_t> identity, std::span<const SequenceSlice> sequences,
+                 const std::function<void()>& work) override {
+    if (!steps_.enabled() || !cuda::worth_recording(sequences)) return work();
+    const cuda::SequencesView view = tables_.view(sequences);
+    std::vector<int64_t> key(identity.begin(), identity.end());
+    Workspace::Scope scope(workspace());
+    for (const void* p : {static_cast<const void*>(view.sequences), experts_.counters_place(),
+                          static_cast<const void*>(workspace().bytes(1))})
+      key.push_back(reinterpret_cast<intptr_t>(p));
+    key.insert(key.end(), {view.longest_context, workspace().changes()});
+    for (const SequenceSlice& s : sequences) key.push_back(s.count);
+    steps_.run(std::move(key), work);
+  }
   void do_wait() override { device_->synchronize(); }
   void do_upload(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width, size_t rows) override {
     device_->upload_rows(to, to_pitch, from, from_pitch, width, rows);
@@ -74,6 +94,7 @@ class CudaOps : public Ops {
   }
 
   Weight do_pack(const TensorView& tensor, WeightUse use, const std::shared_ptr<const void>&) override {
+    steps_.forget();
     if (use == WeightUse::kVector) return {weights_.vector(tensor)};
     if (use == WeightUse::kLookup) return {weights_.table(tensor)};
     const int64_t n = tensor.shape[0], k = tensor.size() / n;
@@ -83,15 +104,18 @@ class CudaOps : public Ops {
     return {weights_.rows(tensor, n, k, matrix_format(tensor.dtype))};
   }
   Weight do_adopt(const PanelMatrix& stored, const std::shared_ptr<const void>&) override {
+    steps_.forget();
     decide_compute(true);
     if (stored.format == PanelFormat::kBf16) return {weights_.decoded(stored, MatrixFormat::kBf16)};
     return {weights_.panels(stored)};
   }
   Weight do_adopt_latent(const LatentPanels& kv_b, const std::shared_ptr<const void>&) override {
+    steps_.forget();
     decide_compute(true);
     return {weights_.decoded(kv_b, widened())};
   }
   Weight do_pack_latent(const TensorView& kv_b, int64_t, int64_t, int64_t) override {
+    steps_.forget();
     decide_compute(kv_b.dtype == DType::kBF16);
     return {weights_.rows(kv_b, kv_b.shape[0], kv_b.shape[1], widened())};
   }
@@ -136,7 +160,12 @@ class CudaOps : public Ops {
 
   void do_rope(Tensor x, Tensor cos, Tensor sin, RopeLayout layout) override {
     VL2_CHECK(x.cols <= 2048, "RoPE over {} columns; the CUDA backend takes 2048", x.cols);
-    cuda::rope(stream(), rows_view(x), rows_view(cos), rows_view(sin), layout == RopeLayout::kInterleaved);
+    cuda::rope(stream(), rows_view(x), {}, rows_view(cos), rows_view(sin), layout == RopeLayout::kInterleaved);
+  }
+  void do_rope_pair(Tensor x, Tensor y, Tensor cos, Tensor sin, RopeLayout layout) override {
+    VL2_CHECK(x.cols <= 2048, "RoPE over {} columns; the CUDA backend takes 2048", x.cols);
+    cuda::rope(stream(), rows_view(x), rows_view(y), rows_view(cos), rows_view(sin),
+               layout == RopeLayout::kInterleaved);
   }
   void do_full_attention(Tensor out, Tensor qkv, int64_t heads, int64_t tokens_per_item) override {
     cuda::full_attention(context_, out, qkv, heads, tokens_per_item);
@@ -160,6 +189,10 @@ class CudaOps : public Ops {
                       const GatedMlp& shared) override {
     experts_.run(context_, out, x, routing, experts, &shared);
   }
+  void do_all_experts_add(Tensor residual, Tensor x, const Routing& routing, const ExpertWeights& experts,
+                          const GatedMlp& shared) override {
+    experts_.run(context_, residual, x, routing, experts, &shared, true);
+  }
 
   void do_pixel_shuffle(Tensor out, Tensor x, int64_t grid, int64_t ratio) override {
     cuda::pixel_shuffle(stream(), rows_view(out), rows_view(x), grid, ratio);
@@ -181,6 +214,7 @@ class CudaOps : public Ops {
   cuda::WeightMemory weights_;
   cuda::SequenceTables tables_;
   cuda::ExpertCalls experts_;
+  cuda::RecordedSteps steps_;
   CudaContext context_;
 };
 

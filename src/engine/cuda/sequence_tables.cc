@@ -2,6 +2,10 @@
 
 namespace vl2::cuda {
 
+// Grids of steps that answer are laid out for contexts of a multiple of this, so that a recorded step can be repeated
+// until the longest context is beyond the next; blocks with nothing to do end at once.
+constexpr int32_t kContextStep = 256;
+
 static_assert(sizeof(SequenceRows) % sizeof(int32_t) == 0);
 
 SequencesView SequenceTables::view(std::span<const SequenceSlice> sequences) {
@@ -26,12 +30,15 @@ SequencesView SequenceTables::view(std::span<const SequenceSlice> sequences) {
   view.num_sequences = static_cast<int32_t>(rows.size());
   view.rows = static_cast<int32_t>(row_sequence.size());
   view.decode_rows = static_cast<int32_t>(answer_rows.size());
+  if (view.decode_rows == view.rows)
+    view.longest_context = (view.longest_context + kContextStep - 1) / kContextStep * kContextStep;
 
   const size_t row_words = rows.size() * sizeof(SequenceRows) / sizeof(int32_t);
   std::vector<int32_t> words(row_words + blocks.size() + row_sequence.size() + answer_rows.size());
   if (row_words > 0) std::memcpy(words.data(), rows.data(), row_words * sizeof(int32_t));
   auto next = words.begin() + static_cast<int64_t>(row_words);
-  for (const auto* list : {&blocks, &row_sequence, &answer_rows}) next = std::copy(list->begin(), list->end(), next);
+  // Lists whose length grows with the context last: the others' places stay.
+  for (const auto* list : {&row_sequence, &answer_rows, &blocks}) next = std::copy(list->begin(), list->end(), next);
   if (words != words_ || memory_.bytes() == 0) {
     const size_t bytes = words.size() * sizeof(int32_t);
     if (bytes > memory_.bytes()) memory_ = DeviceBuffer(device_, 2 * bytes);
@@ -39,9 +46,9 @@ SequencesView SequenceTables::view(std::span<const SequenceSlice> sequences) {
     words_ = std::move(words);
   }
   view.sequences = memory_.as<SequenceRows>();
-  view.block_table = memory_.as<int32_t>() + row_words;
-  view.row_sequence = view.block_table + blocks.size();
+  view.row_sequence = memory_.as<int32_t>() + row_words;
   view.answer_rows = view.row_sequence + row_sequence.size();
+  view.block_table = view.answer_rows + answer_rows.size();
   return view;
 }
 

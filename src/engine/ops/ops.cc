@@ -95,6 +95,12 @@ void Ops::observed(std::string_view op, const Count& count, const Run& run, cons
   observer_->after(op, shapes());
 }
 
+void Ops::repeat(std::span<const int64_t> identity, std::span<const SequenceSlice> sequences,
+                 const std::function<void()>& work) {
+  if (observer_ != nullptr || tap_ != nullptr) return work();
+  do_repeat(identity, sequences, work);
+}
+
 Weight Ops::pack(const TensorView& tensor, WeightUse use, const std::shared_ptr<const void>& owner) {
   const Shape& shape = tensor.shape;
   VL2_CHECK(!shape.empty() && tensor.size() > 0, "[pack] empty tensor");
@@ -272,6 +278,16 @@ void Ops::rope(Tensor x, Tensor cos, Tensor sin, RopeLayout layout) {
       [&] { return shape_of(x); });
 }
 
+void Ops::rope_pair(Tensor x, Tensor y, Tensor cos, Tensor sin, RopeLayout layout) {
+  VL2_CHECK(x.cols % 2 == 0 && cos.cols * 2 == x.cols && sin.cols == cos.cols && cos.rows == x.rows &&
+                sin.rows == x.rows && y.rows == x.rows && y.cols == x.cols,
+            "[rope_pair] {} and {} with angles {}", shape_of(x), shape_of(y), shape_of(cos));
+  observed(
+      layout == RopeLayout::kHalfSplit ? "rope_pair_half_split" : "rope_pair_interleaved",
+      [&] { return rows_work(2 * (x.size() + y.size()) + cos.size() + sin.size()); },
+      [&] { do_rope_pair(x, y, cos, sin, layout); }, [&] { return fmt::format("{} {}", shape_of(x), shape_of(y)); });
+}
+
 void Ops::full_attention(Tensor out, Tensor qkv, int64_t heads, int64_t tokens_per_item) {
   VL2_CHECK(heads > 0 && qkv.cols == 3 * out.cols && out.cols % heads == 0 && qkv.rows == out.rows &&
                 tokens_per_item > 0 && out.rows % tokens_per_item == 0,
@@ -354,6 +370,20 @@ void Ops::all_experts(Tensor out, Tensor x, const Routing& routing, const Expert
       [&] {
         tap_ != nullptr ? Ops::do_all_experts(out, x, routing, experts, shared)
                         : do_all_experts(out, x, routing, experts, shared);
+      },
+      [&] { return fmt::format("{}, all through {}", experts_shape(x, routing, experts), shared.gate.weight.out); });
+}
+
+void Ops::all_experts_add(Tensor residual, Tensor x, const Routing& routing, const ExpertWeights& experts,
+                          const GatedMlp& shared) {
+  check_experts("all_experts_add", residual, x, routing, experts);
+  if (on_host()) check_rows("all_experts_add", routing.expert, routing.num_experts);
+  check_mlp("all_experts_add", residual, x, shared);
+  observed(
+      "all_experts_add", [&] { return all_experts_work(residual, x, to_host(routing).values, experts, shared); },
+      [&] {
+        tap_ != nullptr ? Ops::do_all_experts_add(residual, x, routing, experts, shared)
+                        : do_all_experts_add(residual, x, routing, experts, shared);
       },
       [&] { return fmt::format("{}, all through {}", experts_shape(x, routing, experts), shared.gate.weight.out); });
 }

@@ -49,6 +49,22 @@ void Ops::do_all_experts(Tensor out, Tensor x, const Routing& routing, const Exp
   do_add(out, y);
 }
 
+void Ops::do_all_experts_add(Tensor residual, Tensor x, const Routing& routing, const ExpertWeights& experts,
+                             const GatedMlp& shared) {
+  Workspace::Scope scope(workspace_);
+  Tensor y = workspace_.tensor(residual.rows, residual.cols);
+  if (tap_ != nullptr)
+    Ops::do_all_experts(y, x, routing, experts, shared);
+  else
+    do_all_experts(y, x, routing, experts, shared);
+  do_add(residual, y);
+}
+
+void Ops::do_rope_pair(Tensor x, Tensor y, Tensor cos, Tensor sin, RopeLayout layout) {
+  do_rope(x, cos, sin, layout);
+  do_rope(y, cos, sin, layout);
+}
+
 // An expert at a time, its tokens' rows gathered; summed on the host, which is slow where tensors are elsewhere.
 void Ops::experts_by_parts(Tensor out, Tensor x, const Routing& routing, const ExpertWeights& experts) {
   const HostRouting chosen = to_host(routing);

@@ -55,6 +55,7 @@ std::byte* Workspace::bytes(size_t count) {
     const size_t size = round_up(wanted, wanted >= kHugePage ? kHugePage : kAlignment);
     chunks_.reserve(chunks_.size() + 1);
     chunks_.push_back({source_->allocate(size), size});
+    ++changes_;
     used_ = 0;
   }
   std::byte* result = chunks_[chunk_].memory + used_;

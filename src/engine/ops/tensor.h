@@ -93,8 +93,9 @@ class Workspace {
   std::span<T> array(int64_t count) {
     return {reinterpret_cast<T*>(bytes(static_cast<size_t>(count) * sizeof(T))), static_cast<size_t>(count)};
   }
-  std::byte* bytes(size_t count);  // uninitialised, 64-byte aligned
-  size_t capacity() const;         // bytes held
+  std::byte* bytes(size_t count);               // uninitialised, 64-byte aligned
+  size_t capacity() const;                      // bytes held
+  int64_t changes() const { return changes_; }  // times its chunks became others
 
  private:
   struct Chunk {
@@ -107,6 +108,7 @@ class Workspace {
   std::vector<Chunk> chunks_;
   size_t chunk_ = 0;  // chunk in use
   size_t used_ = 0;   // bytes used in it
+  int64_t changes_ = 0;
 };
 
 }  // namespace vl2

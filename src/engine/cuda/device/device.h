@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <string>
 #include <utility>
@@ -26,6 +27,18 @@ struct DeviceProperties {
 };
 
 enum class ElementType : uint8_t { kF32, kBf16 };
+
+// Work of a stretch, to be done again: kernels, copies inside the device and products with the arguments they had.
+class Recording {
+ public:
+  virtual ~Recording() = default;
+};
+
+// Thrown while a stretch is recorded by what cannot be part of one.
+class CannotRecord : public std::exception {
+ public:
+  const char* what() const noexcept override { return "copies to or from the host and allocations are not recorded"; }
+};
 
 // out = x w^T, or out += x w^T, for each of `batch` products. x [rows, depth] and w [cols, depth] of the same type, out
 // [rows, cols] float32, all row-major; strides in elements. Sums in float32 (float32 factors are not rounded to TF32).
@@ -67,6 +80,13 @@ class Device {
 
   // False: the library has no such product with a bias, and the bias is still to be added.
   [[nodiscard]] virtual bool gemm(const Gemm& product) = 0;
+
+  // Between the two nothing is done, only recorded; memory that is released meanwhile is freed afterwards. What must
+  // wait, copy to or from the host or allocate throws CannotRecord before it has changed anything. The caller ends
+  // every recording, whatever was thrown; end gives nullptr where the device could not record after all.
+  virtual void begin_recording() = 0;
+  virtual std::unique_ptr<Recording> end_recording() = 0;
+  virtual void replay(Recording& recording) = 0;
 
   // Waits for all work; throws what a kernel did wrong.
   virtual void synchronize() = 0;

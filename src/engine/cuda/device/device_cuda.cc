@@ -8,6 +8,7 @@
 #include <cstring>
 #include <map>
 #include <tuple>
+#include <vector>
 
 #include "core/base/error.h"
 #include "core/base/format_bytes.h"
@@ -113,6 +114,15 @@ struct Plan {
 using PlanKey = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t,
                            int, int, int, unsigned>;
 
+struct GraphRecording : Recording {
+  GraphRecording() = default;
+  GraphRecording(const GraphRecording&) = delete;
+  ~GraphRecording() override {
+    if (graph != nullptr) cudaGraphExecDestroy(graph);
+  }
+  cudaGraphExec_t graph = nullptr;
+};
+
 unsigned alignment_of(const void* p) {
   const auto address = reinterpret_cast<uintptr_t>(p);
   unsigned alignment = 256;
@@ -174,6 +184,7 @@ class CudaDevice : public Device {
   }
 
   void* allocate(size_t bytes) override {
+    not_while_recording();
     select();
     void* memory = nullptr;
     const cudaError_t error = cudaMallocAsync(&memory, std::max<size_t>(bytes, 1), stream_);
@@ -188,6 +199,7 @@ class CudaDevice : public Device {
   }
   // Errors have been reported, or will be, where the work is waited for.
   void release(void* memory) noexcept override {
+    if (recording_) return released_.push_back(memory);
     cudaSetDevice(properties_.number);
     cudaFreeAsync(memory, stream_);
   }
@@ -230,6 +242,7 @@ class CudaDevice : public Device {
                      size_t rows) override {
     if (width == 0 || rows == 0) return;
     select();
+    not_while_recording();
     if (width * rows <= kStagingBytes) {
       std::byte* staged = stage(width * rows);
       check(cudaMemcpy2DAsync(staged, width, from, rows == 1 ? width : from_pitch, width, rows, cudaMemcpyDeviceToHost,
@@ -256,8 +269,33 @@ class CudaDevice : public Device {
   }
 
   void synchronize() override {
+    not_while_recording();
     select();
     check(cudaStreamSynchronize(stream_), "a kernel or copy failed");
+  }
+
+  void begin_recording() override {
+    select();
+    released_.reserve(64);
+    check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeRelaxed), "begin of a recording");
+    recording_ = true;
+  }
+  std::unique_ptr<Recording> end_recording() override {
+    recording_ = false;
+    cudaGraph_t graph = nullptr;
+    auto result = std::make_unique<GraphRecording>();
+    cudaError_t error = cudaStreamEndCapture(stream_, &graph);
+    if (error == cudaSuccess) error = cudaGraphInstantiate(&result->graph, graph, 0);
+    if (graph != nullptr) cudaGraphDestroy(graph);
+    for (void* memory : released_) release(memory);
+    released_.clear();
+    if (error == cudaSuccess) return result;
+    cudaGetLastError();
+    return nullptr;
+  }
+  void replay(Recording& recording) override {
+    select();
+    check(cudaGraphLaunch(static_cast<GraphRecording&>(recording).graph, stream_), "cudaGraphLaunch");
   }
 
   bool gemm(const Gemm& g) override {
@@ -277,6 +315,10 @@ class CudaDevice : public Device {
   }
 
  private:
+  void not_while_recording() const {
+    if (recording_) throw CannotRecord();
+  }
+
   // Each thread has a current device of its own: the engine's is not the one that opened this.
   void select() const {
     thread_local int current = -1;
@@ -287,6 +329,7 @@ class CudaDevice : public Device {
 
   // Pinned memory that no copy uses any more, after those that were staged before. Full buffers take turns.
   std::byte* stage(size_t bytes) {
+    not_while_recording();
     select();
     bytes = (bytes + 255) / 256 * 256;
     Staging* s = &staging_[turn_];
@@ -392,6 +435,8 @@ class CudaDevice : public Device {
   std::array<Staging, 2> staging_;
   size_t turn_ = 0;
   std::map<PlanKey, Plan> plans_;
+  bool recording_ = false;
+  std::vector<void*> released_;  // while recording
 };
 
 }  // namespace

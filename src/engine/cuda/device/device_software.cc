@@ -7,6 +7,7 @@
 #include "core/base/dtype.h"
 #include "core/base/error.h"
 #include "engine/cuda/device/device.h"
+#include "engine/cuda/device/software_device.h"
 
 namespace vl2::cuda {
 namespace {
@@ -51,6 +52,10 @@ void copy_rows(void* to, size_t to_pitch, const void* from, size_t from_pitch, s
                 width);
 }
 
+struct WorkList : Recording {
+  software::Work work;
+};
+
 class SoftwareDevice : public Device {
  public:
   const DeviceProperties& properties() const override { return properties_; }
@@ -59,6 +64,7 @@ class SoftwareDevice : public Device {
   int64_t free_memory() const override { return available_memory().value_or(INT64_MAX); }
 
   void* allocate(size_t bytes) override {
+    not_while_recording();
     constexpr size_t kAlignment = 256;
     const size_t size = (std::max<size_t>(bytes, 1) + kAlignment - 1) / kAlignment * kAlignment;
     void* memory = std::aligned_alloc(kAlignment, size);
@@ -66,31 +72,61 @@ class SoftwareDevice : public Device {
     std::memset(memory, 0xff, size);  // NaNs: nobody may count on zeros
     return memory;
   }
-  void release(void* memory) noexcept override { std::free(memory); }
+  void release(void* memory) noexcept override {
+    if (list_ != nullptr) return released_.push_back(memory);
+    std::free(memory);
+  }
 
-  void upload(void* to, const void* from, size_t bytes) override { copy(to, from, bytes); }
-  void download(void* to, const void* from, size_t bytes) override { copy(to, from, bytes); }
+  void upload(void* to, const void* from, size_t bytes) override {
+    not_while_recording();
+    copy(to, from, bytes);
+  }
+  void download(void* to, const void* from, size_t bytes) override { upload(to, from, bytes); }
   void copy(void* to, const void* from, size_t bytes) override {
-    if (bytes > 0) std::memcpy(to, from, bytes);
+    if (bytes > 0) software::do_or_record([=] { std::memcpy(to, from, bytes); });
   }
   void clear(void* memory, size_t bytes) override {
-    if (bytes > 0) std::memset(memory, 0, bytes);
+    if (bytes > 0) software::do_or_record([=] { std::memset(memory, 0, bytes); });
   }
   void upload_rows(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width, size_t rows) override {
+    not_while_recording();
     copy_rows(to, to_pitch, from, from_pitch, width, rows);
   }
   void download_rows(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width,
                      size_t rows) override {
+    not_while_recording();
     copy_rows(to, to_pitch, from, from_pitch, width, rows);
   }
 
   bool gemm(const Gemm& product) override {
-    product.type == ElementType::kBf16 ? multiply<uint16_t>(product) : multiply<float>(product);
+    software::do_or_record(
+        [product] { product.type == ElementType::kBf16 ? multiply<uint16_t>(product) : multiply<float>(product); });
     return true;
   }
-  void synchronize() override {}
+  void synchronize() override { not_while_recording(); }
+
+  void begin_recording() override {
+    list_ = std::make_unique<WorkList>();
+    software::recorded = &list_->work;
+  }
+  std::unique_ptr<Recording> end_recording() override {
+    software::recorded = nullptr;
+    std::unique_ptr<Recording> result = std::move(list_);
+    for (void* memory : released_) release(memory);
+    released_.clear();
+    return result;
+  }
+  void replay(Recording& recording) override {
+    for (const auto& work : static_cast<WorkList&>(recording).work) work();
+  }
 
  private:
+  void not_while_recording() const {
+    if (list_ != nullptr) throw CannotRecord();
+  }
+
+  std::unique_ptr<WorkList> list_;  // while recording
+  std::vector<void*> released_;
   DeviceProperties properties_ = {.name = "software device",
                                   .number = 0,
                                   .major = 9,

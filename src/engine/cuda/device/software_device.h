@@ -9,6 +9,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <utility>
+#include <vector>
 
 namespace vl2::cuda::software {
 
@@ -28,6 +31,14 @@ void* dynamic_shared();    // 128-byte aligned
 
 // call(argument) once for each thread.
 void run(const char* name, dim3 grid, dim3 block, size_t shared, void (*call)(const void*), const void* argument);
+
+// Where this thread records, its launches are kept instead of run.
+using Work = std::vector<std::function<void()>>;
+inline thread_local Work* recorded = nullptr;
+inline void do_or_record(std::function<void()> work) {
+  if (recorded == nullptr) return work();
+  recorded->push_back(std::move(work));
+}
 
 enum class Meeting : uint8_t { kSync, kShuffle, kShuffleXor, kShuffleDown, kShuffleUp, kBallot, kLoadMatrix, kMma };
 

@@ -218,10 +218,12 @@ void launch(const char* name, void (*kernel)(Params...), dim3 grid, dim3 block, 
     void (*kernel)(Params...);
     std::tuple<std::decay_t<Params>...> params;
   } call{kernel, {static_cast<Params>(args)...}};
-  software::run(
-      name, grid, block, shared,
-      [](const void* c) { std::apply(static_cast<const Call*>(c)->kernel, static_cast<const Call*>(c)->params); },
-      &call);
+  software::do_or_record([=] {
+    software::run(
+        name, grid, block, shared,
+        [](const void* c) { std::apply(static_cast<const Call*>(c)->kernel, static_cast<const Call*>(c)->params); },
+        &call);
+  });
 }
 
 }  // namespace vl2::cuda

@@ -23,7 +23,7 @@ struct FewExperts {
   int64_t hidden_stride, shared_stride;
   float *part, *shared_part;  // [slots, width], [rows, width]
   int32_t* counters;          // of tiles of the output
-  bool aligned;
+  bool aligned, add;
 };
 
 // The choices a block works for: `first` and all later ones that name the same expert.
@@ -112,7 +112,8 @@ __device__ __forceinline__ void combine(const FewExperts& a, int tile) {
     for (int s = t * a.top_k; s < (t + 1) * a.top_k; ++s)
       sum = fmaf(a.weight[s], __ldcg(&a.part[static_cast<int64_t>(s) * width + column]), sum);
     if (a.shared_down.rows > 0) sum += __ldcg(&a.shared_part[static_cast<int64_t>(t) * width + column]);
-    a.out[t * a.out_stride + column] = sum;
+    float* out = a.out + t * a.out_stride + column;
+    *out = a.add ? *out + sum : sum;
   }
 }
 
@@ -193,6 +194,7 @@ void experts_few(Stream stream, const Experts& e) {
   a.shared_part = a.part + slots * e.routed.width;
   a.counters = e.counters;
   a.aligned = rows_aligned(e.x, e.x_stride);
+  a.add = e.add;
 
   const auto choices = static_cast<unsigned>(slots + (has_shared ? 1 : 0));
   const int gate_tiles = std::max(few_tiles(gate), has_shared ? few_tiles(e.shared_gate) : 0);

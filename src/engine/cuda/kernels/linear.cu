@@ -40,6 +40,42 @@ __global__ void __launch_bounds__(kMostWarps * 32) linear_kernel(LinearArgs args
   }
 }
 
+// One of several matrices that read the same rows.
+struct LinearPart {
+  FewMatrix w;
+  float* out;
+  int64_t out_stride;
+  const float* bias;
+  int first_tile;
+  bool add;
+};
+struct LinearParts {
+  LinearPart part[3];  // of fewer, the rest begins behind the last tile
+};
+
+template <MatrixFormat format, int tiles, int pieces>
+__global__ void __launch_bounds__(kMostWarps * 32) linear_parts_kernel(LinearArgs args, LinearParts parts) {
+  using Sum = FewSum<format, tiles, pieces>;
+  VL2_DYNAMIC_SHARED(float, shared);
+  const int warp = static_cast<int>(threadIdx.x / 32), warps = static_cast<int>(blockDim.x / 32);
+  LinearPart part = parts.part[0];
+  if (static_cast<int>(blockIdx.x) >= parts.part[1].first_tile) part = parts.part[1];
+  if (static_cast<int>(blockIdx.x) >= parts.part[2].first_tile) part = parts.part[2];
+  const int tile = static_cast<int>(blockIdx.x) - part.first_tile;
+  Sum sum;
+  sum.add(part.w, tile, few_input(args.x, args.x_stride, args.rows, tiles, args.aligned), warp, warps);
+  sum.store(shared, warp);
+  __syncthreads();
+  for (int i = static_cast<int>(threadIdx.x); i < Sum::kRows * args.rows; i += static_cast<int>(blockDim.x)) {
+    const int row = tile * Sum::kRows + i % Sum::kRows;
+    if (row >= part.w.rows) continue;
+    float value = sum_of_warps(shared, Sum::kValues, i, warps);
+    if (part.bias != nullptr) value += part.bias[row];
+    float* out = part.out + i / Sum::kRows * part.out_stride + row;
+    *out = part.add ? *out + value : value;
+  }
+}
+
 template <MatrixFormat format, int tiles, int pieces>
 __global__ void __launch_bounds__(kMostWarps * 32) gated_kernel(LinearArgs args, FewMatrix gate, FewMatrix up) {
   using Sum = FewSum<format, tiles, pieces>;
@@ -181,6 +217,33 @@ void linear_few_rows(Stream stream, const FewRowsLinear& a) {
                  static_cast<unsigned>(warps * 32), shared, stream, args, w);
     });
   }
+}
+
+bool linear_few_rows(Stream stream, std::span<const FewRowsLinear> all) {
+  if (all.size() < 2 || all.size() > 3) return false;
+  const FewRowsLinear& a = all.front();
+  for (const FewRowsLinear& other : all)
+    if (other.w.format != a.w.format || other.w.cols != a.w.cols || other.x != a.x || other.rows != a.rows ||
+        other.x_stride != a.x_stride || other.exact != a.exact || other.w.rows == 0)
+      return false;
+  if (a.w.format == MatrixFormat::kF32 || a.rows == 0 || a.rows > kFewRows) return false;
+  LinearParts parts{};
+  int blocks = 0;
+  for (size_t i = 0; i < 3; ++i) {
+    parts.part[i].first_tile = blocks;
+    if (i >= all.size()) continue;
+    parts.part[i] = {few_matrix(all[i].w), all[i].out, all[i].out_stride, all[i].bias, blocks, all[i].add};
+    blocks += few_tiles(all[i].w);
+  }
+  const LinearArgs args{
+      nullptr, a.x, 0, a.x_stride, static_cast<int>(a.rows), nullptr, false, rows_aligned(a.x, a.x_stride)};
+  const int warps = few_warps(blocks, a.w.cols);
+  for_few_rows(a.w.format, a.rows > 8, a.exact, [&]<MatrixFormat format, int tiles, int pieces>() {
+    const size_t shared = static_cast<size_t>(warps * FewSum<format, tiles, pieces>::kValues) * sizeof(float);
+    VL2_LAUNCH((linear_parts_kernel<format, tiles, pieces>), static_cast<unsigned>(blocks),
+               static_cast<unsigned>(warps * 32), shared, stream, args, parts);
+  });
+  return true;
 }
 
 void gated_few_rows(Stream stream, const FewRowsGated& a) {

@@ -1,6 +1,8 @@
 // y = W x (+ b) for few rows, and stored panels widened for the library's products of many.
 #pragma once
 
+#include <span>
+
 #include "engine/cuda/device/stream.h"
 #include "engine/cuda/kernels/matrix.h"
 
@@ -18,6 +20,10 @@ struct FewRowsLinear {
   bool exact = true;
 };
 void linear_few_rows(Stream stream, const FewRowsLinear& args);
+
+// Several matrices that read the same rows, in one launch: two or three of one format, not float32, and as many
+// columns; 16 rows at most. False: they are not, and nothing was done.
+[[nodiscard]] bool linear_few_rows(Stream stream, std::span<const FewRowsLinear> args);
 
 // The two products of a gated block and what joins them: hidden = silu(gate x) * (up x), [rows, gate.rows]. gate and up
 // have one format and shape. The third is linear_few_rows.

@@ -34,12 +34,46 @@ TEST(LinearKernel, MultipliesFewRowsByEveryFormat) {
             const double start =
                 (with_bias ? static_cast<double>(bias[c]) : 0.0) + (add ? static_cast<double>(r + c) : 0.0);
             ASSERT_NEAR(out.row(r)[c], start + dot.sum,
-                        dot.tolerance(size.in, exact || format == MatrixFormat::kF32) + 4e-7 * std::fabs(start))
+                        dot.tolerance(size.in, exact || format == MatrixFormat::kF32) +
+                            (exact && format != MatrixFormat::kF32 ? dot.cut_off(size.in) : 0.0) +
+                            4e-7 * std::fabs(start))
                 << format_name(format) << " " << size.rows << " x " << size.in << " -> " << size.out << " row " << r
                 << " column " << c << (exact ? " exact" : "");
           }
         for (int64_t r = 0; r < size.rows; ++r)
           for (int64_t c = size.out; c < out.stride; ++c) ASSERT_TRUE(std::isnan(out.row(r)[c]));
+      }
+}
+
+TEST(LinearKernel, MultipliesSeveralMatricesAtOnce) {
+  Random random(11);
+  for (const MatrixFormat format : {MatrixFormat::kBf16, MatrixFormat::kQ8, MatrixFormat::kQ4})
+    for (const int64_t rows : {1, 3, 12})
+      for (const size_t count : {size_t{2}, size_t{3}}) {
+        constexpr int64_t kIn = 200;
+        const KernelMatrix ws[] = {{format, 70, kIn, random}, {format, 5, kIn, random}, {format, 33, kIn, random}};
+        KernelRows x(rows, kIn, 0), outs[] = {{rows, 70}, {rows, 5}, {rows, 33}};
+        x.fill(random);
+        Aligned<float> bias(5);
+        for (int64_t i = 0; i < 5; ++i) bias[i] = random.normal();
+        for (int64_t r = 0; r < rows; ++r)
+          for (int64_t c = 0; c < 70; ++c) outs[0].row(r)[c] = 2.0f;
+        std::vector<FewRowsLinear> all;
+        for (size_t i = 0; i < count; ++i)
+          all.push_back({outs[i].values.data(), x.values.data(), outs[i].stride, x.stride, rows, ws[i].view,
+                         i == 1 ? bias.data() : nullptr, i == 0, true});
+        ASSERT_TRUE(linear_few_rows(nullptr, all));
+        for (size_t i = 0; i < count; ++i)
+          for (int64_t r = 0; r < rows; ++r)
+            for (int64_t c = 0; c < ws[i].view.rows; ++c) {
+              const Dot dot(x.row(r), ws[i].row(c), kIn);
+              const double start = i == 0 ? 2.0 : i == 1 ? static_cast<double>(bias[c]) : 0.0;
+              ASSERT_NEAR(outs[i].row(r)[c], start + dot.sum,
+                          dot.tolerance(kIn, true) + dot.cut_off(kIn) + 4e-7 * std::fabs(start))
+                  << format_name(format) << " matrix " << i << " of " << count << " row " << r << " column " << c;
+            }
+        all[1].w.cols -= 1;
+        EXPECT_FALSE(linear_few_rows(nullptr, all));
       }
 }
 

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "engine/cuda/device/kernel_language.h"
 #include "engine/cuda/device/reduce.h"
 #include "engine/cuda/kernels/rows.h"
@@ -77,6 +79,34 @@ __global__ void rms_norm_kernel(RowsView out, RowsView x, const float* weight, f
   for (int64_t c = threadIdx.x; c < x.cols; c += blockDim.x) to[c] = in[c] * scale * weight[c];
 }
 
+// Rows that begin at multiples of 16 bytes, up to 4 * kNormParts * threads wide: read once.
+constexpr int kNormParts = 4;
+__global__ void __launch_bounds__(256)
+    rms_norm_vector_kernel(RowsView out, RowsView x, const float* weight, float eps) {
+  __shared__ float scratch[32];
+  const float4* in = reinterpret_cast<const float4*>(head_of(x, blockIdx.x));
+  float4* to = reinterpret_cast<float4*>(head_of(out, blockIdx.x));
+  const int parts = static_cast<int>(x.cols) / 4, first = static_cast<int>(threadIdx.x);
+  float4 v[kNormParts], w[kNormParts];
+  float sum = 0;
+  VL2_UNROLL
+  for (int i = 0; i < kNormParts; ++i) {
+    const int at = first + i * static_cast<int>(blockDim.x);
+    v[i] = w[i] = make_float4(0, 0, 0, 0);
+    if (at < parts) v[i] = in[at], w[i] = __ldg(reinterpret_cast<const float4*>(weight) + at);
+  }
+  VL2_UNROLL
+  for (int i = 0; i < kNormParts; ++i) sum += v[i].x * v[i].x + v[i].y * v[i].y + (v[i].z * v[i].z + v[i].w * v[i].w);
+  const float scale = 1.0f / sqrtf(block_sum(sum, scratch) / static_cast<float>(x.cols) + eps);
+  VL2_UNROLL
+  for (int i = 0; i < kNormParts; ++i) {
+    const int at = first + i * static_cast<int>(blockDim.x);
+    if (at < parts)
+      to[at] = make_float4(v[i].x * scale * w[i].x, v[i].y * scale * w[i].y, v[i].z * scale * w[i].z,
+                           v[i].w * scale * w[i].w);
+  }
+}
+
 __global__ void layer_norm_kernel(RowsView out, RowsView x, const float* weight, const float* bias, float eps) {
   __shared__ float scratch[32];
   const float* in = head_of(x, blockIdx.x);
@@ -106,9 +136,9 @@ __global__ void silu_mul_kernel(RowsView gate, RowsView up) {
 }
 
 // A block rotates one head of one row. Interleaved pairs move to other places: all are read before any is written.
-__global__ void rope_kernel(RowsView x, RowsView cos, RowsView sin, bool interleaved) {
-  float* v = head_of(x, blockIdx.x);
-  const int64_t row = blockIdx.x / x.heads, half = x.cols / 2;
+__global__ void rope_kernel(RowsView x, RowsView y, RowsView cos, RowsView sin, bool interleaved) {
+  const int64_t row = blockIdx.x, head = blockIdx.y, half = x.cols / 2;
+  float* v = head < x.heads ? row_of(x, row) + head * x.head_stride : row_of(y, row) + (head - x.heads) * y.head_stride;
   const float *cos_row = row_of(cos, row), *sin_row = row_of(sin, row);
   for (int64_t begin = 0; begin < half; begin += blockDim.x) {
     const int64_t k = begin + threadIdx.x;
@@ -178,6 +208,11 @@ __global__ void argmax_kernel(int32_t* out, RowsView x) {
 // A block that passes over a whole row.
 dim3 whole_row(int64_t cols) { return dim3(cols <= 32 ? 32 : cols <= 256 ? 64 : 256); }
 
+bool in_vectors(const RowsView& x) {
+  return reinterpret_cast<uintptr_t>(x.data) % 16 == 0 && x.cols % 4 == 0 && x.row_stride % 4 == 0 &&
+         (x.heads == 1 || x.head_stride % 4 == 0);
+}
+
 bool empty(const RowsView& x) { return x.rows * x.heads * x.cols == 0; }
 
 }  // namespace
@@ -214,6 +249,12 @@ void add(Stream stream, const RowsView& x, const RowsView& y) {
 
 void rms_norm(Stream stream, const RowsView& out, const RowsView& x, const float* weight, float eps) {
   if (empty(x)) return;
+  if (in_vectors(x) && in_vectors(out) && reinterpret_cast<uintptr_t>(weight) % 16 == 0 &&
+      x.cols <= 4 * kNormParts * 256) {
+    const auto threads = static_cast<unsigned>(std::min<int64_t>((x.cols / 4 + 31) / 32 * 32, 256));
+    return VL2_LAUNCH(rms_norm_vector_kernel, dim3(static_cast<unsigned>(x.rows * x.heads)), dim3(threads), 0, stream,
+                      out, x, weight, eps);
+  }
   VL2_LAUNCH(rms_norm_kernel, dim3(static_cast<unsigned>(x.rows * x.heads)), whole_row(x.cols), 0, stream, out, x,
              weight, eps);
 }
@@ -237,13 +278,15 @@ void silu_mul(Stream stream, const RowsView& gate, const RowsView& up) {
   VL2_LAUNCH(silu_mul_kernel, p.grid, p.block, 0, stream, gate, up);
 }
 
-void rope(Stream stream, const RowsView& x, const RowsView& cos, const RowsView& sin, bool interleaved) {
+void rope(Stream stream, const RowsView& x, const RowsView& y, const RowsView& cos, const RowsView& sin,
+          bool interleaved) {
   if (empty(x)) return;
+  const int64_t heads = x.heads + (empty(y) ? 0 : y.heads);
   // One block takes all pairs of a head at once: what it writes another round would still have to read.
   const int64_t half = x.cols / 2;
   const auto threads = static_cast<unsigned>((half + 31) / 32 * 32);
-  VL2_LAUNCH(rope_kernel, dim3(static_cast<unsigned>(x.rows * x.heads)), dim3(threads < 1024 ? threads : 1024), 0,
-             stream, x, cos, sin, interleaved);
+  VL2_LAUNCH(rope_kernel, dim3(static_cast<unsigned>(x.rows), static_cast<unsigned>(heads)),
+             dim3(threads < 1024 ? threads : 1024), 0, stream, x, y, cos, sin, interleaved);
 }
 
 void round_rows(Stream stream, Bf16Bits* out, int64_t out_stride, const RowsView& x) {

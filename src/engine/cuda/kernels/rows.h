@@ -28,8 +28,9 @@ void layer_norm(Stream stream, const RowsView& out, const RowsView& x, const flo
 void gelu(Stream stream, const RowsView& x, bool tanh);
 void silu_mul(Stream stream, const RowsView& gate, const RowsView& up);  // gate = silu(gate) * up
 
-// x [T, H, R]; cos and sin [T, R / 2].
-void rope(Stream stream, const RowsView& x, const RowsView& cos, const RowsView& sin, bool interleaved);
+// x [T, H, R], y [T, G, R] or none; cos and sin [T, R / 2].
+void rope(Stream stream, const RowsView& x, const RowsView& y, const RowsView& cos, const RowsView& sin,
+          bool interleaved);
 
 // out [rows, out_stride] = x rounded to nearest, zeros from x.cols on.
 void round_rows(Stream stream, Bf16Bits* out, int64_t out_stride, const RowsView& x);
