@@ -14,6 +14,8 @@
 
 #include "engine/cuda/device/software_device.h"
 
+// CUDA chose the names.
+// NOLINTBEGIN(bugprone-reserved-identifier, bugprone-macro-parentheses)
 #define __global__
 #define __device__
 #define __host__
@@ -225,5 +227,7 @@ void launch(const char* name, void (*kernel)(Params...), dim3 grid, dim3 block, 
         &call);
   });
 }
+
+// NOLINTEND(bugprone-reserved-identifier, bugprone-macro-parentheses)
 
 }  // namespace vl2::cuda
