@@ -70,9 +70,12 @@ bool narrow_cuda(const BackendOptions& options) {
   return options.weights == DType::kBF16 || options.quantized;
 }
 
+bool narrow_cuda_cache(const BackendOptions& options) {
+  return options.cache == CacheType::kAuto ? narrow_cuda(options) : options.cache == CacheType::kBF16;
+}
+
 CudaOptions cuda_options(const BackendOptions& options) {
-  const bool bf16_cache = options.cache == CacheType::kAuto ? narrow_cuda(options) : options.cache == CacheType::kBF16;
-  return {.device = options.device, .compute = options.compute, .bf16_cache = bf16_cache};
+  return {.device = options.device, .compute = options.compute, .bf16_cache = narrow_cuda_cache(options)};
 }
 
 std::unique_ptr<Ops> make_cuda(const BackendOptions& options) { return make_cuda_ops(cuda_options(options)); }
@@ -83,8 +86,7 @@ std::unique_ptr<LimitMeter> cuda_limits(const BackendOptions& options) {
 
 BackendFootprint cuda_footprint(const BackendOptions& options) {
   const double stored = options.weights == DType::kBF16 ? 2 : 4;
-  const bool narrow_cache = narrow_cuda(options) || options.cache == CacheType::kBF16;
-  return {narrow_cuda(options) ? 2 : stored, stored, 4, narrow_cache ? 2.0 : 4.0};
+  return {narrow_cuda(options) ? 2 : stored, stored, 4, narrow_cuda_cache(options) ? 2.0 : 4.0};
 }
 
 BackendMemory memory_of_gpu(const BackendOptions& options) {
