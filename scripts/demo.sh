@@ -27,7 +27,7 @@ ask 3-shapes.png 'Which shapes are in the picture?'
 ask 7-three-in-a-row.png 'How many shapes are there?'
 ask 5-wide.png 'How many stars are in the picture?'
 ask 5-wide.png 'What shape is blue?'
-ask 6-small-landscape.png 'Describe the picture.'
-ask 7-three-in-a-row.png '<|grounding|>What is in the picture?' --boxes "$boxes"
-printf '\ndemo: the boxes are drawn in %s\n' "$boxes"
+ask 6-small-landscape.png 'What color is the star?'
+ask 7-three-in-a-row.png '<|ref|>the pink ring<|/ref|>' --boxes "$boxes"
+printf '\ndemo: the box is drawn in %s\n' "$boxes"
 printf 'demo: more questions with known answers: examples/README.md; your own: build/release/vl2 ask -i PICTURE "QUESTION"\n'
