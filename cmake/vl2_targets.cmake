@@ -14,10 +14,10 @@ endif()
 # baseline ISA, and kernels raise it in target regions of their own (see docs/decisions).
 add_library(vl2_flags INTERFACE)
 target_include_directories(vl2_flags INTERFACE ${CMAKE_SOURCE_DIR}/src)
-target_compile_options(vl2_flags INTERFACE
-  -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion -Wno-psabi)
+target_compile_options(vl2_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:
+  -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion -Wno-psabi>)
 if(VL2_WERROR)
-  target_compile_options(vl2_flags INTERFACE -Werror)
+  target_compile_options(vl2_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Werror>)
 endif()
 if(VL2_SANITIZE)
   target_compile_options(vl2_flags INTERFACE -fsanitize=${VL2_SANITIZE} -fno-omit-frame-pointer
@@ -61,19 +61,23 @@ endfunction()
 # clones from sharing compiled tests.
 if(VL2_TESTS)
   file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/source_dir.cc @ONLY CONTENT
-    "#include \"core/base/test_data.h\"\nconst char* vl2::source_dir() { return R\"raw(@CMAKE_SOURCE_DIR@)raw\"; }\n")
+    "#include \"core/base/test_data.h\"\nconst char* vl2::source_dir() {
+  const char* moved = std::getenv(\"VL2_SOURCE_DIR\");
+  return moved != nullptr ? moved : R\"raw(@CMAKE_SOURCE_DIR@)raw\";\n}\n")
   add_library(vl2_source_dir STATIC ${CMAKE_BINARY_DIR}/source_dir.cc)
   target_link_libraries(vl2_source_dir PRIVATE vl2_flags)
 endif()
 
-# vl2_test(NAME SOURCES ... DEPS ... [LABEL label]): a GoogleTest program, one ctest entry per test.
+# vl2_test(NAME SOURCES ... DEPS ... [LABEL label] [FILTER filter]): a GoogleTest program, one ctest entry per test that
+# the filter lets through.
 function(vl2_test NAME)
-  cmake_parse_arguments(ARG "" "LABEL" "SOURCES;DEPS" ${ARGN})
+  cmake_parse_arguments(ARG "" "LABEL;FILTER" "SOURCES;DEPS" ${ARGN})
   if(NOT ARG_LABEL)
     set(ARG_LABEL unit)
   endif()
   add_executable(${NAME} ${ARG_SOURCES})
   target_link_libraries(${NAME} PRIVATE ${ARG_DEPS} vl2_source_dir vl2_flags GTest::gtest_main)
   # Without pretty values: of a struct they are bytes, addresses among them, and no name of a test.
-  gtest_discover_tests(${NAME} DISCOVERY_MODE PRE_TEST NO_PRETTY_VALUES PROPERTIES LABELS ${ARG_LABEL} TIMEOUT 600)
+  gtest_discover_tests(${NAME} DISCOVERY_MODE PRE_TEST NO_PRETTY_VALUES TEST_FILTER "${ARG_FILTER}"
+    PROPERTIES LABELS ${ARG_LABEL} TIMEOUT 600)
 endfunction()

@@ -24,10 +24,10 @@ ask() {  # PICTURE QUESTION [OPTION...]
 ask 2-three-shapes.png 'What color is the triangle?'
 ask 2-three-shapes.png 'Is there an orange star?'
 ask 3-shapes.png 'Which shapes are in the picture?'
-ask 4-four-shapes.png 'Count the shapes.'
+ask 7-three-in-a-row.png 'How many shapes are there?'
 ask 5-wide.png 'How many stars are in the picture?'
 ask 5-wide.png 'What shape is blue?'
-ask 6-small-landscape.png 'Describe the picture.'
-ask 4-four-shapes.png '<|ref|>the red square<|/ref|>.' --boxes "$boxes"
+ask 6-small-landscape.png 'What color is the star?'
+ask 7-three-in-a-row.png '<|ref|>the pink ring<|/ref|>' --boxes "$boxes"
 printf '\ndemo: the box is drawn in %s\n' "$boxes"
 printf 'demo: more questions with known answers: examples/README.md; your own: build/release/vl2 ask -i PICTURE "QUESTION"\n'

@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <array>
 
+#include "core/base/available_memory.h"
 #include "core/base/thread_pool.h"
 #include "engine/cpu/cpu_isa.h"
 #include "engine/cpu/cpu_limits.h"
 #include "engine/cpu/cpu_ops.h"
+#include "engine/cuda/cuda_ops.h"
 #include "engine/reference/reference_ops.h"
 
 namespace vl2 {
@@ -17,7 +19,10 @@ struct Backend {
   std::unique_ptr<Ops> (*make)(const BackendOptions&);
   BackendFootprint (*footprint)(const BackendOptions&);
   std::unique_ptr<LimitMeter> (*limits)(const BackendOptions&);
+  BackendMemory (*memory)(const BackendOptions&);
 };
+
+BackendMemory memory_of_host(const BackendOptions&) { return {"memory", available_memory()}; }
 
 std::unique_ptr<Ops> make_reference(const BackendOptions& options) {
   if (options.compute == Compute::kBF16)
@@ -59,14 +64,46 @@ BackendFootprint cpu_footprint(const BackendOptions& options) {
   return {bf16_compute(options) ? 2 : stored, stored, 4, bf16_cache(options) ? 2.0 : 4.0};
 }
 
+// bfloat16 is native on every GPU the kernels run on: what is not stored in float32 is multiplied in it.
+bool narrow_cuda(const BackendOptions& options) {
+  if (options.compute != Compute::kAuto) return options.compute == Compute::kBF16;
+  return options.weights == DType::kBF16 || options.quantized;
+}
+
+bool narrow_cuda_cache(const BackendOptions& options) {
+  return options.cache == CacheType::kAuto ? narrow_cuda(options) : options.cache == CacheType::kBF16;
+}
+
+CudaOptions cuda_options(const BackendOptions& options) {
+  return {.device = options.device, .compute = options.compute, .bf16_cache = narrow_cuda_cache(options)};
+}
+
+std::unique_ptr<Ops> make_cuda(const BackendOptions& options) { return make_cuda_ops(cuda_options(options)); }
+
+std::unique_ptr<LimitMeter> cuda_limits(const BackendOptions& options) {
+  return make_cuda_limit_meter(cuda_options(options));
+}
+
+BackendFootprint cuda_footprint(const BackendOptions& options) {
+  const double stored = options.weights == DType::kBF16 ? 2 : 4;
+  return {narrow_cuda(options) ? 2 : stored, stored, 4, narrow_cuda_cache(options) ? 2.0 : 4.0};
+}
+
+BackendMemory memory_of_gpu(const BackendOptions& options) {
+  return {fmt::format("memory of GPU {}", options.device), cuda_free_memory(options.device)};
+}
+
 // Best first.
 constexpr std::array kBackends = {
-    Backend{"cpu", make_cpu, cpu_footprint, cpu_limits},
-    Backend{"reference", make_reference, reference_footprint, reference_limits},
+    Backend{"cuda", make_cuda, cuda_footprint, cuda_limits, memory_of_gpu},
+    Backend{"cpu", make_cpu, cpu_footprint, cpu_limits, memory_of_host},
+    Backend{"reference", make_reference, reference_footprint, reference_limits, memory_of_host},
 };
 
+bool is_here(const Backend& backend) { return backend.name != "cuda" || cuda_devices() > 0; }
+
 const Backend& find(std::string_view name) {
-  if (name == "auto") return kBackends.front();
+  if (name == "auto") return *std::find_if(kBackends.begin(), kBackends.end(), is_here);
   for (const Backend& backend : kBackends)
     if (backend.name == name) return backend;
   fail(ErrorCode::kInvalidArgument, "there is no backend \"{}\"; known are auto, {}", name,
@@ -77,7 +114,8 @@ const Backend& find(std::string_view name) {
 
 std::vector<std::string_view> backend_names() {
   std::vector<std::string_view> names;
-  for (const Backend& backend : kBackends) names.push_back(backend.name);
+  for (const Backend& backend : kBackends)
+    if (is_here(backend)) names.push_back(backend.name);
   return names;
 }
 
@@ -89,6 +127,10 @@ std::unique_ptr<Ops> make_ops(std::string_view name, const BackendOptions& optio
 
 BackendFootprint backend_footprint(std::string_view name, const BackendOptions& options) {
   return find(name).footprint(options);
+}
+
+BackendMemory backend_memory(std::string_view name, const BackendOptions& options) {
+  return find(name).memory(options);
 }
 
 std::unique_ptr<LimitMeter> make_limit_meter(std::string_view name, const BackendOptions& options) {

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -17,6 +18,7 @@ struct BackendOptions {
   Compute compute = Compute::kAuto;
   CacheType cache = CacheType::kAuto;
   int threads = 0;               // 0: every core this process may use
+  int device = 0;                // of "cuda": the GPU's number
   DType weights = DType::kBF16;  // stored type of the matrices; decides what kAuto means and what they take in memory
   bool quantized = false;        // matrices are stored as codes; decides what kAuto means for the cache
 };
@@ -29,11 +31,19 @@ struct BackendFootprint {
   double cache = 4;   // keys, values, latents
 };
 
-// Names that make_ops accepts, best first. "auto" stands for the first.
+// Where a backend's memory comes from, and how much of it is free now.
+struct BackendMemory {
+  std::string place = "memory";                     // "memory", "memory of GPU 0"
+  std::optional<int64_t> available = std::nullopt;  // bytes; empty: nobody can tell
+};
+
+// Names that make_ops accepts, best first. "auto" stands for the first. "cuda" is among them where there is a GPU and
+// this was built for one; elsewhere it is accepted too, and refused with what is missing (kUnsupported).
 std::vector<std::string_view> backend_names();
 // kInvalidArgument for an unknown name, listing the known ones.
 std::unique_ptr<Ops> make_ops(std::string_view name, const BackendOptions& options);
 BackendFootprint backend_footprint(std::string_view name, const BackendOptions& options);
+BackendMemory backend_memory(std::string_view name, const BackendOptions& options);
 // kUnsupported for a backend whose speed nobody should measure (reference).
 std::unique_ptr<LimitMeter> make_limit_meter(std::string_view name, const BackendOptions& options);
 

@@ -15,6 +15,13 @@ TEST(Backends, EveryListedBackendCanBeMadeAndHasAFootprint) {
   }
 }
 
+TEST(Backends, TheCacheOfAGpuIsCountedAsItIsMade) {
+  EXPECT_EQ(backend_footprint("cuda", {}).cache, 2);
+  EXPECT_EQ(backend_footprint("cuda", {.cache = CacheType::kF32}).cache, 4);
+  EXPECT_EQ(backend_footprint("cuda", {.compute = Compute::kF32}).cache, 4);
+  EXPECT_EQ(backend_footprint("cuda", {.compute = Compute::kF32, .cache = CacheType::kBF16}).cache, 2);
+}
+
 TEST(Backends, AutoIsTheFirstOne) {
   ASSERT_FALSE(backend_names().empty());
   EXPECT_EQ(make_ops("auto", {})->name(), backend_names().front());

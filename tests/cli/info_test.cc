@@ -32,6 +32,13 @@ TEST(Info, TheModelCanBeNamedInThreeWaysOrNotAtAll) {
   EXPECT_EQ(json::parse(run_vl2({"info", "--json"}).out)["parameters"], json::parse(by_folder)["parameters"]);
 }
 
+TEST(Info, WithoutANameTheShippedModelAnswers) {
+  RunOptions options;
+  options.environment = {{"VL2_MODEL", ""}};
+  const std::string shipped = run_vl2({"info", "-m", std::string(source_dir()) + "/models/nano", "--json"}).out;
+  EXPECT_EQ(json::parse(run_vl2({"info", "--json"}, options).out)["parameters"], json::parse(shipped)["parameters"]);
+}
+
 TEST(Info, AHubIdIsFoundInTheCacheOfHuggingFace) {
   const TempFolder temp;
   const auto repository = temp / "hub/models--someone--nano";

@@ -11,6 +11,7 @@
 
 #include "core/base/file.h"
 #include "core/base/temp_folder.h"
+#include "core/base/test_data.h"
 
 namespace vl2::cli_test {
 namespace {
@@ -24,6 +25,7 @@ constexpr unsigned kLongestSeconds = 600;
   ::dup2(::open(in.c_str(), O_RDONLY), STDIN_FILENO);
   ::dup2(::open(out.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600), STDOUT_FILENO);
   ::dup2(::open(err.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600), STDERR_FILENO);
+  name_test_model();
   for (const auto& [name, value] : options.environment) ::setenv(name.c_str(), value.c_str(), 1);
   ::alarm(kLongestSeconds);
   std::vector<std::string> words = {program().string()};
@@ -38,6 +40,11 @@ constexpr unsigned kLongestSeconds = 600;
 }  // namespace
 
 std::filesystem::path program() { return VL2_PROGRAM; }
+
+void name_test_model() {
+  const std::string model = std::string(source_dir()) + "/tests/goldens/nano/model";
+  ::setenv("VL2_MODEL", model.c_str(), 1);
+}
 
 Outcome run_vl2(const std::vector<std::string>& arguments, const RunOptions& options) {
   const TempFolder temp;

@@ -22,6 +22,8 @@ struct RunOptions {
 };
 
 std::filesystem::path program();
+// In the child: where a test names no model, the tests' own answers, whatever ships.
+void name_test_model();
 
 // build/.../vl2 with these arguments. After ten minutes it is killed.
 Outcome run_vl2(const std::vector<std::string>& arguments, const RunOptions& options = {});

@@ -28,6 +28,7 @@ TerminalProcess::TerminalProcess(const std::vector<std::string>& arguments,
   if (child_ < 0) throw std::runtime_error("no terminal to be had");
   if (child_ > 0) return;
   ::setenv("TERM", "xterm", 1);
+  name_test_model();
   for (const auto& [name, value] : environment) ::setenv(name.c_str(), value.c_str(), 1);
   std::vector<std::string> words = {program().string()};
   words.insert(words.end(), arguments.begin(), arguments.end());

@@ -66,7 +66,7 @@ INSTANTIATE_TEST_SUITE_P(Tokenizers, TokenizeGolden,
                                          Case{"tiny_tokenizer_cases.json", "golden/tokenizer/tiny_tokenizer.json"}),
                          [](const auto& test) { return test.index == 0 ? std::string("Vl2") : std::string("Tiny"); });
 
-TEST(Tokenize, WithoutAModelTheShippedOneIsUsed) {
+TEST(Tokenize, WithoutAModelTheOneOfTheEnvironmentIsUsed) {
   const Outcome outcome = run_vl2({"tokenize"}, "\"<image>ab\"\n\"\"\n");
   EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
   EXPECT_EQ(outcome.out, "[446,67,68]\n[]\n");

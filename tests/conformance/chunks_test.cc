@@ -1,12 +1,15 @@
 // The same tokens give the same bits: in one piece, in chunks of any size, alone or beside others, with any number of
 // threads. Every kind of model on every backend.
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "conformance/op_test.h"
 #include "engine/cpu/cpu_ops.h"
+#include "engine/model/moe.h"
 #include "engine/model/sequence_runner.h"
 #include "engine/model/test_variants.h"
+#include "engine/model/trace_case.h"
 #include "engine/model/visual_sequence.h"
 
 namespace vl2::conformance {
@@ -87,7 +90,7 @@ std::vector<Outcome> alone(const DeepseekVl2& model, const std::vector<SequenceI
   return outcomes;
 }
 
-void expect_same(const std::vector<Outcome>& actual, const std::vector<Outcome>& expected, int64_t vocab) {
+void expect_same_bits(const std::vector<Outcome>& actual, const std::vector<Outcome>& expected, int64_t vocab) {
   ASSERT_EQ(actual.size(), expected.size());
   for (size_t s = 0; s < actual.size(); ++s) {
     EXPECT_EQ(actual[s].tokens, expected[s].tokens) << "sequence " << s;
@@ -98,6 +101,38 @@ void expect_same(const std::vector<Outcome>& actual, const std::vector<Outcome>&
     const int64_t at = a - actual[s].logits.begin();
     ADD_FAILURE() << "sequence " << s << " row " << at / vocab << " of " << expected[s].logits.size() / vocab
                   << " column " << at % vocab << ": " << *a << " instead of " << *e;
+  }
+}
+
+// Where a library chooses how to add up by shape (Backend::same_bits): logits agree within the noise, and so do tokens
+// while the margin exceeds it. What follows another token is another text. noise: of the root mean square.
+void expect_close(const std::vector<Outcome>& actual, const std::vector<Outcome>& expected, int64_t vocab,
+                  double noise) {
+  ASSERT_EQ(actual.size(), expected.size());
+  for (size_t s = 0; s < actual.size(); ++s) {
+    ASSERT_EQ(actual[s].logits.size(), expected[s].logits.size()) << "sequence " << s;
+    const auto rows = static_cast<int64_t>(expected[s].logits.size()) / vocab;
+    const auto answers = static_cast<int64_t>(expected[s].tokens.size());
+    const int64_t prompt = std::max<int64_t>(rows - answers + 1, 0);
+    double difference = 0, size = 0;
+    int64_t compared = 0;
+    for (int64_t row = 0; row < rows; ++row, ++compared) {
+      const float *a = actual[s].logits.data() + row * vocab, *e = expected[s].logits.data() + row * vocab;
+      for (int64_t i = 0; i < vocab; ++i) {
+        const double d = static_cast<double>(a[i]) - static_cast<double>(e[i]);
+        difference += d * d;
+        size += static_cast<double>(e[i]) * static_cast<double>(e[i]);
+      }
+      const int64_t answer = row - (prompt - 1);
+      if (answers == 0 || answer < 0 || answer >= answers) continue;
+      const int32_t chosen = actual[s].tokens[static_cast<size_t>(answer)];
+      const int32_t wanted = expected[s].tokens[static_cast<size_t>(answer)];
+      if (chosen == wanted) continue;
+      const double rms = std::sqrt(size / static_cast<double>((row + 1) * vocab));
+      EXPECT_LE(static_cast<double>(e[wanted] - e[chosen]), 8 * noise * rms) << "sequence " << s << " row " << row;
+      break;
+    }
+    EXPECT_LE(std::sqrt(difference), noise * std::sqrt(size)) << "sequence " << s << ", " << compared << " rows";
   }
 }
 
@@ -114,7 +149,11 @@ std::vector<ChunkCase> all_cases() {
   std::vector<std::string> names = tested_backends();
   names.insert(names.begin(), "reference");
   for (const std::string& backend : names)
-    for (const std::string& variant : variant_names()) cases.push_back({backend, variant});
+    for (const std::string& variant : variant_names()) {
+      // A device in software takes minutes for each; the goldens of every variant run on it too.
+      if (backend.starts_with("cuda_software") && variant != "tiny" && variant != "small") continue;
+      cases.push_back({backend, variant});
+    }
   return cases;
 }
 
@@ -125,6 +164,14 @@ class Chunks : public testing::TestWithParam<ChunkCase> {
         source_(11),
         model_(variant_config(GetParam().variant), *ops_, source_),
         vocab_(model_.config().language.vocab_size) {}
+
+  void expect_same(const std::vector<Outcome>& actual, const std::vector<Outcome>& expected, int64_t vocab) const {
+    const parity::Backend& backend = parity::backend(GetParam().backend);
+    if (backend.same_bits)
+      expect_same_bits(actual, expected, vocab);
+    else
+      expect_close(actual, expected, vocab, backend.rounds ? 0.05 : 1e-4);
+  }
 
   std::unique_ptr<Ops> ops_;
   RandomSource source_;
@@ -157,10 +204,61 @@ TEST_P(Chunks, NeighboursChangeNothing) {
   expect_same(play(model_, inputs, {1, 2, 5, 1}, {0, 4, 0, 9}, 6), lone, vocab_);
 }
 
+// The smallest distance of each row from another choice of experts, over all layers; of the steps of one sequence.
+class Gaps : public StageTap {
+ public:
+  explicit Gaps(const LanguageConfig& config) : params_(router_params(config)) {}
+  bool wants_layer_details() const override { return false; }
+  void stage(const std::string& name, Tensor) override {
+    if (name == "inputs_embeds") step_ = rows_.size();
+  }
+  void routing(int64_t, const Routing& routing) override {
+    rows_.resize(std::max(rows_.size(), step_ + static_cast<size_t>(routing.num_tokens)), INFINITY);
+    for (int64_t t = 0; t < routing.num_tokens; ++t) {
+      float& gap = rows_[step_ + static_cast<size_t>(t)];
+      gap = std::min(gap, selection_gap(routing, t, params_));
+    }
+  }
+  const std::vector<float>& rows() const { return rows_; }
+
+ private:
+  const RouterParams params_;
+  std::vector<float> rows_;
+  size_t step_ = 0;  // first row of the step
+};
+
+// Where activations are rounded, a row that is summed up in another order may choose other experts in a near tie, and
+// what it leaves in the cache changes the rows behind it: no noise then, but another path through the model. So rows
+// agree within the noise up to the first that parts, and that one is no earlier than the first near tie. Scores are
+// probabilities; the noise of bfloat16 in the rows they are computed from moves them by less than kTie.
+void expect_close_but_for_ties(const std::vector<float>& actual, const std::vector<float>& expected, int64_t vocab,
+                               double noise, const std::vector<float>& gaps) {
+  constexpr float kTie = 2e-3f;
+  ASSERT_EQ(actual.size(), expected.size());
+  double difference = 0, size = 0;
+  bool tied = false;
+  for (size_t row = 0; row * static_cast<size_t>(vocab) < expected.size(); ++row) {
+    double row_difference = 0, row_size = 0;
+    for (size_t i = row * static_cast<size_t>(vocab); i < (row + 1) * static_cast<size_t>(vocab); ++i) {
+      const double e = expected[i], d = static_cast<double>(actual[i]) - e;
+      row_difference += d * d, row_size += e * e;
+    }
+    tied = tied || (row < gaps.size() && gaps[row] <= kTie);
+    if (!(std::sqrt(row_difference) <= 2 * noise * std::sqrt(row_size))) {
+      EXPECT_TRUE(tied && std::isfinite(row_difference))
+          << "row " << row << " is off by " << std::sqrt(row_difference / row_size) << " without a near tie";
+      break;
+    }
+    difference += row_difference, size += row_size;
+  }
+  EXPECT_LE(std::sqrt(difference), noise * std::sqrt(size));
+}
+
 // The logits of `tokens` as an answer to `prompt`: `rows` of them a step, which takes `wrong` tokens after the right
 // ones and forgets them again. `others`: sequences that answer with the same tokens meanwhile, one a step.
 std::vector<float> answer_rows(const DeepseekVl2& model, const SequenceInput& prompt,
-                               const std::vector<int32_t>& tokens, int64_t rows, int64_t wrong, int64_t others = 0) {
+                               const std::vector<int32_t>& tokens, int64_t rows, int64_t wrong, int64_t others = 0,
+                               StageTap* tap = nullptr) {
   const int64_t vocab = model.config().language.vocab_size, length = static_cast<int64_t>(prompt.ids.size());
   const auto count = static_cast<int64_t>(tokens.size());
   SequenceRunner runner(model, std::vector<SequenceInput>(static_cast<size_t>(1 + others), prompt), count + wrong);
@@ -178,7 +276,7 @@ std::vector<float> answer_rows(const DeepseekVl2& model, const SequenceInput& pr
     const size_t before = parts.size();
     parts.push_back({0, right + wrong});
     for (int64_t s = 2; s <= others; s += 2) parts.push_back({s, 1});
-    const std::vector<float> logits = runner.step(parts, Logits::kAll);
+    const std::vector<float> logits = runner.step(parts, Logits::kAll, tap);
     const auto first = logits.begin() + static_cast<int64_t>(before) * vocab;
     result.insert(result.end(), first, first + right * vocab);
     done += right;
@@ -193,13 +291,22 @@ TEST_P(Chunks, AnAnswerGivesTheSameBitsSeveralTokensAStepAndAfterTokensThatAreTa
   std::vector<int32_t> tokens;
   for (int i = 0; i < 22; ++i) tokens.push_back(static_cast<int32_t>(random.below(vocab_)));
   for (const SequenceInput& input : inputs) {  // the longer one crosses the end of a piece of keys
-    const std::vector<Outcome> expected = {{answer_rows(model_, input, tokens, 1, 0), {}}};
+    const std::vector<float> expected = answer_rows(model_, input, tokens, 1, 0);
+    Gaps gaps(model_.config().language);
+    if (!parity::backend(GetParam().backend).same_bits) (void)answer_rows(model_, input, tokens, 1, 0, 0, &gaps);
+    const auto expect_same_rows = [&](const std::vector<float>& actual) {
+      const parity::Backend& backend = parity::backend(GetParam().backend);
+      if (backend.same_bits || !backend.rounds)
+        expect_same({{actual, {}}}, {{expected, {}}}, vocab_);
+      else
+        expect_close_but_for_ties(actual, expected, vocab_, 0.05, gaps.rows());
+    };
     for (const int64_t rows : {2, 5, 9, 22})
       for (const int64_t wrong : {0, 3}) {
         SCOPED_TRACE(fmt::format("{} rows, {} taken back", rows, wrong));
-        expect_same({{answer_rows(model_, input, tokens, rows, wrong), {}}}, expected, vocab_);
+        expect_same_rows(answer_rows(model_, input, tokens, rows, wrong));
       }
-    expect_same({{answer_rows(model_, input, tokens, 4, 2, 3), {}}}, expected, vocab_);
+    expect_same_rows(answer_rows(model_, input, tokens, 4, 2, 3));
   }
 }
 
@@ -224,16 +331,18 @@ TEST_P(Threads, TheirNumberChangesNothing) {
     if (expected.empty())
       expected = std::move(outcomes);
     else
-      expect_same(outcomes, expected, config.language.vocab_size);
+      expect_same_bits(outcomes, expected, config.language.vocab_size);
   }
 }
 
 std::vector<ChunkCase> cpu_cases() {
   std::vector<ChunkCase> cases;
   for (const std::string& backend : tested_backends())
-    for (const char* variant : {"tiny", "base"}) cases.push_back({backend, variant});
+    if (backend.starts_with("cpu_"))
+      for (const char* variant : {"tiny", "base"}) cases.push_back({backend, variant});
   return cases;
 }
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(Threads);  // without the CPU backend
 
 INSTANTIATE_TEST_SUITE_P(Backends, Threads, testing::ValuesIn(cpu_cases()), test_name);
 

@@ -56,7 +56,8 @@ TEST_P(LinearOps, ARowsBitsDoNotDependOnItsNeighbours) {
     ops_->linear(together.tensor(), x.tensor(), w.tested);
     for (int64_t begin = 0, count = 1; begin < x.rows(); begin += count, count = std::min(count + 3, x.rows() - begin))
       ops_->linear(alone.tensor().row_range(begin, count), x.tensor().row_range(begin, count), w.tested);
-    expect_same_bits(together, alone, std::string(dtype_name(dtype)));
+    expect_same_rows(together, alone, 2 * product_tolerance(197, w.row_norm, longest(x)),
+                     std::string(dtype_name(dtype)));
   }
 }
 
@@ -82,7 +83,8 @@ TEST_P(LinearOps, LinearGeluIsLinearThenGelu) {
       ops_->linear_gelu(fused.tensor(), x.tensor(), w.tested, kind);
       ops_->linear(plain.tensor(), x.tensor(), w.tested);
       ops_->gelu(plain.tensor(), kind);
-      expect_same_bits(fused, plain, fmt::format("{} x {} -> {}", size.rows, size.in, size.out));
+      expect_same_rows(fused, plain, 4 * product_tolerance(size.in, w.row_norm, longest(x)) + 1e-6,
+                       fmt::format("{} x {} -> {}", size.rows, size.in, size.out));
     }
 }
 
@@ -98,7 +100,12 @@ TEST_P(LinearOps, SwigluIsItsParts) {
     ops_->linear(u.tensor(), x.tensor(), up.tested);
     ops_->silu_mul(g.tensor(), u.tensor());
     ops_->linear(plain.tensor(), g.tensor(), down.tested);
-    expect_same_bits(fused, plain, fmt::format("{} x {} -> {}", size.rows, size.in, size.out));
+    // Hidden values are products of two sums in error each; what they are multiplied with adds up.
+    const double inner_error = 2 * product_tolerance(size.in, std::max(gate.row_norm, up.row_norm), longest(x));
+    expect_same_rows(fused, plain,
+                     2 * inner_error * (1 + largest_value(g) + largest_value(u)) * down.row_norm +
+                         2 * product_tolerance(inner, down.row_norm, longest(g)) + 1e-6,
+                     fmt::format("{} x {} -> {}", size.rows, size.in, size.out));
   }
 }
 
@@ -122,7 +129,8 @@ TEST_P(LinearOps, LinearEachIsOneLinearAfterTheOther) {
     }
     ops_->linear_each(outs, x.tensor(), linears);
     for (size_t i = 0; i < 3; ++i)
-      expect_same_bits(together[i], apart[i], fmt::format("{} x {} -> {}, {}", size.rows, size.in, size.out, i));
+      expect_same_rows(together[i], apart[i], 2 * product_tolerance(size.in, ws[i].row_norm, longest(x)) + 1e-6,
+                       fmt::format("{} x {} -> {}, {}", size.rows, size.in, size.out, i));
   }
 }
 

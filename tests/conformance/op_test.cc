@@ -36,11 +36,19 @@ double norm(const float* x, int64_t n) {
   return std::sqrt(sum);
 }
 
+double largest_value(const Rows& x) {
+  double result = 0;
+  for (int64_t r = 0; r < x.rows(); ++r)
+    for (int64_t c = 0; c < x.cols(); ++c) result = std::max(result, std::fabs(static_cast<double>(x.row(r)[c])));
+  return result;
+}
+
 OpTest::OpTest()
-    : ops_(parity::backend(GetParam()).make()),
+    : ops_(parity::backend(GetParam()).make_on_host()),
       reference_(parity::backend("reference").make()),
       random_(fnv1a64(testing::UnitTest::GetInstance()->current_test_info()->name())),
-      rounds_(parity::backend(GetParam()).rounds) {}
+      rounds_(parity::backend(GetParam()).rounds),
+      same_bits_(parity::backend(GetParam()).same_bits) {}
 
 double OpTest::product_tolerance(int64_t k, double w_norm, double x_norm) const {
   // Normal values: |w| |x| is sqrt(k) times the spread of the sum. Adding up in float32 then errs by 0.4 eps |w| |x|
@@ -73,6 +81,14 @@ void OpTest::expect_same_bits(const Rows& actual, const Rows& expected, const st
     for (int64_t c = 0; c < actual.cols(); ++c)
       ASSERT_EQ(std::memcmp(actual.row(r) + c, expected.row(r) + c, sizeof(float)), 0)
           << what << ": [" << r << ", " << c << "] is " << actual.row(r)[c] << ", should be " << expected.row(r)[c];
+}
+
+void OpTest::expect_same_rows(const Rows& actual, const Rows& expected, double tolerance,
+                              const std::string& what) const {
+  if (same_bits_)
+    expect_same_bits(actual, expected, what);
+  else
+    expect_near(actual, expected, tolerance, what);
 }
 
 std::string backend_test_name(const testing::TestParamInfo<std::string>& info) { return info.param; }

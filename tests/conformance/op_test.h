@@ -48,6 +48,7 @@ class Rows {
 };
 
 double norm(const float* x, int64_t n);
+double largest_value(const Rows& x);  // of all, without its sign
 
 // The backend under test beside the reference; the parameter is a name of parity::backends().
 class OpTest : public testing::TestWithParam<std::string> {
@@ -59,7 +60,11 @@ class OpTest : public testing::TestWithParam<std::string> {
   // |actual - expected| <= tolerance everywhere.
   static void expect_near(const Rows& actual, const Rows& expected, double tolerance, const std::string& what);
   static void expect_same_bits(const Rows& actual, const Rows& expected, const std::string& what);
+  // The same bits where the backend promises them (Backend::same_bits); else within `tolerance`, which is what either
+  // side may be off the reference, twice.
+  void expect_same_rows(const Rows& actual, const Rows& expected, double tolerance, const std::string& what) const;
   bool rounds_activations() const { return rounds_; }
+  bool same_bits() const { return same_bits_; }
 
   std::unique_ptr<Ops> ops_;
   std::unique_ptr<Ops> reference_;
@@ -67,6 +72,7 @@ class OpTest : public testing::TestWithParam<std::string> {
 
  private:
   bool rounds_;
+  bool same_bits_;
 };
 
 std::string backend_test_name(const testing::TestParamInfo<std::string>& info);

@@ -22,6 +22,16 @@ TEST_P(RowOps, RmsNorm) {
     reference_->rms_norm(expected.tensor(), x.tensor(), reference_->pack(w.view(), WeightUse::kVector), 1e-6f);
     expect_near(y, expected, 4 * kElement, fmt::format("width {}", width));
   }
+  // Rows without gaps, in place, as models have them; some wider than a block reads at once.
+  for (const int64_t width : {4, 128, 132, 1280, 4096, 4100}) {
+    const Stored w(DType::kF32, {width}, random_, 1.0f);
+    Rows x(3, width, 0), expected(3, width);
+    for (int64_t r = 0; r < 3; ++r)
+      for (int64_t c = 0; c < width; ++c) x.row(r)[c] = 3.0f * random_.normal();
+    reference_->rms_norm(expected.tensor(), x.tensor(), reference_->pack(w.view(), WeightUse::kVector), 1e-6f);
+    ops_->rms_norm(x.tensor(), x.tensor(), ops_->pack(w.view(), WeightUse::kVector), 1e-6f);
+    expect_near(x, expected, 4 * kElement, fmt::format("width {} in place", width));
+  }
 }
 
 TEST_P(RowOps, LayerNorm) {
@@ -117,6 +127,20 @@ TEST_P(RowOps, RopeInBothLayouts) {
       ops_->rope(x.tensor().split_heads(heads), cos.tensor(), sin.tensor(), layout);
       reference_->rope(expected.tensor().split_heads(heads), cos.tensor(), sin.tensor(), layout);
       expect_near(x, expected, kElement, fmt::format("head size {}", size));
+    }
+}
+
+TEST_P(RowOps, RopePairIsRopeOfBoth) {
+  for (RopeLayout layout : {RopeLayout::kHalfSplit, RopeLayout::kInterleaved})
+    for (int64_t size : {2, 14, 64}) {
+      Rows x = Rows::random(5, 3 * size, random_), y = Rows::random(5, 2 * size, random_);
+      Rows cos = Rows::random(5, size / 2, random_), sin = Rows::random(5, size / 2, random_);
+      Rows plain_x = x, plain_y = y;
+      ops_->rope_pair(x.tensor().split_heads(3), y.tensor().split_heads(2), cos.tensor(), sin.tensor(), layout);
+      ops_->rope(plain_x.tensor().split_heads(3), cos.tensor(), sin.tensor(), layout);
+      ops_->rope(plain_y.tensor().split_heads(2), cos.tensor(), sin.tensor(), layout);
+      expect_same_bits(x, plain_x, fmt::format("first, head size {}", size));
+      expect_same_bits(y, plain_y, fmt::format("second, head size {}", size));
     }
 }
 

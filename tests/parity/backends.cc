@@ -1,6 +1,7 @@
 #include "parity/backends.h"
 
 #include "engine/cpu/cpu_ops.h"
+#include "engine/cuda/cuda_ops.h"
 #include "engine/reference/reference_ops.h"
 
 namespace vl2::parity {
@@ -24,9 +25,29 @@ std::vector<Backend> cpu_backends(Compute compute, bool bf16_cache = false) {
   return result;
 }
 
+// The first GPU, where this was built for one and there is one.
+void add_cuda(std::vector<Backend>& list, const std::string& suffix, const CudaOptions& options) {
+  if (cuda_devices() == 0) return;
+  list.push_back(
+      {"cuda" + suffix, [options] { return make_cuda_ops(options); }, options.compute == Compute::kBF16, false});
+}
+
 std::vector<Backend> exact_backends() {
   std::vector<Backend> result = cpu_backends(Compute::kF32);
   result.insert(result.begin(), {"reference", [] { return make_reference_ops(); }});
+  add_cuda(result, "", {.compute = Compute::kF32});
+  return result;
+}
+
+std::vector<Backend> bf16_backends() {
+  std::vector<Backend> result = cpu_backends(Compute::kBF16);
+  add_cuda(result, "_bf16compute", {.compute = Compute::kBF16});
+  return result;
+}
+
+std::vector<Backend> narrow_cache_backends() {
+  std::vector<Backend> result = cpu_backends(Compute::kF32, true);
+  add_cuda(result, "_bf16cache", {.compute = Compute::kF32, .bf16_cache = true});
   return result;
 }
 
@@ -38,23 +59,13 @@ const std::vector<Backend>& backends() {
 }
 
 const std::vector<Backend>& rounding_backends() {
-  static const std::vector<Backend> kBackends = cpu_backends(Compute::kBF16);
+  static const std::vector<Backend> kBackends = bf16_backends();
   return kBackends;
 }
 
 const std::vector<Backend>& bf16_cache_backends() {
-  static const std::vector<Backend> kBackends = cpu_backends(Compute::kF32, true);
+  static const std::vector<Backend> kBackends = narrow_cache_backends();
   return kBackends;
-}
-
-const Backend& backend(const std::string& name) {
-  std::string known;
-  for (const std::vector<Backend>* list : {&backends(), &rounding_backends(), &bf16_cache_backends()})
-    for (const Backend& b : *list) {
-      if (b.name == name) return b;
-      known += " " + b.name;
-    }
-  fail(ErrorCode::kInvalidArgument, "no backend is called {}; there are:{}", name, known);
 }
 
 }  // namespace vl2::parity

@@ -14,6 +14,11 @@ struct Backend {
   std::string name;
   std::function<std::unique_ptr<Ops>()> make;
   bool rounds = false;  // activations to bf16 before every product
+  // A row's bits depend on nothing but the row: not on chunks, neighbours or how operations are fused. Where a library
+  // chooses by shape they agree within the noise instead.
+  bool same_bits = true;
+
+  std::unique_ptr<Ops> make_on_host() const;  // with tensors that the caller may fill and read
 };
 
 const std::vector<Backend>& backends();           // float32 arithmetic or better: held to the goldens' tolerances

@@ -25,7 +25,7 @@ std::vector<OpRow> OpTable::rows() const {
 }
 
 double OpTable::experts_per_layer() const {
-  for (const char* op : {"all_experts", "routed_experts"})
+  for (const char* op : {"all_experts_add", "all_experts", "routed_experts"})
     if (const auto found = rows_.find(op); found != rows_.end())
       return static_cast<double>(found->second.work.experts) / static_cast<double>(found->second.calls);
   return 0;

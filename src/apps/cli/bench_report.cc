@@ -128,6 +128,7 @@ std::string bench_text(const BenchReport& report) {
                           r.share.min, r.share.max, short_unit(r.limit));
     text += "\n";
   }
+  if (!report.counts.empty()) text += report.counts + "\n";
   for (const BenchResult& r : report.results)
     if (!r.ops.empty()) add_ops(text, r);
   for (const BenchResult& r : report.results) {

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <memory>
 
-#include "core/base/available_memory.h"
 #include "core/base/random.h"
 #include "core/model_spec/work.h"
 #include "engine/model/deepseek_vl2.h"
@@ -123,6 +122,7 @@ class Bench {
       if (work == "decode")
         for (const int64_t context : options_.context) decode(context);
     }
+    report_.counts = ops_->counts();
     report_.peak_rss_bytes = peak_rss();
     finish_report(report_);
     return report_;
@@ -148,7 +148,8 @@ class Bench {
     report_.weight_bytes = plan.weights;
     plan.activations += int64_t{1} << 30;  // what reading speed is measured on
     try {
-      check_memory(plan, available_memory().value_or(INT64_MAX), report_.subject);
+      const BackendMemory memory = backend_memory(options_.backend, options_.compute);
+      check_memory(plan, memory.available.value_or(INT64_MAX), report_.subject, memory.place);
     } catch (const Error& e) {
       fail(e.code(), "{} For a benchmark, --layers N loads the first N of {} layers.", e.what(),
            config_.language.num_hidden_layers);
@@ -181,6 +182,7 @@ class Bench {
     observed_turn(warm, turn);
     result.experts = warm.experts_per_layer();
     if (step_tokens > 0) result.bytes += step_weight_bytes(config_, stored_, step_tokens, result.experts);
+    if (result.work == "decode") turn();  // observed steps are not those that run otherwise
     progress_(name, 0, options_.repeats);
     MachineLimits limits = meter_->measure();
     for (int i = 1; i <= options_.repeats; ++i) {
@@ -232,7 +234,10 @@ class Bench {
     result.flops = vision_flops_per_tile(config_) * result.rows;
     result.bytes = vision_weight_bytes(config_, stored_);
     repeat(result, vision_format(), 0, [&] {
-      return seconds([&] { model_->encode_images(pixels, {&grid, 1}, out); });
+      return seconds([&] {
+        model_->encode_images(pixels, {&grid, 1}, out);
+        ops_->wait();
+      });
     });
   }
 

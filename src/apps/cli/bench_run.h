@@ -72,6 +72,7 @@ struct BenchResult {
 struct BenchReport {
   std::string subject;      // "tiny", or the model's folder
   std::string description;  // what ran: backend, kernels, arithmetic, threads
+  std::string counts;       // what the backend tells of the run afterwards, for people
   std::string format;
   std::string processor, kernels;
   int threads = 0;

@@ -199,7 +199,7 @@ RunCommand declare_ask(CLI::App& app) {
       "<|ref|>label<|/ref|><|det|>[[x1, y1, x2, y2]]<|/det|>, 0..999 of the last picture's width and height.\n"
       "Ctrl-C ends the answer (exit code 130).\n\n"
       "Example:\n  vl2 ask -i examples/5-wide.png \"What colour is the square?\"\n"
-      "  vl2 ask -i examples/5-wide.png --boxes found.png \"<|ref|>the blue star<|/ref|>\"\n"
+      "  vl2 ask -i examples/7-three-in-a-row.png --boxes found.png \"<|ref|>the pink ring<|/ref|>\"\n"
       "  vl2 ask -i examples/5-wide.png --choices red,green,blue \"What colour is the square?\"");
   return [options] { return run(*options); };
 }

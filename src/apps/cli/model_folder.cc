@@ -91,7 +91,10 @@ std::optional<fs::path> find_snapshot(const HubId& id, const fs::path& repositor
 }  // namespace
 
 fs::path find_model(const std::string& model) {
-  if (model.empty()) return shipped_model();
+  if (model.empty()) {
+    const std::optional<std::string> named = variable("VL2_MODEL");
+    return named ? find_model(*named) : shipped_model();
+  }
   std::error_code ignored;
   const fs::file_status status = fs::status(model, ignored);
   if (fs::is_directory(status)) {

@@ -6,8 +6,9 @@
 
 namespace vl2::cli {
 
-// A folder; "ORG/NAME" or "ORG/NAME@REVISION" if the Hugging Face cache of this machine has it; or nothing: the small
-// model that ships with the program. kNotFound, kInvalidArgument: what was looked for, where, and what to do.
+// A folder; "ORG/NAME" or "ORG/NAME@REVISION" if the Hugging Face cache of this machine has it; or nothing: what
+// VL2_MODEL names so, else the small model that ships with the program. kNotFound, kInvalidArgument: what was looked
+// for, where, and what to do.
 std::filesystem::path find_model(const std::string& model);
 
 }  // namespace vl2::cli

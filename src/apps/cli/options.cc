@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cctype>
+#include <charconv>
 
 #include "apps/cli/commands.h"
 #include "apps/cli/terminal.h"
@@ -37,9 +38,21 @@ BackendOptions ComputeOptions::backend_options(DType weights, bool quantized) co
   result.compute = compute == "f32" ? Compute::kF32 : compute == "bf16" ? Compute::kBF16 : Compute::kAuto;
   result.cache = cache == "f32" ? CacheType::kF32 : cache == "bf16" ? CacheType::kBF16 : CacheType::kAuto;
   result.threads = threads;
+  result.device = device;
   result.weights = weights;
   result.quantized = quantized;
   return result;
+}
+
+// "cuda:1" -> backend "cuda" and GPU 1.
+void parse_device(const std::string& text, ComputeOptions& options) {
+  const size_t colon = text.find(':');
+  options.backend = text.substr(0, colon);
+  if (colon == text.npos) return;
+  const char *begin = text.data() + colon + 1, *end = text.data() + text.size();
+  const auto parsed = std::from_chars(begin, end, options.device);
+  if (options.backend != "cuda" || parsed.ec != std::errc() || parsed.ptr != end || options.device < 0)
+    throw CLI::ValidationError("--device", fmt::format("\"{}\" is none of auto, cpu, cuda and cuda:N", text));
 }
 
 void add_compute_options(CLI::App& app, ComputeOptions& options) {
@@ -49,8 +62,20 @@ void add_compute_options(CLI::App& app, ComputeOptions& options) {
                  fmt::format("What computes: {} (default: auto)", fmt::join(backends, ", ")))
       ->type_name("NAME")
       ->check(CLI::IsMember(backends).description(""));
+  app.add_option_function<std::string>(
+         "--device", [&options](const std::string& text) { parse_device(text, options); },
+         "Where: auto (default: a GPU if there is one), cpu, cuda or cuda:N for the GPU of that number")
+      ->type_name("PLACE")
+      ->check(CLI::Validator(
+          [](std::string& text) {
+            return text == "auto" || text == "cpu" || text == "cuda" || text.starts_with("cuda:")
+                       ? std::string()
+                       : fmt::format("\"{}\" is none of auto, cpu, cuda and cuda:N", text);
+          },
+          ""))
+      ->excludes("--backend");
   app.add_option("--compute", options.compute,
-                 "Arithmetic: f32, bf16, or auto (default): bf16 where the weights are and the processor has AMX")
+                 "Arithmetic: f32, bf16, or auto (default): bf16 where the weights are, on AMX or a GPU")
       ->type_name("TYPE")
       ->check(CLI::IsMember({"auto", "f32", "bf16"}).description(""));
   app.add_option("--cache", options.cache,

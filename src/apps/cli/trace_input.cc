@@ -1,7 +1,6 @@
 #include "apps/cli/trace_input.h"
 
 #include "apps/cli/conversation_file.h"
-#include "core/base/available_memory.h"
 #include "core/image/normalize.h"
 #include "core/processor/processor.h"
 #include "engine/runtime/memory_plan.h"
@@ -52,8 +51,10 @@ void check_case_fits(const ModelFiles& model, const TraceCase& c, const ComputeO
   input.cached_tokens = c.batch * input.max_context;
   input.prefill_chunk = 0;
   input.max_sequences = c.batch;
-  if (const auto available = available_memory())
-    check_memory(plan_memory(model.config, input), *available, model.folder.string());
+  const BackendMemory memory = backend_memory(
+      compute.backend, compute.backend_options(model.matrix_type, model.config.quantization.has_value()));
+  if (memory.available)
+    check_memory(plan_memory(model.config, input), *memory.available, model.folder.string(), memory.place);
 }
 
 }  // namespace vl2::cli

@@ -8,7 +8,9 @@
 
 namespace vl2 {
 
-const char* source_dir();  // the root of the source tree; linked into every test by vl2_test (cmake/vl2_targets.cmake)
+// The root of the source tree, VL2_SOURCE_DIR where that is set (a test that was built elsewhere); linked into every
+// test by vl2_test (cmake/vl2_targets.cmake).
+const char* source_dir();
 
 // VL2_SHARED, or ../shared beside the source tree. Empty when absent.
 inline std::optional<std::filesystem::path> shared_folder(const std::string& source_dir) {

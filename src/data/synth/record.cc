@@ -60,6 +60,16 @@ std::pair<std::string, std::string> corner_of(const Box& box, Naming naming) {
   return {std::to_string((begin ? box.x1 : box.x2) / 100), std::to_string((begin ? box.y1 : box.y2) / 100)};
 }
 
+// A word is said whole, of a number two digits: the first two or the last.
+Region cell_region(const Box& box, const std::string& text, Naming naming) {
+  std::string digits;
+  for (const char c : text)
+    if (c >= '0' && c <= '9') digits += c;
+  if (digits.empty()) return {box, " " + text, " " + text};
+  const size_t begin = naming == Naming::kWhat || digits.size() < 2 ? 0 : digits.size() - 2;
+  return {box, digits.substr(begin, 1), digits.substr(std::min(begin + 1, digits.size() - 1), 1)};
+}
+
 // Labels begin with a space where tokens of whole words do.
 std::vector<Region> regions_of(const Scene& scene, Naming naming) {
   const auto box_of = [&](const PixelBox& box) { return encode_box(box, scene.image.width, scene.image.height); };
@@ -84,6 +94,7 @@ std::vector<Region> regions_of(const Scene& scene, Naming naming) {
       begin = std::max(begin, end);
     }
   }
+  for (const Cell& cell : scene.cells) regions.push_back(cell_region(box_of(cell.box), cell.text, naming));
   return regions;
 }
 
@@ -131,7 +142,14 @@ SkillWeights MakerOptions::stage_weights(Stage stage) {
   set(Skill::kTable, 4);
   set(Skill::kReceipt, 4);
   set(Skill::kPair, 3);
-  set(Skill::kText, stage == Stage::kPretraining ? 20 : 6);
+  set(Skill::kText, 6);
+  if (stage == Stage::kPretraining) {  // text for its own sake, and more of what is learnt last
+    set(Skill::kText, 20);
+    set(Skill::kCompare, 7);
+    set(Skill::kBar, 10);
+    set(Skill::kTable, 7);
+    set(Skill::kReceipt, 7);
+  }
   return weights;
 }
 
@@ -288,7 +306,8 @@ Record RecordMaker::make_scene(Skill skill, Draws& draws) {
     }
     draws.shuffle(record.turns);
   }
-  if (options_.stage == Stage::kAlignment) {
+  // In pretraining what stands in documents: there is more to be seen in them than is ever asked.
+  if (options_.stage == Stage::kAlignment || (options_.stage == Stage::kPretraining && !scene.cells.empty())) {
     constexpr std::array kNamings = {0.6, 0.2, 0.2};
     record.regions = regions_of(scene, static_cast<Naming>(draws.weighted(kNamings)));
   }

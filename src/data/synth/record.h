@@ -43,7 +43,7 @@ SkillWeights parse_skills(std::string_view text);
 struct Region {
   Box box;  // 0 to 999
   // " red" and " star", or twice the letter; in some records instead the hundreds of x and y where its thing begins, or
-  // ends.
+  // ends. Of a cell of a document twice its word, or two digits of its number.
   std::string global_label, local_label;
 };
 
@@ -51,7 +51,7 @@ struct Record {
   int64_t index = 0;
   std::vector<Turn> turns;      // the first question has the placeholders of the pictures in front
   std::vector<Image> images;    // none to two
-  std::vector<Region> regions;  // of the first picture; alignment only
+  std::vector<Region> regions;  // of the first picture; alignment, and documents of pretraining
 
   // "count" where all turns ask for one skill, else "mixed".
   std::string_view task() const;

@@ -104,6 +104,34 @@ TEST(Records, AlignmentSaysWhatIsWhereInPicturesOfOneTile) {
   EXPECT_TRUE(RecordMaker(options_of(Stage::kSft)).make(0).regions.empty());
 }
 
+TEST(Records, PretrainingSaysWhatStandsInDocuments) {
+  MakerOptions options = options_of(Stage::kPretraining);
+  options.weights = parse_skills("bar,table,receipt");
+  RecordMaker maker(options);
+  int numbers = 0, words = 0;
+  for (int64_t i = 0; i < 60; ++i) {
+    const Record record = maker.make(i);
+    ASSERT_FALSE(record.regions.empty());
+    for (const Region& region : record.regions) {
+      EXPECT_TRUE(0 <= region.box.x1 && region.box.x1 <= region.box.x2 && region.box.x2 <= 999);
+      EXPECT_TRUE(0 <= region.box.y1 && region.box.y1 <= region.box.y2 && region.box.y2 <= 999);
+      const bool digit = region.global_label.size() == 1 && std::isdigit(region.global_label[0]) != 0;
+      numbers += digit ? 1 : 0;
+      words += digit ? 0 : 1;
+      if (digit) {
+        EXPECT_TRUE(region.local_label.size() == 1 && std::isdigit(region.local_label[0]) != 0) << region.local_label;
+      } else {
+        EXPECT_TRUE(region.global_label.starts_with(" ") && region.global_label == region.local_label);
+      }
+    }
+  }
+  EXPECT_GT(numbers, 200);
+  EXPECT_GT(words, 200);
+  options.weights = parse_skills("colour,word");
+  RecordMaker others(options);
+  for (int64_t i = 0; i < 20; ++i) EXPECT_TRUE(others.make(i).regions.empty());
+}
+
 TEST(Records, AnswersWithBoxesParseToTheBoxesThatAreExpected) {
   MakerOptions options = options_of(Stage::kSft);
   options.weights = parse_skills("locate,findall,ground,absent");

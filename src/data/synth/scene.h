@@ -63,6 +63,12 @@ struct Receipt {
 };
 std::string format_price(int64_t cents);  // "12.50"
 
+// A part of a chart, table or receipt, wide enough that every token of the picture stands for one, and what it says.
+struct Cell {
+  PixelBox box;
+  std::string text;  // a bar's: its value
+};
+
 struct Scene {
   Image image;
   double unit = 1;  // pixels of the picture that become one pixel of its tiles
@@ -71,6 +77,7 @@ struct Scene {
   std::optional<BarChart> chart;
   std::optional<Table> table;
   std::optional<Receipt> receipt;
+  std::vector<Cell> cells;  // of these three
 };
 
 }  // namespace vl2::data::synth

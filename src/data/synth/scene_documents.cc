@@ -96,6 +96,8 @@ Scene ScenePainter::chart() {
     const Colour colour = mix_paint(bar.paint, draws_);
     fill_box(scene.image, bar.box, colour);
     write(scene.image, face, bar.label, label_em, middle, bottom + 11 * u, 0.5, kInk);
+    scene.cells.push_back({{middle - slot / 2, top, middle + slot / 2, bottom}, std::to_string(bar.value)});
+    scene.cells.push_back({{middle - slot / 2, bottom, middle + slot / 2, height}, bar.label});
     if (chart.shows_values)
       write(scene.image, face, std::to_string(bar.value), tick_em, middle, bar.box.y1 - 8 * u, 0.5, kInk);
     chart.bars.push_back(std::move(bar));
@@ -163,6 +165,7 @@ Scene ScenePainter::table() {
     for (size_t column = 0; column < columns; ++column) {
       const std::string& text = row == 0 ? table.columns[column] : table.rows[row - 1][column];
       const double y = row_y(row) + row_height / 2;
+      scene.cells.push_back({{edges[column], row_y(row), edges[column + 1], row_y(row + 1)}, text});
       if (column == 0)
         write(scene.image, face, text, em, edges[0] + 0.4 * em, y, 0, kInk);
       else
@@ -203,6 +206,9 @@ Scene ScenePainter::receipt() {
   y += 0.3 * line;
   for (const Receipt::Line& item : receipt.lines) {
     y += line;
+    const double middle = (left + right) / 2;
+    scene.cells.push_back({{left, y - line / 2, middle, y + line / 2}, item.item});
+    scene.cells.push_back({{middle, y - line / 2, right, y + line / 2}, format_price(item.cents)});
     write(scene.image, face, item.item, em, left + pad, y, 0, kInk);
     write(scene.image, face, format_price(item.cents), em, right - pad, y, 1, kInk);
   }
@@ -211,6 +217,7 @@ Scene ScenePainter::receipt() {
   y += 0.6 * line;
   write(scene.image, face, draws_.chance(0.5) ? "TOTAL" : "Total", em, left + pad, y, 0, kInk);
   write(scene.image, face, format_price(receipt.total_cents), em, right - pad, y, 1, kInk);
+  scene.cells.push_back({{(left + right) / 2, y - line / 2, right, y + line / 2}, format_price(receipt.total_cents)});
   scene.receipt = std::move(receipt);
   return scene;
 }

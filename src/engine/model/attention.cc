@@ -44,8 +44,7 @@ void multi_head_attention(const ModelContext& context, const MhaWeights& w, Tens
   Tensor q_THK = q.split_heads(c.num_attention_heads);
   Tensor k_TGK = k.split_heads(c.num_key_value_heads);
   Tensor v_TGK = v.split_heads(c.num_key_value_heads);
-  ops.rope(q_THK, rotary.cos_TR, rotary.sin_TR, RopeLayout::kHalfSplit);
-  ops.rope(k_TGK, rotary.cos_TR, rotary.sin_TR, RopeLayout::kHalfSplit);
+  ops.rope_pair(q_THK, k_TGK, rotary.cos_TR, rotary.sin_TR, RopeLayout::kHalfSplit);
 
   Tensor attended = ops.workspace().tensor(rows, w.q.weight.out);
   const auto scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(c.qk_head_dim())));
@@ -83,8 +82,7 @@ void multi_head_latent_attention(const ModelContext& context, const MlaWeights& 
   ops.rms_norm(c_kv_TL, c_kv_TL, w.kv_a_norm, kLatentNormEps);
 
   Tensor q_pe_THR = q_THK.columns(c.qk_nope_head_dim, c.qk_rope_head_dim);
-  ops.rope(q_pe_THR, rotary.cos_TR, rotary.sin_TR, RopeLayout::kInterleaved);
-  ops.rope(k_pe_TR, rotary.cos_TR, rotary.sin_TR, RopeLayout::kInterleaved);
+  ops.rope_pair(q_pe_THR, k_pe_TR, rotary.cos_TR, rotary.sin_TR, RopeLayout::kInterleaved);
 
   Tensor attended = ops.workspace().tensor(rows, w.o.weight.in);
   const float scale =

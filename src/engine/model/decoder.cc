@@ -14,13 +14,27 @@ RotaryEmbedding rotary_embedding(const ModelContext& context, const RopeAngles& 
   rotary.sin_TR = context.ops.workspace().tensor(rows, half);
   rotary.softmax_scale_factor = static_cast<float>(angles.softmax_scale_factor());
   std::vector<int64_t> positions;
+  std::vector<float> cos(static_cast<size_t>(rows * half)), sin(cos.size());
+  const Tensor cos_TR{cos.data(), rows, 1, half, half, half}, sin_TR{sin.data(), rows, 1, half, half, half};
   for (const SequenceSlice& s : batch.sequences) {
     positions.resize(static_cast<size_t>(s.count));
     for (int64_t i = 0; i < s.count; ++i) positions[static_cast<size_t>(i)] = s.past + i;
-    angles.fill(positions, s.past + s.count, rotary.cos_TR.row_range(s.begin, s.count),
-                rotary.sin_TR.row_range(s.begin, s.count));
+    angles.fill(positions, s.past + s.count, cos_TR.row_range(s.begin, s.count), sin_TR.row_range(s.begin, s.count));
   }
+  context.ops.upload(rotary.cos_TR, cos);
+  context.ops.upload(rotary.sin_TR, sin);
   return rotary;
+}
+
+// What the layers of a step depend on beside its sequences (Ops::repeat).
+std::vector<int64_t> identity(const ModelWeights& weights, Tensor x_TD, const RotaryEmbedding& rotary,
+                              const KvCache& cache) {
+  std::vector<int64_t> result = {x_TD.rows, cache.num_blocks(), cache.block_tokens(), cache.width()};
+  for (const void* p : {static_cast<const void*>(&weights), static_cast<const void*>(x_TD.data),
+                        static_cast<const void*>(rotary.cos_TR.data), static_cast<const void*>(rotary.sin_TR.data),
+                        static_cast<const void*>(&cache)})
+    result.push_back(reinterpret_cast<intptr_t>(p));
+  return result;
 }
 
 void decoder_layer(const ModelContext& context, const LayerWeights& w, Tensor x_TD, const ForwardBatch& batch,
@@ -48,10 +62,16 @@ void decoder(const ModelContext& context, const ModelWeights& weights, const Rop
   const auto eps = static_cast<float>(context.config.language.rms_norm_eps);
   Workspace::Scope scope(ops.workspace());
   const RotaryEmbedding rotary = rotary_embedding(context, angles, batch, x_TD.rows);
-  for (size_t i = 0; i < weights.layers.size(); ++i) {
-    if (context.tap != nullptr) context.stage(fmt::format("hidden.{}", i), x_TD);
-    decoder_layer(context, weights.layers[i], x_TD, batch, rotary, {&cache, static_cast<int64_t>(i)});
-  }
+  const auto layers = [&] {
+    for (size_t i = 0; i < weights.layers.size(); ++i) {
+      if (context.tap != nullptr) context.stage(fmt::format("hidden.{}", i), x_TD);
+      decoder_layer(context, weights.layers[i], x_TD, batch, rotary, {&cache, static_cast<int64_t>(i)});
+    }
+  };
+  if (context.tap != nullptr)
+    layers();
+  else
+    ops.repeat(identity(weights, x_TD, rotary, cache), batch.sequences, layers);
   if (context.tap != nullptr) {
     Tensor normed_TD = ops.workspace().tensor(x_TD.rows, x_TD.cols);
     ops.rms_norm(normed_TD, x_TD, weights.norm, eps);

@@ -22,17 +22,15 @@ void feed_forward(const ModelContext& context, const std::variant<DenseWeights, 
   } else {
     const MoeWeights& moe = std::get<MoeWeights>(weights);
     const Routing routing = ops.route(normed_TD, moe.gate, moe.expert_bias, router_params(context.config.language));
-    if (context.tap != nullptr) context.tap->routing(layer, routing);
-    if (moe.shared && !context.shows_layer_details()) {
-      ops.all_experts(out_TD, normed_TD, routing, moe.experts, *moe.shared);
-    } else {
-      ops.routed_experts(out_TD, normed_TD, routing, moe.experts);
-      if (moe.shared) {
-        Tensor shared_TD = ops.workspace().tensor(normed_TD.rows, normed_TD.cols);
-        ops.swiglu(shared_TD, normed_TD, *moe.shared);
-        context.stage(fmt::format("layer.{}.shared_out", layer), shared_TD);
-        ops.add(out_TD, shared_TD);
-      }
+    context.routing(layer, routing);
+    if (moe.shared && !context.shows_layer_details())
+      return ops.all_experts_add(residual_TD, normed_TD, routing, moe.experts, *moe.shared);
+    ops.routed_experts(out_TD, normed_TD, routing, moe.experts);
+    if (moe.shared) {
+      Tensor shared_TD = ops.workspace().tensor(normed_TD.rows, normed_TD.cols);
+      ops.swiglu(shared_TD, normed_TD, *moe.shared);
+      context.stage(fmt::format("layer.{}.shared_out", layer), shared_TD);
+      ops.add(out_TD, shared_TD);
     }
   }
   if (context.shows_layer_details()) context.stage(fmt::format("layer.{}.mlp_out", layer), out_TD);

@@ -16,8 +16,8 @@ class RopeAngles {
   // dim: number of rotated channels of a head.
   RopeAngles(const LanguageConfig& config, int64_t dim);
 
-  // cos_TR and sin_TR [T, dim / 2] of each row's position. `length`: keys in the cache after this step, which moves the
-  // base of dynamic scaling (golden quirk 22).
+  // cos_TR and sin_TR [T, dim / 2], on the host, of each row's position. `length`: keys in the cache after this step,
+  // which moves the base of dynamic scaling (golden quirk 22).
   void fill(std::span<const int64_t> positions, int64_t length, Tensor cos_TR, Tensor sin_TR) const;
 
   // What yarn multiplies the softmax scale by; 1 otherwise (golden quirk 12).

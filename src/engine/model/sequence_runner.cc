@@ -81,7 +81,9 @@ std::vector<float> SequenceRunner::step(std::span<const Part> parts, Logits want
       model_.ops().workspace().tensor(static_cast<int64_t>(logit_rows.size()), model_.config().language.vocab_size);
   model_.forward(ids, vision, {slices, logit_rows}, *cache_, logits, tap);
   for (const Part& part : parts) past_[static_cast<size_t>(part.sequence)] += part.count;
-  return {logits.data, logits.data + logits.size()};
+  std::vector<float> values(static_cast<size_t>(logits.size()));
+  model_.ops().download(values, logits);
+  return values;
 }
 
 std::vector<float> SequenceRunner::step_all(Logits logits, StageTap* tap) {

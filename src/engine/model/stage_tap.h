@@ -1,4 +1,4 @@
-// Lets a trace see every stage's activations under the names of the golden files. Null in ordinary runs.
+// Lets a trace see every stage's activations under the names of the golden files, on the host. Null in ordinary runs.
 #pragma once
 
 #include <string>
@@ -24,7 +24,10 @@ struct ModelContext {
 
   bool shows_layer_details() const { return tap != nullptr && tap->wants_layer_details(); }
   void stage(const std::string& name, Tensor values) const {
-    if (tap != nullptr) tap->stage(name, values);
+    if (tap != nullptr) tap->stage(name, ops.to_host(values).values);
+  }
+  void routing(int64_t layer, const Routing& routing) const {
+    if (tap != nullptr) tap->routing(layer, ops.to_host(routing).values);
   }
 };
 

@@ -50,34 +50,6 @@ struct Layout {
   }
 };
 
-// How far a token's choice is from falling differently: the smallest distance between a chosen and a rejected expert,
-// or a kept and a rejected group.
-float selection_gap(const Routing& routing, int64_t token, const RouterParams& p) {
-  const auto first = static_cast<size_t>(token * routing.num_experts);
-  const auto all = routing.choice.subspan(first, static_cast<size_t>(routing.num_experts));
-  std::vector<float> choice(all.begin(), all.end());
-  float gap = std::numeric_limits<float>::infinity();
-  if (p.topk_method != TopkMethod::kGreedy && p.topk_groups < p.num_groups) {
-    const int64_t size = routing.num_experts / p.num_groups;
-    std::vector<float> scores;
-    for (int64_t g = 0; g < p.num_groups; ++g) {
-      std::vector<float> members(choice.begin() + g * size, choice.begin() + (g + 1) * size);
-      std::sort(members.rbegin(), members.rend());
-      scores.push_back(p.topk_method == TopkMethod::kNoauxTc && size > 1 ? members[0] + members[1] : members[0]);
-    }
-    std::vector<float> order = scores;
-    std::sort(order.rbegin(), order.rend());
-    const float last_kept = order[static_cast<size_t>(p.topk_groups - 1)];
-    gap = last_kept - order[static_cast<size_t>(p.topk_groups)];
-    for (size_t e = 0; e < choice.size(); ++e)
-      if (scores[e / static_cast<size_t>(size)] < last_kept) choice[e] = 0.0f;
-  }
-  std::sort(choice.rbegin(), choice.rend());
-  if (routing.top_k < routing.num_experts)
-    gap = std::min(gap, choice[static_cast<size_t>(routing.top_k - 1)] - choice[static_cast<size_t>(routing.top_k)]);
-  return gap;
-}
-
 class Recorder : public StageTap {
  public:
   Recorder(const ModelConfig& config, const Layout& layout, bool layer_details, Results& results)
@@ -281,6 +253,32 @@ void append_tile(std::vector<float>& pixels, const uint8_t* tile, int64_t size) 
 }
 
 }  // namespace
+
+float selection_gap(const Routing& routing, int64_t token, const RouterParams& p) {
+  const auto first = static_cast<size_t>(token * routing.num_experts);
+  const auto all = routing.choice.subspan(first, static_cast<size_t>(routing.num_experts));
+  std::vector<float> choice(all.begin(), all.end());
+  float gap = std::numeric_limits<float>::infinity();
+  if (p.topk_method != TopkMethod::kGreedy && p.topk_groups < p.num_groups) {
+    const int64_t size = routing.num_experts / p.num_groups;
+    std::vector<float> scores;
+    for (int64_t g = 0; g < p.num_groups; ++g) {
+      std::vector<float> members(choice.begin() + g * size, choice.begin() + (g + 1) * size);
+      std::sort(members.rbegin(), members.rend());
+      scores.push_back(p.topk_method == TopkMethod::kNoauxTc && size > 1 ? members[0] + members[1] : members[0]);
+    }
+    std::vector<float> order = scores;
+    std::sort(order.rbegin(), order.rend());
+    const float last_kept = order[static_cast<size_t>(p.topk_groups - 1)];
+    gap = last_kept - order[static_cast<size_t>(p.topk_groups)];
+    for (size_t e = 0; e < choice.size(); ++e)
+      if (scores[e / static_cast<size_t>(size)] < last_kept) choice[e] = 0.0f;
+  }
+  std::sort(choice.rbegin(), choice.rend());
+  if (routing.top_k < routing.num_experts)
+    gap = std::min(gap, choice[static_cast<size_t>(routing.top_k - 1)] - choice[static_cast<size_t>(routing.top_k)]);
+  return gap;
+}
 
 TraceCase read_trace_case(const SafetensorsFile& file, const SafetensorsFile* tiles, const ModelConfig& config) {
   const TensorView& ids = input(file, "input_ids", DType::kI64, 2);

@@ -52,6 +52,10 @@ struct TraceTensor {
   TensorView view() const { return {bytes.data(), dtype, shape}; }
 };
 
+// How far a token's choice is from falling differently: the smallest distance between a chosen and a rejected expert,
+// or a kept and a rejected group.
+float selection_gap(const Routing& routing, int64_t token, const RouterParams& params);
+
 // In the order they were computed.
 std::vector<TraceTensor> run_trace_case(const DeepseekVl2& model, const TraceCase& trace_case,
                                         const TraceOptions& options);

@@ -11,17 +11,6 @@ std::string shape_of(Tensor x) {
 std::string shape_of(const Weight& w) { return fmt::format("[{}, {}]", w.out, w.in); }
 std::string shape_of(const Linear& w) { return shape_of(w.weight) + (w.bias ? " + bias" : ""); }
 
-// Calls the observer around the run; counts and builds the shapes' text only when somebody listens.
-template <typename Count, typename Run, typename Shapes>
-void observed(OpObserver* observer, std::string_view op, const Count& count, const Run& run, const Shapes& shapes) {
-  if (observer != nullptr) {
-    observer->work(op, count());
-    observer->before(op);
-  }
-  run();
-  if (observer != nullptr) observer->after(op, shapes());
-}
-
 void check_same_shape(std::string_view op, Tensor a, Tensor b) {
   VL2_CHECK(a.rows == b.rows && a.heads == b.heads && a.cols == b.cols, "[{}] shapes differ: {} and {}", op,
             shape_of(a), shape_of(b));
@@ -53,7 +42,6 @@ void check_experts(std::string_view op, Tensor out, Tensor x, const Routing& rou
   check_same_shape(op, out, x);
   VL2_CHECK(routing.num_tokens == x.rows && routing.num_experts == static_cast<int64_t>(experts.experts.size()));
   check_mlp(op, out, x, experts.experts.front());
-  check_rows(op, routing.expert, routing.num_experts);
 }
 
 void check_sequences(std::string_view op, std::span<const SequenceSlice> sequences, int64_t rows, KvLayer kv,
@@ -94,6 +82,24 @@ std::string router_string(const RouterParams& p) {
 }
 
 }  // namespace
+
+// Calls the observer around the run; counts and builds the shapes' text only when somebody listens.
+template <typename Count, typename Run, typename Shapes>
+void Ops::observed(std::string_view op, const Count& count, const Run& run, const Shapes& shapes) {
+  if (observer_ == nullptr) return run();
+  observer_->work(op, count());
+  do_wait();
+  observer_->before(op);
+  run();
+  do_wait();
+  observer_->after(op, shapes());
+}
+
+void Ops::repeat(std::span<const int64_t> identity, std::span<const SequenceSlice> sequences,
+                 const std::function<void()>& work) {
+  if (observer_ != nullptr || tap_ != nullptr) return work();
+  do_repeat(identity, sequences, work);
+}
 
 Weight Ops::pack(const TensorView& tensor, WeightUse use, const std::shared_ptr<const void>& owner) {
   const Shape& shape = tensor.shape;
@@ -146,7 +152,7 @@ void Ops::embed(Tensor out, const Weight& table, std::span<const int32_t> ids) {
     if (id < 0 || id >= table.out)
       fail(ErrorCode::kInvalidArgument, "token id {} is outside the model's vocabulary of {}", id, table.out);
   observed(
-      observer_, "embed", [&] { return lookup_work(table, out.rows, out); }, [&] { do_embed(out, table, ids); },
+      "embed", [&] { return lookup_work(table, out.rows, out); }, [&] { do_embed(out, table, ids); },
       [&] { return shape_of(out); });
 }
 
@@ -154,7 +160,7 @@ void Ops::gather_rows(Tensor out, Tensor x, std::span<const int32_t> rows) {
   VL2_CHECK(out.rows == static_cast<int64_t>(rows.size()) && out.cols == x.cols && x.heads == 1 && out.heads == 1);
   check_rows("gather_rows", rows, x.rows);
   observed(
-      observer_, "gather_rows", [&] { return rows_work(2 * out.size()); }, [&] { do_gather_rows(out, x, rows); },
+      "gather_rows", [&] { return rows_work(2 * out.size()); }, [&] { do_gather_rows(out, x, rows); },
       [&] { return fmt::format("{} <- {}", shape_of(out), shape_of(x)); });
 }
 
@@ -162,7 +168,7 @@ void Ops::scatter_rows(Tensor out, Tensor x, std::span<const int32_t> rows) {
   VL2_CHECK(x.rows == static_cast<int64_t>(rows.size()) && out.cols == x.cols && x.heads == 1 && out.heads == 1);
   check_rows("scatter_rows", rows, out.rows);
   observed(
-      observer_, "scatter_rows", [&] { return rows_work(2 * x.size()); }, [&] { do_scatter_rows(out, x, rows); },
+      "scatter_rows", [&] { return rows_work(2 * x.size()); }, [&] { do_scatter_rows(out, x, rows); },
       [&] { return fmt::format("{} -> {}", shape_of(x), shape_of(out)); });
 }
 
@@ -170,28 +176,27 @@ void Ops::fill_row(Tensor out, int64_t row, const Weight& vector) {
   VL2_CHECK(row >= 0 && row < out.rows);
   check_vector("fill_row", vector, out.cols);
   observed(
-      observer_, "fill_row", [&] { return rows_work(2 * out.cols); }, [&] { do_fill_row(out, row, vector); },
+      "fill_row", [&] { return rows_work(2 * out.cols); }, [&] { do_fill_row(out, row, vector); },
       [&] { return fmt::format("{} of {}", row, shape_of(out)); });
 }
 
 void Ops::add_rows(Tensor x, const Weight& table) {
   VL2_CHECK(table.in == x.cols && x.rows % table.out == 0, "[add_rows] {} onto {}", shape_of(table), shape_of(x));
   observed(
-      observer_, "add_rows", [&] { return rows_work(3 * x.size()); }, [&] { do_add_rows(x, table); },
-      [&] { return shape_of(x); });
+      "add_rows", [&] { return rows_work(3 * x.size()); }, [&] { do_add_rows(x, table); }, [&] { return shape_of(x); });
 }
 
 void Ops::add(Tensor x, Tensor y) {
   check_same_shape("add", x, y);
   observed(
-      observer_, "add", [&] { return rows_work(3 * x.size()); }, [&] { do_add(x, y); }, [&] { return shape_of(x); });
+      "add", [&] { return rows_work(3 * x.size()); }, [&] { do_add(x, y); }, [&] { return shape_of(x); });
 }
 
 void Ops::rms_norm(Tensor out, Tensor x, const Weight& weight, float eps) {
   check_same_shape("rms_norm", out, x);
   check_vector("rms_norm", weight, x.cols);
   observed(
-      observer_, "rms_norm", [&] { return rows_work(2 * x.size()); }, [&] { do_rms_norm(out, x, weight, eps); },
+      "rms_norm", [&] { return rows_work(2 * x.size()); }, [&] { do_rms_norm(out, x, weight, eps); },
       [&] { return fmt::format("{} eps {}", shape_of(x), eps); });
 }
 
@@ -200,28 +205,28 @@ void Ops::layer_norm(Tensor out, Tensor x, const Weight& weight, const Weight& b
   check_vector("layer_norm", weight, x.cols);
   check_vector("layer_norm", bias, x.cols);
   observed(
-      observer_, "layer_norm", [&] { return rows_work(2 * x.size()); },
-      [&] { do_layer_norm(out, x, weight, bias, eps); }, [&] { return fmt::format("{} eps {}", shape_of(x), eps); });
+      "layer_norm", [&] { return rows_work(2 * x.size()); }, [&] { do_layer_norm(out, x, weight, bias, eps); },
+      [&] { return fmt::format("{} eps {}", shape_of(x), eps); });
 }
 
 void Ops::linear(Tensor out, Tensor x, const Linear& w) {
   check_linear("linear", out, x, w);
   tap(w, x);
   observed(
-      observer_, "linear", [&] { return linear_work(out, x, w.weight); }, [&] { do_linear(out, x, w); },
+      "linear", [&] { return linear_work(out, x, w.weight); }, [&] { do_linear(out, x, w); },
       [&] { return fmt::format("{} x {}", shape_of(x), shape_of(w)); });
 }
 
 void Ops::gelu(Tensor x, GeluKind kind) {
   observed(
-      observer_, kind == GeluKind::kTanh ? "gelu_tanh" : "gelu_erf", [&] { return rows_work(2 * x.size()); },
+      kind == GeluKind::kTanh ? "gelu_tanh" : "gelu_erf", [&] { return rows_work(2 * x.size()); },
       [&] { do_gelu(x, kind); }, [&] { return shape_of(x); });
 }
 
 void Ops::silu_mul(Tensor gate, Tensor up) {
   check_same_shape("silu_mul", gate, up);
   observed(
-      observer_, "silu_mul", [&] { return rows_work(3 * gate.size()); }, [&] { do_silu_mul(gate, up); },
+      "silu_mul", [&] { return rows_work(3 * gate.size()); }, [&] { do_silu_mul(gate, up); },
       [&] { return shape_of(gate); });
 }
 
@@ -229,24 +234,23 @@ void Ops::linear_gelu(Tensor out, Tensor x, const Linear& w, GeluKind kind) {
   check_linear("linear_gelu", out, x, w);
   tap(w, x);
   observed(
-      observer_, kind == GeluKind::kTanh ? "linear_gelu_tanh" : "linear_gelu_erf",
-      [&] { return linear_work(out, x, w.weight); }, [&] { do_linear_gelu(out, x, w, kind); },
-      [&] { return fmt::format("{} x {}", shape_of(x), shape_of(w)); });
+      kind == GeluKind::kTanh ? "linear_gelu_tanh" : "linear_gelu_erf", [&] { return linear_work(out, x, w.weight); },
+      [&] { do_linear_gelu(out, x, w, kind); }, [&] { return fmt::format("{} x {}", shape_of(x), shape_of(w)); });
 }
 
 void Ops::linear_add(Tensor residual, Tensor x, const Linear& w) {
   check_linear("linear_add", residual, x, w);
   tap(w, x);
   observed(
-      observer_, "linear_add", [&] { return linear_work(residual, x, w.weight); },
-      [&] { do_linear_add(residual, x, w); }, [&] { return fmt::format("{} x {}", shape_of(x), shape_of(w)); });
+      "linear_add", [&] { return linear_work(residual, x, w.weight); }, [&] { do_linear_add(residual, x, w); },
+      [&] { return fmt::format("{} x {}", shape_of(x), shape_of(w)); });
 }
 
 void Ops::swiglu(Tensor out, Tensor x, const GatedMlp& mlp) {
   check_mlp("swiglu", out, x, mlp);
   VL2_CHECK(out.rows == x.rows);
   observed(
-      observer_, "swiglu", [&] { return swiglu_work(out, x, mlp); },
+      "swiglu", [&] { return swiglu_work(out, x, mlp); },
       [&] { tap_ != nullptr ? Ops::do_swiglu(out, x, mlp) : do_swiglu(out, x, mlp); },
       [&] { return fmt::format("{} through {}", shape_of(x), mlp.gate.weight.out); });
 }
@@ -256,7 +260,7 @@ void Ops::linear_each(std::span<const Tensor> outs, Tensor x, std::span<const Li
   for (size_t i = 0; i < ws.size(); ++i) check_linear("linear_each", outs[i], x, *ws[i]);
   for (const Linear* w : ws) tap(*w, x);
   observed(
-      observer_, "linear_each", [&] { return linear_each_work(outs, x, ws); }, [&] { do_linear_each(outs, x, ws); },
+      "linear_each", [&] { return linear_each_work(outs, x, ws); }, [&] { do_linear_each(outs, x, ws); },
       [&] {
         std::string result = shape_of(x);
         for (const Linear* w : ws) result += " x " + shape_of(*w);
@@ -269,9 +273,19 @@ void Ops::rope(Tensor x, Tensor cos, Tensor sin, RopeLayout layout) {
       x.cols % 2 == 0 && cos.cols * 2 == x.cols && sin.cols == cos.cols && cos.rows == x.rows && sin.rows == x.rows,
       "[rope] {} with angles {}", shape_of(x), shape_of(cos));
   observed(
-      observer_, layout == RopeLayout::kHalfSplit ? "rope_half_split" : "rope_interleaved",
+      layout == RopeLayout::kHalfSplit ? "rope_half_split" : "rope_interleaved",
       [&] { return rows_work(2 * x.size() + cos.size() + sin.size()); }, [&] { do_rope(x, cos, sin, layout); },
       [&] { return shape_of(x); });
+}
+
+void Ops::rope_pair(Tensor x, Tensor y, Tensor cos, Tensor sin, RopeLayout layout) {
+  VL2_CHECK(x.cols % 2 == 0 && cos.cols * 2 == x.cols && sin.cols == cos.cols && cos.rows == x.rows &&
+                sin.rows == x.rows && y.rows == x.rows && y.cols == x.cols,
+            "[rope_pair] {} and {} with angles {}", shape_of(x), shape_of(y), shape_of(cos));
+  observed(
+      layout == RopeLayout::kHalfSplit ? "rope_pair_half_split" : "rope_pair_interleaved",
+      [&] { return rows_work(2 * (x.size() + y.size()) + cos.size() + sin.size()); },
+      [&] { do_rope_pair(x, y, cos, sin, layout); }, [&] { return fmt::format("{} {}", shape_of(x), shape_of(y)); });
 }
 
 void Ops::full_attention(Tensor out, Tensor qkv, int64_t heads, int64_t tokens_per_item) {
@@ -279,7 +293,7 @@ void Ops::full_attention(Tensor out, Tensor qkv, int64_t heads, int64_t tokens_p
                 tokens_per_item > 0 && out.rows % tokens_per_item == 0,
             "[full_attention] {} with {} heads -> {}", shape_of(qkv), heads, shape_of(out));
   observed(
-      observer_, "full_attention", [&] { return full_attention_work(out, qkv, tokens_per_item); },
+      "full_attention", [&] { return full_attention_work(out, qkv, tokens_per_item); },
       [&] { do_full_attention(out, qkv, heads, tokens_per_item); },
       [&] { return fmt::format("{} heads {} items of {}", shape_of(qkv), heads, tokens_per_item); });
 }
@@ -292,7 +306,7 @@ void Ops::cached_attention(Tensor out, Tensor q, Tensor k, Tensor v, KvLayer kv,
   VL2_CHECK(out.rows == q.rows && out.cols == q.heads * q.cols);
   check_sequences("cached_attention", sequences, q.rows, kv, 2 * k.heads * k.cols, probe);
   observed(
-      observer_, "cached_attention", [&] { return cached_attention_work(out, q, k, kv, sequences); },
+      "cached_attention", [&] { return cached_attention_work(out, q, k, kv, sequences); },
       [&] { do_cached_attention(out, q, k, v, kv, sequences, scale, probe); },
       [&] {
         return fmt::format("q {} kv {} scale {:.4g} {}", shape_of(q), shape_of(k), scale, sequences_shape(sequences));
@@ -307,7 +321,7 @@ void Ops::latent_attention(Tensor out, Tensor q, Tensor c_kv, Tensor k_pe, const
             shape_of(out));
   check_sequences("latent_attention", sequences, q.rows, kv, w.rank + k_pe.cols, probe);
   observed(
-      observer_, "latent_attention", [&] { return latent_attention_work(out, q, w, kv, sequences); },
+      "latent_attention", [&] { return latent_attention_work(out, q, w, kv, sequences); },
       [&] { do_latent_attention(out, q, c_kv, k_pe, w, kv, sequences, scale, probe); },
       [&] {
         return fmt::format("q {} rank {} scale {:.4g} {}", shape_of(q), w.rank, scale, sequences_shape(sequences));
@@ -329,7 +343,7 @@ Routing Ops::route(Tensor x, const Weight& gate, const Weight& bias, const Route
   routing.scores = workspace_.array<float>(x.rows * experts);
   routing.choice = bias ? workspace_.array<float>(x.rows * experts) : routing.scores;
   observed(
-      observer_, "route", [&] { return linear_work(Tensor{.rows = x.rows, .cols = experts}, x, gate); },
+      "route", [&] { return linear_work(Tensor{.rows = x.rows, .cols = experts}, x, gate); },
       [&] { do_route(routing, x, gate, bias, p); },
       [&] { return fmt::format("{} x {} {}", shape_of(x), shape_of(gate), router_string(p)); });
   return routing;
@@ -337,8 +351,9 @@ Routing Ops::route(Tensor x, const Weight& gate, const Weight& bias, const Route
 
 void Ops::routed_experts(Tensor out, Tensor x, const Routing& routing, const ExpertWeights& experts) {
   check_experts("routed_experts", out, x, routing, experts);
+  if (on_host()) check_rows("routed_experts", routing.expert, routing.num_experts);
   observed(
-      observer_, "routed_experts", [&] { return routed_experts_work(out, x, routing, experts); },
+      "routed_experts", [&] { return routed_experts_work(out, x, to_host(routing).values, experts); },
       [&] {
         tap_ != nullptr ? experts_by_parts(out, x, routing, experts) : do_routed_experts(out, x, routing, experts);
       },
@@ -348,12 +363,27 @@ void Ops::routed_experts(Tensor out, Tensor x, const Routing& routing, const Exp
 void Ops::all_experts(Tensor out, Tensor x, const Routing& routing, const ExpertWeights& experts,
                       const GatedMlp& shared) {
   check_experts("all_experts", out, x, routing, experts);
+  if (on_host()) check_rows("all_experts", routing.expert, routing.num_experts);
   check_mlp("all_experts", out, x, shared);
   observed(
-      observer_, "all_experts", [&] { return all_experts_work(out, x, routing, experts, shared); },
+      "all_experts", [&] { return all_experts_work(out, x, to_host(routing).values, experts, shared); },
       [&] {
         tap_ != nullptr ? Ops::do_all_experts(out, x, routing, experts, shared)
                         : do_all_experts(out, x, routing, experts, shared);
+      },
+      [&] { return fmt::format("{}, all through {}", experts_shape(x, routing, experts), shared.gate.weight.out); });
+}
+
+void Ops::all_experts_add(Tensor residual, Tensor x, const Routing& routing, const ExpertWeights& experts,
+                          const GatedMlp& shared) {
+  check_experts("all_experts_add", residual, x, routing, experts);
+  if (on_host()) check_rows("all_experts_add", routing.expert, routing.num_experts);
+  check_mlp("all_experts_add", residual, x, shared);
+  observed(
+      "all_experts_add", [&] { return all_experts_work(residual, x, to_host(routing).values, experts, shared); },
+      [&] {
+        tap_ != nullptr ? Ops::do_all_experts_add(residual, x, routing, experts, shared)
+                        : do_all_experts_add(residual, x, routing, experts, shared);
       },
       [&] { return fmt::format("{}, all through {}", experts_shape(x, routing, experts), shared.gate.weight.out); });
 }
@@ -364,8 +394,7 @@ void Ops::pixel_shuffle(Tensor out, Tensor x, int64_t grid, int64_t ratio) {
                 out.cols == x.cols * ratio * ratio,
             "[pixel_shuffle] {} grid {} ratio {} -> {}", shape_of(x), grid, ratio, shape_of(out));
   observed(
-      observer_, "pixel_shuffle", [&] { return rows_work(x.size() + out.size()); },
-      [&] { do_pixel_shuffle(out, x, grid, ratio); },
+      "pixel_shuffle", [&] { return rows_work(x.size() + out.size()); }, [&] { do_pixel_shuffle(out, x, grid, ratio); },
       [&] { return fmt::format("{} -> {}", shape_of(x), shape_of(out)); });
 }
 
@@ -375,14 +404,14 @@ void Ops::extract_patches(Tensor out, std::span<const float> pixels, int64_t ima
                 static_cast<int64_t>(pixels.size()) == out.rows / (grid * grid) * 3 * image_size * image_size,
             "[extract_patches] {} pixels of {} -> {}", pixels.size(), image_size, shape_of(out));
   observed(
-      observer_, "extract_patches", [&] { return rows_work(2 * out.size()); },
+      "extract_patches", [&] { return rows_work(2 * out.size()); },
       [&] { do_extract_patches(out, pixels, image_size, patch); }, [&] { return shape_of(out); });
 }
 
 void Ops::argmax(std::span<int32_t> out, Tensor logits) {
   VL2_CHECK(static_cast<int64_t>(out.size()) == logits.rows && logits.cols > 0);
   observed(
-      observer_, "argmax", [&] { return rows_work(logits.size()); }, [&] { do_argmax(out, logits); },
+      "argmax", [&] { return rows_work(logits.size()); }, [&] { do_argmax(out, logits); },
       [&] { return shape_of(logits); });
 }
 

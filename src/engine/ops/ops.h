@@ -3,14 +3,17 @@
 // Public functions check shapes and feed the observer; the private virtuals do the work. Fused operations have a
 // default body made of the plain ones, so a backend need not know them, and one test asserts that an override equals
 // its default. All activations are float32 views in this backend's Workspace. One thread drives an Ops; it spreads work
-// itself.
+// itself, and may return before the work is done: download() and argmax() wait for what they need.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "core/base/tensor_view.h"
 #include "core/model_spec/model_config.h"
@@ -36,7 +39,8 @@ struct RouterParams {
   float routed_scaling_factor = 1.0f;
 };
 
-// Chosen experts of every token, sorted by expert number within a token, so that sums have one order.
+// Chosen experts of every token, sorted by expert number within a token, so that sums have one order. The spans lie in
+// the backend's memory, as tensors do.
 struct Routing {
   int64_t num_tokens = 0;
   int64_t num_experts = 0;
@@ -49,6 +53,17 @@ struct Routing {
 
 struct ExpertWeights {
   std::vector<GatedMlp> experts;
+};
+
+// Values on the host: a copy of what lies in a device's memory, or a view of what was on the host all along.
+struct HostTensor {
+  Tensor values;
+  std::vector<float> memory;  // empty: values is a view of the backend's own
+};
+struct HostRouting {
+  Routing values;
+  std::vector<int32_t> expert;
+  std::vector<float> weight, scores, choice;
 };
 
 // Called around every operation; for timing, benchmarks and op traces.
@@ -72,12 +87,37 @@ class InputTap {
 
 class Ops {
  public:
+  explicit Ops(std::shared_ptr<MemorySource> memory = host_memory()) : workspace_(std::move(memory)) {}
   virtual ~Ops() = default;
   virtual std::string_view name() const = 0;  // "reference", "cpu"
   // What runs, for people: "cpu, avx512 kernels, float32 arithmetic, 2 threads".
   virtual std::string description() const { return std::string(name()); }
+  // What happened so far, for people; empty: nothing to tell.
+  virtual std::string counts() const { return {}; }
 
   Workspace& workspace() { return workspace_; }
+  // Of every tensor this backend reads or writes; further workspaces take theirs from here too.
+  const std::shared_ptr<MemorySource>& memory() const { return workspace_.source(); }
+  bool on_host() const { return memory()->on_host(); }
+
+  void wait() { do_wait(); }  // until all work is done; for whoever looks at the clock
+
+  // Between the host and the memory of activations: rows x heads x cols without gaps on the host's side. download waits
+  // for the values; what was uploaded may be changed at once.
+  void upload(Tensor to, std::span<const float> from);
+  void download(std::span<float> to, Tensor from);
+  // For whoever only looks: valid until the tensor is written or its scope ends.
+  HostTensor to_host(Tensor values);
+  HostRouting to_host(const Routing& routing);
+
+  // Runs `work`, whose operations a backend may record to repeat them without being asked one by one, when a later call
+  // has an equal `identity` and sequences of the same numbers of rows. `identity` tells all that `work` depends on but
+  // the sequences, what lies in tensors, weights and caches, and the workspace: addresses and sizes of what it was
+  // given. `work` may use no values of the host but these, must not read results, and may run again after it has
+  // thrown.
+  void repeat(std::span<const int64_t> identity, std::span<const SequenceSlice> sequences,
+              const std::function<void()>& work);
+
   void set_observer(OpObserver* observer) { observer_ = observer; }  // nullptr: none; must outlive its use
 
   // nullptr: none; must outlive its use. While there is one, SwiGLU and experts run as their plain parts.
@@ -118,6 +158,8 @@ class Ops {
   // --- attention ---
   // x [T, H, R] in place; cos and sin [T, R / 2] for each row's position.
   void rope(Tensor x_THR, Tensor cos_TR, Tensor sin_TR, RopeLayout layout);
+  // Fused: the queries and the keys of the same rows; x and y differ in their heads alone.
+  void rope_pair(Tensor x_THR, Tensor y_TGR, Tensor cos_TR, Tensor sin_TR, RopeLayout layout);
   // Non-causal attention inside items of tokens_per_item rows; qkv [T, 3 * H * K] as [q | k | v], out [T, H * K].
   void full_attention(Tensor out_TD, Tensor qkv, int64_t heads, int64_t tokens_per_item);
   // Causal attention over the cached keys and values of each sequence; k and v (after RoPE) are appended first.
@@ -138,6 +180,9 @@ class Ops {
   // Fused: the routed experts' sum plus `shared` of every token.
   void all_experts(Tensor out_TD, Tensor x_TD, const Routing& routing, const ExpertWeights& experts,
                    const GatedMlp& shared);
+  // Fused: residual += that.
+  void all_experts_add(Tensor residual_TD, Tensor x_TD, const Routing& routing, const ExpertWeights& experts,
+                       const GatedMlp& shared);
 
   // --- vision and output ---
   // x [items * grid * grid, C] -> out [items * side * side, C * ratio^2], side = ceil(grid / ratio), zeros beyond the
@@ -156,12 +201,24 @@ class Ops {
   virtual void do_linear_each(std::span<const Tensor> outs, Tensor x, std::span<const Linear* const> ws);
   virtual void do_all_experts(Tensor out, Tensor x, const Routing& routing, const ExpertWeights& experts,
                               const GatedMlp& shared);
+  virtual void do_all_experts_add(Tensor residual, Tensor x, const Routing& routing, const ExpertWeights& experts,
+                                  const GatedMlp& shared);
+  virtual void do_rope_pair(Tensor x, Tensor y, Tensor cos, Tensor sin, RopeLayout layout);
 
  private:
-  void tap(const Linear& w, Tensor x) const {
-    if (tap_ != nullptr) tap_->input(w.weight, x);
+  void tap(const Linear& w, Tensor x) {
+    if (tap_ != nullptr) tap_->input(w.weight, to_host(x).values);
   }
+  template <typename Count, typename Run, typename Shapes>
+  void observed(std::string_view op, const Count& count, const Run& run, const Shapes& shapes);
   void experts_by_parts(Tensor out, Tensor x, const Routing& routing, const ExpertWeights& experts);
+  virtual void do_repeat(std::span<const int64_t>, std::span<const SequenceSlice>, const std::function<void()>& work) {
+    work();
+  }
+  virtual void do_wait() {}  // for all work, where a backend returns before it is done: an observer looks at the clock
+  // Rows of `width` bytes, the pitches apart; one row is any piece of memory. Never called where on_host().
+  virtual void do_upload(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width, size_t rows);
+  virtual void do_download(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width, size_t rows);
   virtual Weight do_pack(const TensorView& tensor, WeightUse use, const std::shared_ptr<const void>& owner) = 0;
   virtual Weight do_adopt(const PanelMatrix& matrix, const std::shared_ptr<const void>& owner) = 0;
   virtual Weight do_adopt_latent(const LatentPanels& kv_b, const std::shared_ptr<const void>& owner) = 0;

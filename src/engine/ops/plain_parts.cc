@@ -1,6 +1,5 @@
 // Operations as the plain ones they are made of: fused ones that a backend does not know, and all that hide a matrix's
 // input while somebody listens to these.
-#include <algorithm>
 #include <vector>
 
 #include "engine/ops/ops.h"
@@ -50,18 +49,35 @@ void Ops::do_all_experts(Tensor out, Tensor x, const Routing& routing, const Exp
   do_add(out, y);
 }
 
-// An expert at a time, its tokens' rows gathered.
+void Ops::do_all_experts_add(Tensor residual, Tensor x, const Routing& routing, const ExpertWeights& experts,
+                             const GatedMlp& shared) {
+  Workspace::Scope scope(workspace_);
+  Tensor y = workspace_.tensor(residual.rows, residual.cols);
+  if (tap_ != nullptr)
+    Ops::do_all_experts(y, x, routing, experts, shared);
+  else
+    do_all_experts(y, x, routing, experts, shared);
+  do_add(residual, y);
+}
+
+void Ops::do_rope_pair(Tensor x, Tensor y, Tensor cos, Tensor sin, RopeLayout layout) {
+  do_rope(x, cos, sin, layout);
+  do_rope(y, cos, sin, layout);
+}
+
+// An expert at a time, its tokens' rows gathered; summed on the host, which is slow where tensors are elsewhere.
 void Ops::experts_by_parts(Tensor out, Tensor x, const Routing& routing, const ExpertWeights& experts) {
-  for (int64_t t = 0; t < out.rows; ++t) std::fill_n(out.row(t), out.cols, 0.0f);
+  const HostRouting chosen = to_host(routing);
+  std::vector<float> sums(static_cast<size_t>(out.rows * out.cols), 0.0f);
   std::vector<int32_t> rows;
   std::vector<float> weights;
   for (int64_t e = 0; e < routing.num_experts; ++e) {
     rows.clear();
     weights.clear();
     for (int64_t i = 0; i < routing.num_tokens * routing.top_k; ++i) {
-      if (routing.expert[static_cast<size_t>(i)] != e) continue;
+      if (chosen.values.expert[static_cast<size_t>(i)] != e) continue;
       rows.push_back(static_cast<int32_t>(i / routing.top_k));
-      weights.push_back(routing.weight[static_cast<size_t>(i)]);
+      weights.push_back(chosen.values.weight[static_cast<size_t>(i)]);
     }
     if (rows.empty()) continue;
     Workspace::Scope scope(workspace_);
@@ -69,11 +85,14 @@ void Ops::experts_by_parts(Tensor out, Tensor x, const Routing& routing, const E
     Tensor y = workspace_.tensor(in.rows, out.cols);
     do_gather_rows(in, x, rows);
     Ops::do_swiglu(y, in, experts.experts[static_cast<size_t>(e)]);
+    const HostTensor values = to_host(y);
     for (int64_t r = 0; r < y.rows; ++r) {
-      float* sum = out.row(rows[static_cast<size_t>(r)]);
-      for (int64_t c = 0; c < y.cols; ++c) sum[c] += weights[static_cast<size_t>(r)] * y.row(r)[c];
+      float* sum = sums.data() + rows[static_cast<size_t>(r)] * out.cols;
+      const float* row = values.values.row(r);
+      for (int64_t c = 0; c < y.cols; ++c) sum[c] += weights[static_cast<size_t>(r)] * row[c];
     }
   }
+  upload(out, sums);
 }
 
 }  // namespace vl2

@@ -1,13 +1,17 @@
 // Activations: float32 views into a Workspace. A Tensor never owns memory and is free to copy.
 //
+// The memory is the backend's, and no host pointer where the backend computes on a device: whoever is not the backend
+// fills and reads tensors with Ops::upload and Ops::download.
+//
 // rows x heads x cols, the last dimension contiguous; plain matrices have heads == 1. Names in model code carry the
 // shape: T tokens, D hidden size, H heads, and so on.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "core/base/error.h"
@@ -43,10 +47,27 @@ struct Tensor {
   }
 };
 
+// Where a Workspace's chunks come from: the host, or a device. Used by one thread at a time.
+class MemorySource {
+ public:
+  virtual ~MemorySource() = default;
+  virtual std::byte* allocate(size_t bytes) = 0;  // uninitialised, 64-byte aligned; kOutOfMemory
+  // What was queued before may still be using it: a device frees behind that.
+  virtual void release(std::byte* memory, size_t bytes) noexcept = 0;
+  virtual bool on_host() const = 0;  // its pointers may be followed by the host
+};
+std::shared_ptr<MemorySource> host_memory();
+
 // Arena of activations. Memory taken inside a Scope is given back, for reuse, when the Scope ends; it returns to the
 // system only with the Workspace. One thread at a time.
 class Workspace {
  public:
+  explicit Workspace(std::shared_ptr<MemorySource> source = host_memory()) : source_(std::move(source)) {}
+  ~Workspace();
+  Workspace(const Workspace&) = delete;
+  Workspace& operator=(const Workspace&) = delete;
+  const std::shared_ptr<MemorySource>& source() const { return source_; }
+
   class Scope {
    public:
     explicit Scope(Workspace& workspace) : workspace_(workspace), chunk_(workspace.chunk_), used_(workspace.used_) {}
@@ -72,20 +93,22 @@ class Workspace {
   std::span<T> array(int64_t count) {
     return {reinterpret_cast<T*>(bytes(static_cast<size_t>(count) * sizeof(T))), static_cast<size_t>(count)};
   }
-  std::byte* bytes(size_t count);  // uninitialised, 64-byte aligned
-  size_t capacity() const;         // bytes held
+  std::byte* bytes(size_t count);               // uninitialised, 64-byte aligned
+  size_t capacity() const;                      // bytes held
+  int64_t changes() const { return changes_; }  // times its chunks became others
 
  private:
-  struct Free {
-    void operator()(std::byte* p) const { std::free(p); }
-  };
   struct Chunk {
-    std::unique_ptr<std::byte, Free> memory;
+    std::byte* memory;
     size_t size;
   };
+  void drop_chunks(size_t kept);
+
+  const std::shared_ptr<MemorySource> source_;
   std::vector<Chunk> chunks_;
   size_t chunk_ = 0;  // chunk in use
   size_t used_ = 0;   // bytes used in it
+  int64_t changes_ = 0;
 };
 
 }  // namespace vl2

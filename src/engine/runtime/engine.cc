@@ -3,7 +3,6 @@
 #include <thread>
 #include <utility>
 
-#include "core/base/available_memory.h"
 #include "core/checkpoint/checkpoint.h"
 #include "core/checkpoint/lora.h"
 #include "core/checkpoint/lora_merge.h"
@@ -62,10 +61,11 @@ MemoryReport planned_memory(const ModelConfig& config, const EngineOptions& opti
   input.max_sequences = options.max_sequences;
   input.picture_cache_bytes = std::max<int64_t>(options.picture_cache_bytes, 0);
   MemoryReport report = plan_memory(config, input);
-  report.available = options.memory_limit > 0 ? options.memory_limit : available_memory().value_or(INT64_MAX);
+  const BackendMemory memory = backend_memory(options.backend, options.compute);
+  report.available = options.memory_limit > 0 ? options.memory_limit : memory.available.value_or(INT64_MAX);
   if (options.picture_cache_bytes < 0)
     report.pictures = std::clamp<int64_t>((report.available - report.total()) / 4, 0, kMostPictureBytes);
-  check_memory(report, report.available, model);
+  check_memory(report, report.available, model, memory.place);
   return report;
 }
 

@@ -153,7 +153,7 @@ void EngineLoop::step(StepReport& report) {
 void EngineLoop::run_slices(std::span<const Scheduler::Slice> slices, StepReport& report) {
   Workspace::Scope scope(parts_.model.ops().workspace());
   const Clock::time_point begin = Clock::now();
-  Tensor logits;
+  HostTensor logits;
   try {
     logits = forward(slices);
   } catch (...) {
@@ -176,10 +176,10 @@ void EngineLoop::run_slices(std::span<const Scheduler::Slice> slices, StepReport
   for (const Scheduler::Slice& slice : slices) rows += slice.count;
   if (std::all_of(slices.begin(), slices.end(), [](const auto& slice) { return slice.sequence->decoding(); }))
     cost_.measured(rows, forward_ms);
-  after_forward(slices, logits, report);
+  after_forward(slices, logits.values, report);
 }
 
-Tensor EngineLoop::forward(std::span<const Scheduler::Slice> slices) {
+HostTensor EngineLoop::forward(std::span<const Scheduler::Slice> slices) {
   std::vector<int32_t> ids, logit_rows;
   std::vector<SequenceSlice> sequences;
   std::vector<std::vector<int32_t>> places;  // of each sequence's vision tokens in the batch
@@ -202,7 +202,7 @@ Tensor EngineLoop::forward(std::span<const Scheduler::Slice> slices) {
   const DeepseekVl2& model = parts_.model;
   Tensor logits = model.ops().workspace().tensor(static_cast<int64_t>(logit_rows.size()), sequence_limits_.vocab_size);
   model.forward(ids, vision, {sequences, logit_rows}, parts_.cache, logits);
-  return logits;
+  return model.ops().to_host(logits);
 }
 
 void EngineLoop::after_forward(std::span<const Scheduler::Slice> slices, Tensor logits, StepReport& report) {

@@ -46,7 +46,7 @@ class EngineLoop {
   void step(StepReport& report);
   void draft();
   void run_slices(std::span<const Scheduler::Slice> slices, StepReport& report);
-  Tensor forward(std::span<const Scheduler::Slice> slices);
+  HostTensor forward(std::span<const Scheduler::Slice> slices);
   void after_forward(std::span<const Scheduler::Slice> slices, Tensor logits, StepReport& report);
   void sample_rows(Sequence& sequence, Tensor logits, StepReport& report);
   bool sample(Sequence& sequence, std::span<const float> logits);

@@ -99,16 +99,16 @@ MemoryReport plan_memory(const ModelConfig& config, const MemoryPlanInput& input
   return report;
 }
 
-void check_memory(const MemoryReport& plan, int64_t available, const std::string& model) {
+void check_memory(const MemoryReport& plan, int64_t available, const std::string& model, const std::string& place) {
   if (plan.total() <= available) return;
   const std::string pictures = plan.pictures > 0 ? format_bytes(plan.pictures) : "";
   fail(ErrorCode::kOutOfMemory,
-       "{} needs {} of memory (weights {}, cache for {} tokens {}, activations {}{}), but only {} are available. "
+       "{} needs {} of {} (weights {}, cache for {} tokens {}, activations {}{}), but only {} are available. "
        "Close other programs, or ask for less: a shorter context or fewer cached tokens, a smaller prefill chunk, "
        "a quantised or smaller model{}.",
-       model, format_bytes(plan.total()), format_bytes(plan.weights), plan.cached_tokens, format_bytes(plan.cache),
-       format_bytes(plan.activations), pictures.empty() ? "" : ", pictures " + pictures, format_bytes(available),
-       pictures.empty() ? "" : ", a smaller picture cache");
+       model, format_bytes(plan.total()), place, format_bytes(plan.weights), plan.cached_tokens,
+       format_bytes(plan.cache), format_bytes(plan.activations), pictures.empty() ? "" : ", pictures " + pictures,
+       format_bytes(available), pictures.empty() ? "" : ", a smaller picture cache");
 }
 
 }  // namespace vl2

@@ -28,6 +28,7 @@ struct MemoryPlanInput {
 MemoryReport plan_memory(const ModelConfig& config, const MemoryPlanInput& input);
 
 // kOutOfMemory when the plan needs more than `available` bytes: what is needed for what, what there is, what to do.
-void check_memory(const MemoryReport& plan, int64_t available, const std::string& model);
+void check_memory(const MemoryReport& plan, int64_t available, const std::string& model,
+                  const std::string& place = "memory");
 
 }  // namespace vl2

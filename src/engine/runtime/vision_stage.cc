@@ -45,7 +45,7 @@ std::vector<VisionStage::Tile> VisionStage::next_tiles(std::span<Sequence* const
 
 void VisionStage::assemble(Picture& p) const {
   const int64_t rows = num_visual_tokens(p.grid.tiles_wide, p.grid.tiles_high, model_.config().tokens_per_side());
-  p.feature_memory = std::make_unique<Workspace>();
+  p.feature_memory = std::make_unique<Workspace>(model_.ops().memory());
   p.features_SD = p.feature_memory->tensor(rows, model_.config().language.hidden_size);
   model_.assemble_images(p.tokens_VD, {&p.grid, 1}, p.features_SD);
 }
@@ -72,7 +72,7 @@ int64_t VisionStage::encode(std::span<Sequence* const> sequences) {
   for (const Tile& tile : tiles) {
     Picture& p = *tile.place->picture;
     if (p.token_memory == nullptr) {
-      p.token_memory = std::make_unique<Workspace>();
+      p.token_memory = std::make_unique<Workspace>(ops.memory());
       p.tokens_VD = p.token_memory->tensor(p.grid.num_tiles() * tile_tokens, width);
     }
     const Tensor rows = tile.pixels.empty() ? p.tokens_VD.row_range((tile.number - 1) * tile_tokens, tile_tokens)

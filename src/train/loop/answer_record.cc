@@ -1,6 +1,7 @@
 #include "train/loop/answer_record.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
@@ -34,7 +35,7 @@ RecordAnswer answer_record(const DeepseekVl2& model, const Processor& processor,
   for (size_t i = 0; i < std::min(pictures, record.images.size()); ++i)
     result.images.push_back(load_picture(record.images[i], {}));
   const MultimodalPrompt prompt = processor.build(messages, result.images);
-  const at::NoGradGuard no_grad;
+  const c10::NoGradGuard no_grad;
   Generation generation = model.generate(prompt, max_tokens, compute);
   if (!generation.margins.empty())
     result.margin = *std::min_element(generation.margins.begin(), generation.margins.end());

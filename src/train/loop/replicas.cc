@@ -1,6 +1,7 @@
 #include "train/loop/replicas.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 
 #include "core/base/error.h"
 #include "train/optim/side_by_side.h"
@@ -45,7 +46,7 @@ void Replicas::run(int64_t items, const std::function<void(const DeepseekVl2&, i
 }
 
 void Replicas::collect_gradients() {
-  const at::NoGradGuard no_grad;
+  const c10::NoGradGuard no_grad;
   for (const auto& copy : copies_) {
     for (auto& [leaf, master] : copy->leaves) {
       const at::Tensor gradient = leaf.grad();

@@ -30,6 +30,7 @@
 #include "train/loop/answer_record.h"
 #include "train/loop/train_step.h"
 #include "train/loop/trained_model.h"
+#include "train/model/device.h"
 #include "train/recipe/parameter_rules.h"
 #include "train/recipe/schedule.h"
 
@@ -182,6 +183,7 @@ class Run {
     options.forward.dropout_seed = static_cast<uint64_t>(recipe_.seed);
     options.gradient_clip = recipe_.grad_clip;
     options.expert_bias_step = recipe_.expert_bias_step;
+    options.forward.whole_rows = training_device(recipe_.device).is_cuda();
     return options;
   }
 
@@ -291,7 +293,8 @@ class Run {
                         {"loader", loader_state_ ? Json::parse(to_json(*loader_state_)) : Json(nullptr)}};
     CheckpointContent content;
     content.write_model = [&](const fs::path& folder) { model_.save(folder); };
-    content.tensors = model_.state();
+    const TrainedState moving = model_.state();
+    content.tensors = moving.tensors;
     content.state_json = state.dump(1);
     content.files_from = recipe_tokenizer(recipe_);
     checkpoints_.write(step_, content);
@@ -353,7 +356,9 @@ std::string plan_memory(const Recipe& recipe) {
   input.recomputed_vision_blocks = recipe.recompute.vision_blocks;
   input.recompute_language = recipe.recompute.language;
   const TrainMemory plan = plan_train_memory(config, input);
-  check_train_memory(plan, available_memory().value_or(std::numeric_limits<int64_t>::max()));
+  // What a card has left, libtorch alone knows; its own error says it.
+  if (training_device(recipe.device).is_cpu())
+    check_train_memory(plan, available_memory().value_or(std::numeric_limits<int64_t>::max()));
   return train_memory_text(plan);
 }
 

@@ -1,6 +1,7 @@
 #include "train/loop/run.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 #include <gtest/gtest.h>
 
 #include <limits>
@@ -206,7 +207,7 @@ TEST_F(TrainingRun, TooManyStepsThatAreNotFiniteEndIt) {
   fs::copy(folder_ / "model", broken);
   Parameters parameters = Parameters::random(load_model_config(broken / "config.json"), {.seed = 1, .stddev = 0.02});
   {
-    const at::NoGradGuard no_grad;
+    const c10::NoGradGuard no_grad;
     parameters.tensor("language.lm_head.weight").fill_(std::numeric_limits<float>::infinity());
   }
   parameters.save(broken, DType::kF32);

@@ -1,6 +1,7 @@
 #include "train/loop/train_step.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -115,7 +116,7 @@ TEST(TrainStep, ANonFiniteLossChangesNothingAndNamesTheRecord) {
     for (int32_t& id : parts[i].input_ids)
       if (i != 2 && id == poisoned) id = poisoned == 11 ? 12 : 11;
   {
-    const at::NoGradGuard no_grad;
+    const c10::NoGradGuard no_grad;
     at::Tensor table = t.parameters.tensor("language.model.embed_tokens.weight");
     table[poisoned].fill_(std::numeric_limits<float>::infinity());
   }

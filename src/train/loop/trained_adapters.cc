@@ -1,6 +1,7 @@
 #include "train/loop/trained_adapters.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 
 #include <cmath>
 #include <set>
@@ -66,7 +67,7 @@ int64_t TrainedAdapters::num_parameters() const {
 }
 
 void TrainedAdapters::save(const std::filesystem::path& folder) const {
-  const at::NoGradGuard no_grad;
+  const c10::NoGradGuard no_grad;
   std::vector<at::Tensor> kept;  // what the views below look at
   std::vector<LoraTensors> pairs;
   const auto view = [&](const at::Tensor& tensor) {

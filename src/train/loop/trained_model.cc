@@ -1,6 +1,7 @@
 #include "train/loop/trained_model.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 #include <fmt/format.h>
 
 #include <map>
@@ -9,6 +10,7 @@
 #include "core/base/error.h"
 #include "core/base/file.h"
 #include "core/model_spec/model_config.h"
+#include "train/model/device.h"
 #include "train/recipe/parameter_rules.h"
 
 namespace vl2::train {
@@ -48,7 +50,7 @@ bool is_inner_matrix(const Parameter& p) {
 // Copies the tensors of one part, e.g. "vision.", out of another model.
 void copy_part(Parameters& parameters, const std::string& folder, const std::string& prefix) {
   if (folder.empty()) return;
-  const at::NoGradGuard no_grad;
+  const c10::NoGradGuard no_grad;
   const Checkpoint source{fs::path(folder)};
   for (const WeightSpec& spec : weight_schema(parameters.config())) {
     if (spec.role == WeightRole::kUnused || !spec.name.starts_with(prefix)) continue;
@@ -96,6 +98,8 @@ fs::path recipe_tokenizer(const Recipe& recipe) {
 }
 
 TrainedModel::TrainedModel(const Recipe& recipe) : parameters_(make_parameters(recipe)) {
+  const at::Device device = training_device(recipe.device);
+  if (!device.is_cpu()) parameters_.to(device);
   const auto rules = rules_by_name(recipe, config());
   parameters_.set_trainable([&](const Parameter& p) { return rule_of(p, rules).trainable; });
   std::vector<OptimizedParameter> optimized;
@@ -127,7 +131,8 @@ TrainedModel::TrainedModel(const Recipe& recipe) : parameters_(make_parameters(r
                    .bf16_moments = recipe.bf16_optimizer,
                    .orthogonal_compute = recipe.compute == ComputeType::kBf16 ? at::kBFloat16 : at::kFloat,
                    .seed = static_cast<uint64_t>(recipe.seed),
-                   .workers = recipe.replicas});
+                   .workers = device.is_cpu() ? recipe.replicas : 1,
+                   .together = !device.is_cpu()});
 }
 
 int64_t TrainedModel::num_trained() const {
@@ -144,22 +149,23 @@ std::vector<NamedState> TrainedModel::moving() const {
   return result;
 }
 
-std::vector<NamedTensor> TrainedModel::state() const {
-  std::vector<NamedTensor> result;
+TrainedState TrainedModel::state() const {
+  TrainedState result;
   for (const DType dtype : {DType::kF32, DType::kBF16}) {  // wide types first, as the format wants them
     for (const NamedState& s : moving()) {
-      VL2_CHECK(s.value.is_contiguous() && s.value.device().is_cpu(), "{}", s.name);
+      VL2_CHECK(s.value.is_contiguous(), "{}", s.name);
       if ((s.value.scalar_type() == at::kFloat) != (dtype == DType::kF32)) continue;
-      result.push_back({s.name,
-                        {static_cast<const std::byte*>(s.value.data_ptr()), dtype,
-                         Shape(s.value.sizes().begin(), s.value.sizes().end())}});
+      result.kept.push_back(s.value.cpu());
+      result.tensors.push_back({s.name,
+                                {static_cast<const std::byte*>(result.kept.back().data_ptr()), dtype,
+                                 Shape(s.value.sizes().begin(), s.value.sizes().end())}});
     }
   }
   return result;
 }
 
 void TrainedModel::restore(const SafetensorsFile& state, int64_t optimizer_steps) {
-  const at::NoGradGuard no_grad;
+  const c10::NoGradGuard no_grad;
   for (const NamedState& s : moving()) {
     const TensorView* from = state.find(s.name);
     const Shape shape(s.value.sizes().begin(), s.value.sizes().end());

@@ -22,6 +22,11 @@ ModelConfig recipe_config(const Recipe& recipe);
 // The folder whose tokenizer and processor files the model goes with.
 std::filesystem::path recipe_tokenizer(const Recipe& recipe);
 
+struct TrainedState {
+  std::vector<NamedTensor> tensors;  // views of `kept`
+  std::vector<at::Tensor> kept;      // in the computer's memory: the moving tensors themselves, or copies from a GPU
+};
+
 // Owns weights, adapters and optimiser. One thread.
 class TrainedModel {
  public:
@@ -36,9 +41,9 @@ class TrainedModel {
   AdamW& optimizer() { return *optimizer_; }
   int64_t num_trained() const;  // values
 
-  // Everything that moves, as float32 or bf16 tensors that view it: trained weights, moments, expert biases. Valid
-  // until the next step.
-  std::vector<NamedTensor> state() const;
+  // Everything that moves, as float32 or bf16 tensors: trained weights, moments, expert biases. Valid until the next
+  // step.
+  TrainedState state() const;
   // kCorrupt: a tensor is missing or has another shape.
   void restore(const SafetensorsFile& state, int64_t optimizer_steps);
 

@@ -5,9 +5,11 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 #include <torch/csrc/autograd/custom_function.h>
+#include <torch/version.h>
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "train/model/fused_attention.h"
 #include "train/model/fused_ops.h"
@@ -60,7 +62,7 @@ constexpr int64_t kQueryBlock = 512;
 at::Tensor causal_attend(const at::Tensor& q_BLHK, const at::Tensor& k_BLHK, const at::Tensor& v_BLHV, double scale,
                          const at::Tensor& mask_BLL, at::Tensor* probabilities) {
   const int64_t length = q_BLHK.size(1);
-  if (length < 2 * kQueryBlock || probabilities != nullptr)
+  if (length < 2 * kQueryBlock || probabilities != nullptr || q_BLHK.is_cuda())
     return attend(q_BLHK, k_BLHK, v_BLHV, scale, mask_BLL, probabilities);
   std::vector<at::Tensor> blocks;
   for (int64_t first = 0; first < length; first += kQueryBlock) {
@@ -176,6 +178,16 @@ at::Tensor multi_head_latent_attention(const ModelContext& context, int64_t laye
 
 at::Tensor attend(const at::Tensor& q_BLHK, const at::Tensor& k_BMHK, const at::Tensor& v_BMHV, double scale,
                   const at::Tensor& mask_BLM, at::Tensor* probabilities) {
+#if TORCH_VERSION_MAJOR >= 2
+  // Without scores in memory; float32 keeps to plain products.
+  if (q_BLHK.is_cuda() && q_BLHK.scalar_type() == at::kBFloat16 && probabilities == nullptr) {
+    std::optional<at::Tensor> mask;
+    if (mask_BLM.defined()) mask = mask_BLM.unsqueeze(1);
+    return at::scaled_dot_product_attention(q_BLHK.transpose(1, 2), k_BMHK.transpose(1, 2), v_BMHV.transpose(1, 2),
+                                            mask, 0.0, false, scale)
+        .transpose(1, 2);
+  }
+#endif
   const int64_t batch = q_BLHK.size(0), queries = q_BLHK.size(1), heads = q_BLHK.size(2), keys = k_BMHK.size(1);
   const at::Tensor q = heads_first(q_BLHK), k = heads_first(k_BMHK), v = heads_first(v_BMHV);
   at::Tensor scores;

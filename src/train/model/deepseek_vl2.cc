@@ -2,6 +2,7 @@
 #include "train/model/deepseek_vl2.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 
 #include <algorithm>
 
@@ -50,12 +51,15 @@ at::Tensor row_mean(const MicroBatch& batch, bool each_row, at::Device device) {
   for (const int64_t start : each_row ? batch.row_starts : whole)
     if (starts.empty() || start > starts.back()) starts.push_back(start);
   const auto rows = static_cast<int64_t>(starts.size()) - 1;
-  at::Tensor mean_BT = at::zeros({rows, batch.num_tokens()}, at::kFloat);
+  std::vector<int64_t> row_of(static_cast<size_t>(batch.num_tokens()));
+  at::Tensor mean_T = at::empty({1, batch.num_tokens()}, at::kFloat);
   for (int64_t b = 0; b < rows; ++b) {
     const int64_t begin = starts[static_cast<size_t>(b)], length = starts[static_cast<size_t>(b) + 1] - begin;
-    mean_BT[b].narrow(0, begin, length).fill_(1.0 / static_cast<double>(length));
+    std::fill_n(row_of.begin() + begin, length, b);
+    std::fill_n(mean_T.data_ptr<float>() + begin, length, 1.0f / static_cast<float>(length));
   }
-  return mean_BT.to(device);
+  return at::zeros({rows, batch.num_tokens()}, mean_T.options().device(device))
+      .scatter_(0, to_tensor(row_of, device).unsqueeze(0), mean_T.to(device));
 }
 
 std::shared_ptr<ForwardState> make_state(const MicroBatch& batch, const ForwardOptions& options,
@@ -68,8 +72,10 @@ std::shared_ptr<ForwardState> make_state(const MicroBatch& batch, const ForwardO
   state->tokens = batch.num_tokens();
   state->rows = state->compute == at::kFloat || options.tap ? state->tokens : rounded_length(state->tokens);
   const bool fused = state->compute == at::kBFloat16 && device.is_cpu() && batch.key_mask.empty() && !options.tap;
-  if (fused) {
+  if (fused && !options.whole_rows) {
     state->sample_starts = batch.sample_starts;
+  } else if (options.whole_rows && batch.key_mask.empty() && !options.tap) {
+    state->layout = row_layout(batch.sample_starts, batch.row_starts, state->rows, state->compute, device);
   } else {
     state->layout = sequence_layout(batch.sample_starts, state->rows, batch.key_mask, state->compute, device);
   }
@@ -144,7 +150,7 @@ ForwardResult DeepseekVl2::forward(const MicroBatch& batch, const ForwardOptions
     result.tokens_per_expert = at::stack(record.tokens_per_expert);
   }
   if (options.all_logits) {
-    const at::NoGradGuard no_gradients;
+    const c10::NoGradGuard no_gradients;
     result.logits = output_logits(context, x_TD.narrow(0, 0, batch.num_tokens()));
   }
   return result;

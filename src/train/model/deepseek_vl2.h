@@ -45,6 +45,7 @@ struct ForwardOptions {
   bool aux_gradient = true;             // false: the balance loss is reported and nothing more
   int64_t recompute_vision_blocks = 0;  // the first N keep no activations for backward()
   bool recompute_layers = false;        // no decoder layer does
+  bool whole_rows = false;              // attention by whole rows of the batch (row_layout): for a GPU
   bool all_logits = false;              // ForwardResult::logits of every token
   uint64_t dropout_seed = 0;            // another one every micro-batch; only adapters have dropout
   bool dropout = true;                  // false: evaluation
@@ -74,7 +75,7 @@ class DeepseekVl2 {
   const ModelConfig& config() const { return parameters_.config(); }
 
   // kInvalidArgument: an empty batch, a token id beyond the vocabulary, pictures that do not fill the placeholders.
-  // With gradients disabled (at::NoGradGuard) it is an evaluation and keeps nothing.
+  // With gradients disabled (c10::NoGradGuard) it is an evaluation and keeps nothing.
   ForwardResult forward(const MicroBatch& batch, const ForwardOptions& options) const;
 
   // Greedy, until the end token or max_tokens.

@@ -2,9 +2,12 @@
 #include "train/model/expert_plan.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
+#include <iterator>
+#include <numeric>
 
 #include "train/model/tensor_ops.h"
 
@@ -24,6 +27,24 @@ int64_t rounded_rows(int64_t n) {
 
 // A batched product may compute this much more than is needed: it saves the overhead of a product an expert.
 constexpr double kBatchedExcess = 1.3;
+constexpr double kBatchedExcessOfGpu = 3.0;  // where starting a product costs more than computing a small one
+
+int64_t total(const std::vector<int64_t>& rows) { return std::accumulate(rows.begin(), rows.end(), int64_t{0}); }
+
+// Sets the rows of each expert; returns the first of each.
+std::vector<int64_t> divide_rows(ExpertPlan& plan, const std::vector<int64_t>& counts, double excess) {
+  int64_t most = 0;
+  for (const int64_t count : counts) {
+    plan.expert_rows.push_back(rounded_rows(count));
+    most = std::max(most, plan.expert_rows.back());
+  }
+  plan.batched =
+      static_cast<double>(most * std::ssize(counts)) <= excess * static_cast<double>(total(plan.expert_rows));
+  if (plan.batched) std::fill(plan.expert_rows.begin(), plan.expert_rows.end(), most);
+  std::vector<int64_t> first(counts.size(), 0);
+  std::exclusive_scan(plan.expert_rows.begin(), plan.expert_rows.end(), first.begin(), int64_t{0});
+  return first;
+}
 
 at::Tensor pad_rows(const at::Tensor& x_TD, int64_t rows) {
   return x_TD.size(0) == rows ? x_TD : at::constant_pad_nd(x_TD, {0, 0, 0, rows - x_TD.size(0)});
@@ -86,7 +107,7 @@ class Combine : public torch::autograd::Function<Combine> {
 
 }  // namespace
 
-ExpertPlan plan_experts(const at::Tensor& expert_TK, int64_t num_experts) {
+ExpertPlan plan_experts_on_host(const at::Tensor& expert_TK, int64_t num_experts, double excess) {
   const at::Tensor host_TK = expert_TK.cpu().contiguous();
   const int64_t* expert = host_TK.data_ptr<int64_t>();
   const int64_t pairs = host_TK.numel(), per_token = host_TK.size(1);
@@ -94,21 +115,8 @@ ExpertPlan plan_experts(const at::Tensor& expert_TK, int64_t num_experts) {
   for (int64_t i = 0; i < pairs; ++i) ++counts[static_cast<size_t>(expert[i])];
 
   ExpertPlan plan;
-  int64_t needed = 0, most = 0;
-  for (const int64_t count : counts) {
-    plan.expert_rows.push_back(rounded_rows(count));
-    needed += plan.expert_rows.back();
-    most = std::max(most, plan.expert_rows.back());
-  }
-  plan.batched = static_cast<double>(most * num_experts) <= kBatchedExcess * static_cast<double>(needed);
-  if (plan.batched) std::fill(plan.expert_rows.begin(), plan.expert_rows.end(), most);
-
-  std::vector<int64_t> next(static_cast<size_t>(num_experts), 0);
-  int64_t rows = 0;
-  for (size_t e = 0; e < next.size(); ++e) {
-    next[e] = rows;
-    rows += plan.expert_rows[e];
-  }
+  std::vector<int64_t> next = divide_rows(plan, counts, excess);
+  const int64_t rows = total(plan.expert_rows);
   std::vector<int64_t> token_of(static_cast<size_t>(rows), 0), pair_of(static_cast<size_t>(rows), 0);
   std::vector<int64_t> row_of(static_cast<size_t>(pairs));
   at::Tensor used = at::zeros({rows}, at::kFloat);
@@ -127,6 +135,35 @@ ExpertPlan plan_experts(const at::Tensor& expert_TK, int64_t num_experts) {
   plan.used_S = used.to(device);
   plan.row_of_TK = to_tensor(row_of, device).view({-1, per_token});
   return plan;
+}
+
+ExpertPlan plan_experts_by_sorting(const at::Tensor& expert_TK, int64_t num_experts, double excess) {
+  const c10::NoGradGuard no_gradients;
+  const at::Tensor expert_P = expert_TK.reshape(-1);
+  const int64_t pairs = expert_P.size(0), per_token = expert_TK.size(1);
+  const auto whole = expert_P.options();
+  ExpertPlan plan;
+  plan.counts_E = at::zeros({num_experts}, whole).scatter_add_(0, expert_P, at::ones({pairs}, whole));
+  const at::Tensor host_E = plan.counts_E.cpu();
+  const std::vector<int64_t> counts(host_E.data_ptr<int64_t>(), host_E.data_ptr<int64_t>() + num_experts);
+  std::vector<int64_t> shift = divide_rows(plan, counts, excess);  // an expert's first row, less its first place sorted
+  for (size_t e = 0, before = 0; e < shift.size(); before += static_cast<size_t>(counts[e++]))
+    shift[e] -= static_cast<int64_t>(before);
+  const int64_t rows = total(plan.expert_rows);
+
+  const at::Tensor pair_P = at::argsort(expert_P, true, 0, false);  // stable: an expert's tokens stay in order
+  const at::Tensor shift_P = to_tensor(shift, expert_P.device()).index_select(0, expert_P.index_select(0, pair_P));
+  const at::Tensor row_P = at::arange(pairs, whole).add_(shift_P);
+  plan.row_of_TK = at::empty({pairs}, whole).scatter_(0, pair_P, row_P).view({-1, per_token});
+  plan.pair_of_S = at::zeros({rows}, whole).scatter_(0, row_P, pair_P);
+  plan.token_of_S = plan.pair_of_S.floor_divide(per_token);
+  plan.used_S = at::zeros({rows}, whole.dtype(at::kFloat)).index_fill_(0, row_P, 1.0);
+  return plan;
+}
+
+ExpertPlan plan_experts(const at::Tensor& expert_TK, int64_t num_experts) {
+  return expert_TK.is_cpu() ? plan_experts_on_host(expert_TK, num_experts, kBatchedExcess)
+                            : plan_experts_by_sorting(expert_TK, num_experts, kBatchedExcessOfGpu);
 }
 
 at::Tensor dispatch(const at::Tensor& x_TD, const ExpertPlan& plan) {

@@ -22,8 +22,11 @@ struct ExpertPlan {
   at::Tensor row_of_TK;              // [T, K]
 };
 
-// expert_TK: int64, any device.
+// expert_TK: int64. On a GPU only the experts' counts come back; the plan is the same.
 ExpertPlan plan_experts(const at::Tensor& expert_TK, int64_t num_experts);
+// The two ways to make it, by the tensor's device: `excess` is how much more a batched product may compute.
+ExpertPlan plan_experts_on_host(const at::Tensor& expert_TK, int64_t num_experts, double excess);
+ExpertPlan plan_experts_by_sorting(const at::Tensor& expert_TK, int64_t num_experts, double excess);
 
 // x_TD [rows, D] -> [S, D]; only the plan's tokens are read.
 at::Tensor dispatch(const at::Tensor& x_TD, const ExpertPlan& plan);

@@ -1,6 +1,7 @@
 // One answer, token by token, over cached keys and values: for looking at a model while it trains. The engine is the
 // place for speed.
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 
 #include <algorithm>
 #include <numeric>
@@ -52,7 +53,7 @@ Generation DeepseekVl2::generate(const MultimodalPrompt& prompt, int64_t max_tok
   if (prompt.input_ids.empty() || prompt.images_seq_mask.size() != prompt.input_ids.size())
     fail(ErrorCode::kInvalidArgument, "generate: a prompt of {} tokens with {} mask values", prompt.input_ids.size(),
          prompt.images_seq_mask.size());
-  const at::NoGradGuard no_gradients;
+  const c10::NoGradGuard no_gradients;
   const LanguageConfig& c = config().language;
   const at::ScalarType type = compute == DType::kBF16 ? at::kBFloat16 : at::kFloat;
   const at::Device device = parameters_.device();

@@ -1,5 +1,6 @@
 // The twin against what the official implementation computed: losses, every gradient, every stage of the forward pass.
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -178,7 +179,7 @@ TEST_P(GoldenForward, EveryStageIsTheOfficialOne) {
   options.tap = [&](const std::string& stage, const at::Tensor& values) {
     EXPECT_TRUE(stages.emplace(stage, values).second) << stage << " was seen twice";
   };
-  const at::NoGradGuard no_gradients;
+  const c10::NoGradGuard no_gradients;
   const ForwardResult result = DeepseekVl2(parameters).forward(batch, options);
   stages["logits"] = result.logits;
 

@@ -2,6 +2,7 @@
 #include "train/model/input_embeddings.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include <algorithm>
 #include <cstring>
@@ -47,13 +48,16 @@ Tiles stack_tiles(const ModelContext& context, std::span<const TiledImage> image
   }
   const bool padded = context.state->compute != at::kFloat && !context.traced();
   const auto count = static_cast<int64_t>(pixels.size());
-  tiles.stacked = at::zeros({padded ? rounded_tiles(count) : count, size, size, 3}, at::kByte);
+  const at::Device device = context.parameters->device();
+  tiles.stacked = at::empty({padded ? rounded_tiles(count) : count, size, size, 3},
+                            at::TensorOptions().dtype(at::kByte).pinned_memory(device.is_cuda()));
   auto* out = tiles.stacked.data_ptr<uint8_t>();
-  for (const uint8_t* tile : pixels) {
-    std::memcpy(out, tile, static_cast<size_t>(bytes));
-    out += bytes;
-  }
-  tiles.stacked = tiles.stacked.to(context.parameters->device());
+  at::parallel_for(0, tiles.stacked.size(0), 16, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t)
+      t < count ? std::memcpy(out + t * bytes, pixels[static_cast<size_t>(t)], static_cast<size_t>(bytes))
+                : std::memset(out + t * bytes, 0, static_cast<size_t>(bytes));
+  });
+  tiles.stacked = tiles.stacked.to(device, /*non_blocking=*/true);
   return tiles;
 }
 

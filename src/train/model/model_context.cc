@@ -72,8 +72,7 @@ at::Tensor adapter_dropout(const ModelContext& context, const std::string& name,
 at::Tensor linear(const ModelContext& context, const std::string& layer, const at::Tensor& x) {
   const std::string name = layer + ".weight";
   const std::string bias = layer + ".bias";
-  at::Tensor y = at::linear(x, context.weight(name),
-                            context.has(bias) ? c10::optional<at::Tensor>(context.weight(bias)) : c10::nullopt);
+  at::Tensor y = at::linear(x, context.weight(name), context.has(bias) ? context.weight(bias) : at::Tensor());
   ModelContext::Lora adapter;
   if (!context.find_adapter(name, adapter)) return y;
   const at::Tensor low = at::linear(adapter_dropout(context, name, adapter.dropout, x), adapter.a);

@@ -1,5 +1,6 @@
 // The twin against itself, on twins of a few hundred kilobytes with random weights.
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 #include <gtest/gtest.h>
 
 #include "core/base/temp_folder.h"
@@ -48,6 +49,26 @@ TEST_P(Twin, PackedSamplesHaveTheLossesAndGradientsOfTheSamplesAlone) {
   ASSERT_EQ(packed_gradients.size(), alone_gradients.size());
   for (const auto& [name, grad] : packed_gradients)
     EXPECT_LE(relative_distance(grad, alone_gradients.at(name)), 1e-4) << name;
+}
+
+TEST_P(Twin, AttentionByWholeRowsIsTheSame) {
+  const DeepseekVl2 model(parameters_);
+  for (const bool one_row : {true, false}) {
+    const MicroBatch batch = packed(samples(), one_row);
+    parameters_.zero_grad();
+    const ForwardResult by_sample = model.forward(batch, {});
+    by_sample.loss.backward();
+    const auto expected = gradients(parameters_);
+    parameters_.zero_grad();
+    ForwardOptions options;
+    options.whole_rows = true;
+    const ForwardResult by_row = model.forward(batch, options);
+    by_row.loss.backward();
+    const double loss = by_sample.loss_sum.item<double>();
+    EXPECT_NEAR(by_row.loss_sum.item<double>(), loss, 1e-6 * loss);
+    for (const auto& [name, grad] : gradients(parameters_))
+      EXPECT_LE(relative_distance(grad, expected.at(name)), 1e-4) << name;
+  }
 }
 
 TEST_P(Twin, RecomputationGivesTheSameBits) {
@@ -105,7 +126,7 @@ TEST_P(Twin, FrozenLanguageModelLetsGradientsThroughToTheProjector) {
 TEST_P(Twin, SavedWeightsLoadAsTheSameModel) {
   const TempFolder folder;
   const MicroBatch batch = packed(samples(), true);
-  const at::NoGradGuard no_gradients;
+  const c10::NoGradGuard no_gradients;
   const double loss = DeepseekVl2(parameters_).forward(batch, {}).loss_sum.item<double>();
   parameters_.save(folder / "f32", DType::kF32, 100'000);
   const auto load = [&](const std::string& name, const LoadOptions& options = {}) {
@@ -217,7 +238,7 @@ TEST_P(Twin, AdapterIsTheSameAsTheMergedWeight) {
   EXPECT_EQ(run(DeepseekVl2(parameters_, &adapters), options), dropped);
   for (auto& [name, adapter] : adapters) EXPECT_TRUE(at::equal(grads[name], adapter.a.grad())) << name;
 
-  const at::NoGradGuard no_gradients;
+  const c10::NoGradGuard no_gradients;
   for (const auto& [name, adapter] : adapters) {
     at::Tensor value = parameters_.at(name).value.detach();
     value.add_(at::matmul(adapter.b, adapter.a), adapter.scale);

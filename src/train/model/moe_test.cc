@@ -2,6 +2,7 @@
 #include "train/model/moe.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 #include <gtest/gtest.h>
 
 #include "train/model/expert_plan.h"
@@ -12,7 +13,7 @@ namespace {
 
 // Forward only, so that a finite difference can be taken of any weight.
 double balance_loss_of(const Parameters& parameters, const MicroBatch& batch, const ForwardOptions& options) {
-  const at::NoGradGuard no_gradients;
+  const c10::NoGradGuard no_gradients;
   return DeepseekVl2(parameters).forward(batch, options).aux_losses.to(at::kDouble).sum().item<double>();
 }
 
@@ -77,6 +78,26 @@ TEST(BalanceLossGradient, IsExactInDouble) {
       const double below = loss(logits).item<double>();
       logits.data_ptr<double>()[i] = value;
       EXPECT_NEAR(leaf.grad().flatten()[i].item<double>(), (above - below) / (2.0 * step), 1e-8);
+    }
+  }
+}
+
+TEST(ExpertPlan, IsTheSameByCountingAndBySorting) {
+  Random random(17);
+  for (const int64_t tokens : {1, 7, 300}) {
+    for (const double excess : {0.0, 1.3, 9.0}) {
+      at::Tensor expert_TK = at::empty({tokens, 3}, at::kLong);
+      for (int64_t i = 0; i < expert_TK.numel(); ++i)  // uneven, and nobody goes to the last
+        expert_TK.data_ptr<int64_t>()[i] = static_cast<int64_t>(random.uniform() * random.uniform() * 7);
+      const ExpertPlan a = plan_experts_on_host(expert_TK, 8, excess);
+      const ExpertPlan b = plan_experts_by_sorting(expert_TK, 8, excess);
+      EXPECT_EQ(a.expert_rows, b.expert_rows);
+      EXPECT_EQ(a.batched, b.batched);
+      EXPECT_TRUE(at::equal(a.counts_E, b.counts_E));
+      EXPECT_TRUE(at::equal(a.row_of_TK, b.row_of_TK));
+      EXPECT_TRUE(at::equal(a.used_S, b.used_S));
+      EXPECT_TRUE(at::equal(a.token_of_S, b.token_of_S));
+      EXPECT_TRUE(at::equal(a.pair_of_S, b.pair_of_S));
     }
   }
 }

@@ -1,6 +1,7 @@
 #include "train/model/parameters.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 #include <fmt/format.h>
 
 #include <cmath>
@@ -244,7 +245,7 @@ void Parameters::save(const std::filesystem::path& folder, DType dtype, uint64_t
       headers.push_back({spec.name, stored, spec.shape});
     }
   }
-  const at::NoGradGuard no_gradients;
+  const c10::NoGradGuard no_gradients;
   write_sharded(
       folder, headers,
       [this](const TensorHeader& header, std::span<std::byte> bytes) {
@@ -261,8 +262,8 @@ void Parameters::save(const std::filesystem::path& folder, DType dtype, uint64_t
 
 std::vector<double> update_expert_bias(Parameters& parameters, const at::Tensor& tokens_per_expert, double step) {
   const LanguageConfig& c = parameters.config().language;
-  const at::NoGradGuard no_gradients;
-  const at::Tensor counts = tokens_per_expert.to(at::kDouble);
+  const c10::NoGradGuard no_gradients;
+  const at::Tensor counts = tokens_per_expert.cpu().to(at::kDouble);
   std::vector<double> violations;
   for (int64_t layer = 0; layer < c.num_hidden_layers; ++layer) {
     if (!c.is_moe(layer)) continue;
@@ -277,7 +278,7 @@ std::vector<double> update_expert_bias(Parameters& parameters, const at::Tensor&
         parameters.find(fmt::format("language.model.layers.{}.mlp.gate.e_score_correction_bias", layer));
     if (bias == nullptr || step == 0.0) continue;
     at::Tensor value = bias->value;  // shares its storage
-    value.add_((mean - count_E).sign().to(value.options()), step);
+    value.add_((mean - count_E).sign().to(value.scalar_type()).to(value.device()), step);
   }
   return violations;
 }

@@ -1,6 +1,7 @@
 #include "train/model/recompute.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
 
@@ -35,7 +36,7 @@ class Recompute : public torch::autograd::Function<Recompute> {
   static variable_list backward(AutogradContext* autograd, variable_list grads) {
     const auto work = c10::static_intrusive_pointer_cast<Work>(autograd->saved_data["work"].toCapsule());
     const variable_list saved = autograd->get_saved_variables();
-    at::AutoGradMode with_gradients(true);
+    c10::AutoGradMode with_gradients(true);
     std::map<std::string, at::Tensor> leaves;
     variable_list inputs;
     at::Tensor x = saved[0].detach();
@@ -76,7 +77,7 @@ at::Tensor recompute(const ModelContext& context, const std::string& prefix, con
       add(name + "#b", adapter.b);
     }
   }
-  if (!at::GradMode::is_enabled() || (weights.empty() && !x.requires_grad())) return stage(context, x);
+  if (!c10::GradMode::is_enabled() || (weights.empty() && !x.requires_grad())) return stage(context, x);
   return Recompute::apply(x, at::TensorList(weights), work);
 }
 

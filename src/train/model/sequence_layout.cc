@@ -84,4 +84,38 @@ SequenceLayout sequence_layout(std::span<const int64_t> sample_starts, int64_t r
   return layout;
 }
 
+SequenceLayout row_layout(std::span<const int64_t> sample_starts, std::span<const int64_t> row_starts, int64_t rows,
+                          at::ScalarType compute, at::Device device) {
+  SequenceLayout::Group group;
+  group.samples = std::ssize(row_starts) - 1;
+  for (size_t r = 0; r + 1 < row_starts.size(); ++r)
+    group.longest = std::max(group.longest, row_starts[r + 1] - row_starts[r]);
+  group.length = rounded_length(group.longest);
+
+  // Of each place its sample's number; -1 behind the last.
+  std::vector<int64_t> there(static_cast<size_t>(group.samples * group.length), -1), sample_of(there.size(), -1);
+  std::vector<int64_t> back(static_cast<size_t>(rows), -1);
+  size_t sample = 0;
+  for (int64_t r = 0; r < group.samples; ++r) {
+    for (int64_t t = row_starts[static_cast<size_t>(r)], place = r * group.length;
+         t < row_starts[static_cast<size_t>(r) + 1]; ++t, ++place) {
+      while (sample_starts[sample + 1] <= t) ++sample;
+      there[static_cast<size_t>(place)] = t;
+      sample_of[static_cast<size_t>(place)] = static_cast<int64_t>(sample);
+      back[static_cast<size_t>(t)] = place;
+    }
+  }
+  const at::Tensor sample_BL = to_tensor(sample_of, device).view({group.samples, group.length});
+  const at::Tensor other_BLL = sample_BL.unsqueeze(2).ne(sample_BL.unsqueeze(1));
+  group.mask_BLL =
+      causal_mask(group.length, compute).to(device).expand(other_BLL.sizes()).masked_fill(other_BLL, kHidden);
+
+  SequenceLayout layout;
+  layout.to_groups = RowMap(there, device);
+  layout.to_flat = RowMap(back, device);
+  layout.group_rows.push_back(group.samples * group.length);
+  layout.groups.push_back(std::move(group));
+  return layout;
+}
+
 }  // namespace vl2::train

@@ -32,6 +32,11 @@ struct SequenceLayout {
 SequenceLayout sequence_layout(std::span<const int64_t> sample_starts, int64_t rows, std::span<const uint8_t> key_mask,
                                at::ScalarType compute, at::Device device);
 
+// The batch's rows as they lie, side by side: all samples in one product, whose mask also keeps them apart. More is
+// computed and much less is started: for a GPU. row_starts: each of whole samples, up to the last token.
+SequenceLayout row_layout(std::span<const int64_t> sample_starts, std::span<const int64_t> row_starts, int64_t rows,
+                          at::ScalarType compute, at::Device device);
+
 // Lengths of which few different ones occur: oneDNN compiles every new shape of a bf16 product (milliseconds each).
 int64_t rounded_length(int64_t length);
 

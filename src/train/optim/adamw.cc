@@ -1,9 +1,12 @@
 #include "train/optim/adamw.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 
 #include <algorithm>
 #include <cmath>
+#include <map>
+#include <tuple>
 #include <utility>
 
 #include "core/base/error.h"
@@ -25,7 +28,7 @@ constexpr double kUpdateSize = 0.2;
 
 AdamW::AdamW(std::vector<OptimizedParameter> parameters, const AdamWOptions& options)
     : parameters_(std::move(parameters)), options_(options) {
-  const at::NoGradGuard no_grad;
+  const c10::NoGradGuard no_grad;
   for (const OptimizedParameter& p : parameters_) {
     VL2_CHECK(p.value.scalar_type() == at::kFloat, "{} is no float32 tensor", p.name);
     const auto like = p.value.options().requires_grad(false).dtype(options.bf16_moments ? at::kBFloat16 : at::kFloat);
@@ -35,19 +38,17 @@ AdamW::AdamW(std::vector<OptimizedParameter> parameters, const AdamWOptions& opt
 }
 
 double AdamW::gradient_norm() const {
-  const at::NoGradGuard no_grad;
-  double squares = 0;
+  const c10::NoGradGuard no_grad;
+  std::vector<at::Tensor> norms;  // read together: each reading waits for a GPU
   for (const OptimizedParameter& p : parameters_) {
     const at::Tensor gradient = p.value.grad();
-    if (!gradient.defined()) continue;
-    const double norm = gradient.norm(2, at::kDouble).item<double>();
-    squares += norm * norm;
+    if (gradient.defined()) norms.push_back(gradient.norm(2, at::kDouble));
   }
-  return std::sqrt(squares);
+  return norms.empty() ? 0.0 : at::stack(norms).norm().item<double>();
 }
 
 void AdamW::scale_gradients(double scale) {
-  const at::NoGradGuard no_grad;
+  const c10::NoGradGuard no_grad;
   for (const OptimizedParameter& p : parameters_) {
     at::Tensor gradient = p.value.grad();
     if (gradient.defined()) gradient.mul_(scale);
@@ -56,9 +57,10 @@ void AdamW::scale_gradients(double scale) {
 
 void AdamW::step(double learning_rate) {
   ++steps_;
+  if (options_.together && !options_.bf16_moments) return update_together(learning_rate);
   // The parameters have nothing to do with each other, and most are too small for several threads.
   side_by_side(options_.workers, std::ssize(parameters_), false, [&](int64_t /*worker*/, int64_t item) {
-    const at::NoGradGuard no_grad;
+    const c10::NoGradGuard no_grad;
     const auto i = static_cast<size_t>(item);
     if (!parameters_[i].value.grad().defined()) return;
     parameters_[i].orthogonal ? update_orthogonal(i, learning_rate) : update(i, learning_rate);
@@ -106,6 +108,57 @@ void AdamW::update(size_t index, double learning_rate) {
   }
 }
 
+// Parameters with one learning rate, decay and form of update; of orthogonal ones, of one shape.
+void AdamW::update_together(double learning_rate) {
+  const c10::NoGradGuard no_grad;
+  using Key = std::tuple<bool, double, bool, int64_t, int64_t>;
+  struct Group {
+    std::vector<at::Tensor> w, g, m, v;
+  };
+  std::map<Key, Group> groups;
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    const OptimizedParameter& p = parameters_[i];
+    const at::Tensor g = p.value.grad();
+    if (!g.defined()) continue;
+    Group& group =
+        groups[{p.orthogonal, p.lr_multiplier, p.decay, p.orthogonal ? g.size(-2) : 0, p.orthogonal ? g.size(-1) : 0}];
+    group.w.push_back(p.value.detach());  // shares its storage
+    group.g.push_back(g);
+    group.m.push_back(m_[i]);
+    if (!p.orthogonal) group.v.push_back(v_[i]);
+  }
+  const auto t = static_cast<double>(steps_);
+  const double unbias1 = 1.0 - std::pow(options_.beta1, t), unbias2 = 1.0 - std::pow(options_.beta2, t);
+  for (auto& [key, group] : groups) {
+    const auto& [orthogonal, multiplier, decay, rows, columns] = key;
+    const double lr = learning_rate * multiplier;
+    if (decay) at::_foreach_mul_(group.w, 1.0 - lr * options_.weight_decay);
+    if (!orthogonal) {
+      at::_foreach_mul_(group.m, options_.beta1);
+      at::_foreach_add_(group.m, group.g, 1.0 - options_.beta1);
+      at::_foreach_mul_(group.v, options_.beta2);
+      at::_foreach_addcmul_(group.v, group.g, group.g, 1.0 - options_.beta2);
+      std::vector<at::Tensor> scale = at::_foreach_sqrt(group.v);
+      at::_foreach_div_(scale, std::sqrt(unbias2));
+      at::_foreach_add_(scale, options_.eps);
+      at::_foreach_addcdiv_(group.w, group.m, scale, -lr / unbias1);
+      continue;
+    }
+    at::_foreach_mul_(group.m, kMuonMomentum);
+    at::_foreach_add_(group.m, group.g, 1.0 - kMuonMomentum);
+    std::vector<at::Tensor> matrices;  // [n, R, C], n = 1 but for experts
+    std::vector<int64_t> counts;
+    for (size_t i = 0; i < group.m.size(); ++i) {
+      matrices.push_back(group.m[i].mul(kMuonMomentum).add_(group.g[i], 1.0 - kMuonMomentum).view({-1, rows, columns}));
+      counts.push_back(matrices.back().size(0));
+    }
+    std::vector<at::Tensor> directions =
+        orthogonalise(at::cat(matrices), options_.orthogonal_compute).split_with_sizes(counts);
+    for (size_t i = 0; i < directions.size(); ++i) directions[i] = directions[i].view(group.w[i].sizes());
+    at::_foreach_add_(group.w, directions, -lr * kUpdateSize * std::sqrt(static_cast<double>(std::max(rows, columns))));
+  }
+}
+
 std::vector<NamedState> AdamW::state() const {
   std::vector<NamedState> result;
   for (size_t i = 0; i < parameters_.size(); ++i) {
@@ -116,7 +169,7 @@ std::vector<NamedState> AdamW::state() const {
 }
 
 at::Tensor round_stochastically(const at::Tensor& x, uint64_t seed, uint64_t stream) {
-  const at::NoGradGuard no_grad;
+  const c10::NoGradGuard no_grad;
   const at::Tensor flat = x.contiguous().view({-1});
   const at::Tensor result = at::empty(flat.sizes(), x.options().dtype(at::kBFloat16));
   const auto start = static_cast<int64_t>(splitmix64(seed ^ splitmix64(stream)) >> 1);

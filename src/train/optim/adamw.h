@@ -30,6 +30,9 @@ struct AdamWOptions {
   at::ScalarType orthogonal_compute = at::kBFloat16;
   uint64_t seed = 0;    // of stochastic rounding
   int64_t workers = 1;  // parameters updated at once; changes nothing but speed
+  // Many parameters by one operation, and matrices of one shape by one batched product: few, large operations, for a
+  // GPU. The same formulas; not with bf16_moments.
+  bool together = false;
 };
 
 struct OptimizedParameter {
@@ -66,6 +69,7 @@ class AdamW {
  private:
   void update(size_t index, double learning_rate);
   void update_orthogonal(size_t index, double learning_rate);
+  void update_together(double learning_rate);
 
   std::vector<OptimizedParameter> parameters_;
   AdamWOptions options_;

@@ -108,6 +108,34 @@ TEST(AdamW, GoesOnFromItsStateBitByBit) {
   }
 }
 
+TEST(AdamW, TogetherItTakesTheStepsOfEachAlone) {
+  at::manual_seed(3);
+  std::vector<OptimizedParameter> alone, together;
+  const auto add = [&](const char* name, const std::vector<int64_t>& shape, double multiplier, bool decay, bool muon) {
+    const at::Tensor value = at::randn(shape, at::kFloat);
+    alone.push_back({name, value.clone().requires_grad_(true), multiplier, decay, muon});
+    together.push_back({name, value.clone().requires_grad_(true), multiplier, decay, muon});
+  };
+  add("a", {6, 10}, 1, true, true), add("b", {6, 10}, 1, true, true), add("c", {3, 6, 10}, 1, true, true);
+  add("d", {6, 10}, 0.1, true, true), add("e", {10, 6}, 1, false, true), add("f", {6, 10}, 1, true, false);
+  add("g", {5}, 1, false, false), add("h", {7}, 1, false, false), add("idle", {4}, 1, true, false);
+  AdamW one(alone, {.orthogonal_compute = at::kFloat});
+  AdamW other(together, {.orthogonal_compute = at::kFloat, .together = true});
+  for (int t = 0; t < 3; ++t) {
+    for (size_t i = 0; i + 1 < alone.size(); ++i) {
+      alone[i].value.mutable_grad() = at::randn(alone[i].value.sizes());
+      together[i].value.mutable_grad() = alone[i].value.grad().clone();
+    }
+    one.step(0.02);
+    other.step(0.02);
+  }
+  for (size_t i = 0; i < alone.size(); ++i)
+    EXPECT_LE((alone[i].value - together[i].value).abs().max().item<float>(), 1e-6f) << alone[i].name;
+  const auto a = one.state(), b = other.state();
+  for (size_t i = 0; i < a.size(); ++i)
+    EXPECT_LE((a[i].value - b[i].value).abs().max().item<float>(), 1e-6f) << a[i].name;
+}
+
 TEST(Muon, BringsSingularValuesNearOne) {
   at::manual_seed(1);
   for (const auto compute : {at::kFloat, at::kBFloat16}) {

@@ -36,6 +36,12 @@ Enum choose(StrictObject& object, const std::string& key, Enum fallback, const s
 
 bool is_pattern(const std::string& text) { return text.find_first_of(".*?") != text.npos; }
 
+bool is_device(const std::string& text) {
+  if (text == "auto" || text == "cpu" || text == "cuda") return true;
+  const std::string number = text.starts_with("cuda:") ? text.substr(5) : "";
+  return !number.empty() && number.size() <= 2 && number.find_first_not_of("0123456789") == std::string::npos;
+}
+
 // Reads one file; the reading of a section stands in a function of its own.
 class Reader {
  public:
@@ -213,6 +219,8 @@ class Reader {
     r_.seed = o.integer("seed", 0, 0, kMost);
     r_.workers = o.integer("workers", 1, 0, 1024);
     r_.threads = o.integer("threads", 0, 0, 1024);
+    r_.device = o.string("device", "auto");
+    if (!is_device(r_.device)) o.reject("device", "auto, cpu, cuda or cuda:N with the number of the card");
     r_.log_every = o.integer("log_every", 1, 1, kMost);
     r_.save_every = o.integer("save_every", 500, 0, kMost);
     r_.keep = o.integer("keep", 3, 1, 1 << 20);
@@ -303,6 +311,7 @@ std::string recipe_json(const Recipe& r) {
   o["seed"] = r.seed;
   o["workers"] = r.workers;
   o["threads"] = r.threads;
+  o["device"] = r.device;
   o["log_every"] = r.log_every;
   o["save_every"] = r.save_every;
   o["keep"] = r.keep;

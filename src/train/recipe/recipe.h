@@ -118,8 +118,9 @@ struct Recipe {
 
   int64_t max_bad_steps = 5;  // steps in a row whose loss or gradient is not finite
   int64_t seed = 0;
-  int64_t workers = 1;  // threads that read and tile pictures
-  int64_t threads = 0;  // of the computation; 0: all cores
+  int64_t workers = 1;          // threads that read and tile pictures
+  int64_t threads = 0;          // of the computation; 0: all cores
+  std::string device = "auto";  // "cpu", "cuda", "cuda:N"; auto: a GPU where libtorch finds one
   int64_t log_every = 1;
   int64_t save_every = 500;  // steps; 0: at the end only
   int64_t keep = 3;          // checkpoints

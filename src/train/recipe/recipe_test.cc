@@ -136,6 +136,8 @@ TEST(Recipe, ContradictionsAreRefused) {
   EXPECT_ERROR(refused([](json& v) { v["micro_batch"] = 3; }), "a divisor of batch_size, which is 64");
   EXPECT_ERROR(refused([](json& v) { v["micro_batch"] = 32, v["replicas"] = 3; }), "at most the 2 micro-batches");
   EXPECT_ERROR(refused([](json& v) { v["optimizer"] = "sgd"; }), "muon");
+  for (const char* bad : {"gpu", "cuda:", "cuda:x", "cuda:123"})
+    EXPECT_ERROR(refused([&](json& v) { v["device"] = bad; }), "auto, cpu, cuda or cuda:N") << bad;
   EXPECT_ERROR(refused([](json& v) { v["model"]["config"] = "tiny"; }), "either init");
   EXPECT_ERROR(refused([](json& v) { v["model"] = json::object(); }), "either init");
   EXPECT_ERROR(refused([](json& v) { v["model"]["init_vision"] = "x"; }), "beside config only");

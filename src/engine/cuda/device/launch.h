@@ -1,0 +1,15 @@
+// What a launch checks on the host (VL2_LAUNCH calls these).
+#pragma once
+
+#include <cstddef>
+
+#include "engine/cuda/device/stream.h"
+
+namespace vl2::cuda {
+
+// Throws Error where the launch was refused. Faults of a running kernel show at the next synchronisation.
+void check_launch(const char* kernel);
+// Raises the kernel's limit of dynamic shared memory where `bytes` is beyond what every kernel has (48 KiB).
+void allow_shared(const char* name, const void* kernel, size_t bytes);
+
+}  // namespace vl2::cuda

@@ -1,0 +1,36 @@
+// Launches on a real device; compiled where the CUDA toolkit is.
+#include <cuda_runtime.h>
+
+#include <map>
+#include <mutex>
+#include <utility>
+
+#include "core/base/error.h"
+#include "engine/cuda/device/launch.h"
+
+namespace vl2::cuda {
+
+void check_launch(const char* kernel) {
+  const cudaError_t error = cudaGetLastError();
+  if (error != cudaSuccess)
+    fail(ErrorCode::kInternal, "[cuda] launch of {} failed: {}", kernel, cudaGetErrorString(error));
+}
+
+void allow_shared(const char* name, const void* kernel, size_t bytes) {
+  constexpr size_t kAlways = 48 << 10;
+  if (bytes <= kAlways) return;
+  static std::mutex mutex;
+  static std::map<std::pair<const void*, int>, size_t> limits;  // asked for so far: the call is slow
+  int device = 0;
+  cudaGetDevice(&device);
+  const std::lock_guard<std::mutex> lock(mutex);
+  size_t& limit = limits[{kernel, device}];
+  if (bytes <= limit) return;
+  const cudaError_t error =
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+  if (error != cudaSuccess)
+    fail(ErrorCode::kInternal, "[cuda] {} needs {} bytes of shared memory: {}", name, bytes, cudaGetErrorString(error));
+  limit = bytes;
+}
+
+}  // namespace vl2::cuda

@@ -1,0 +1,315 @@
+#include <algorithm>
+
+#include "engine/cuda/device/kernel_language.h"
+#include "engine/cuda/device/reduce.h"
+#include "engine/cuda/kernels/rows.h"
+
+namespace vl2::cuda {
+namespace {
+
+// A thread's values of a row, a block apart from each other: loads are coalesced and several are in flight.
+constexpr int kValues = 4;
+
+unsigned threads_for(int64_t cols) { return cols <= 32 ? 32 : cols <= 128 ? 64 : 256; }
+
+// Blocks: one for each row and head, and as many along the columns as it takes.
+struct Pieces {
+  dim3 grid, block;
+};
+Pieces pieces(int64_t rows, int64_t cols) {
+  const unsigned threads = threads_for(cols);
+  const auto along = static_cast<unsigned>((cols + threads * kValues - 1) / (threads * kValues));
+  return {dim3(static_cast<unsigned>(rows), along), dim3(threads)};
+}
+
+// fn(column) for this thread's columns.
+template <typename Fn>
+__device__ __forceinline__ void each_column(int64_t cols, const Fn& fn) {
+  const int64_t first = static_cast<int64_t>(blockIdx.y) * blockDim.x * kValues + threadIdx.x;
+  VL2_UNROLL
+  for (int i = 0; i < kValues; ++i) {
+    const int64_t c = first + static_cast<int64_t>(i) * blockDim.x;
+    if (c < cols) fn(c);
+  }
+}
+
+__device__ __forceinline__ float* row_of(const RowsView& x, int64_t row) { return x.data + row * x.row_stride; }
+__device__ __forceinline__ float* head_of(const RowsView& x, int64_t index) {
+  return x.data + index / x.heads * x.row_stride + index % x.heads * x.head_stride;
+}
+__device__ __forceinline__ float stored(const TableView& table, int64_t at) {
+  return table.bf16 ? bf16_float(static_cast<const uint16_t*>(table.data)[at])
+                    : static_cast<const float*>(table.data)[at];
+}
+
+__global__ void embed_kernel(RowsView out, TableView table, const int32_t* ids) {
+  const int64_t t = blockIdx.x, first = ids[t] * table.cols;
+  each_column(table.cols, [&](int64_t c) { row_of(out, t)[c] = stored(table, first + c); });
+}
+
+__global__ void gather_kernel(RowsView out, RowsView x, const int32_t* rows) {
+  const int64_t i = blockIdx.x;
+  each_column(x.cols, [&](int64_t c) { row_of(out, i)[c] = row_of(x, rows[i])[c]; });
+}
+
+__global__ void scatter_kernel(RowsView out, RowsView x, const int32_t* rows) {
+  const int64_t i = blockIdx.x;
+  each_column(x.cols, [&](int64_t c) { row_of(out, rows[i])[c] = row_of(x, i)[c]; });
+}
+
+__global__ void add_rows_kernel(RowsView x, TableView table) {
+  const int64_t t = blockIdx.x, first = t % table.rows * table.cols;
+  each_column(x.cols, [&](int64_t c) { row_of(x, t)[c] += stored(table, first + c); });
+}
+
+__global__ void add_kernel(RowsView x, RowsView y) {
+  float* a = head_of(x, blockIdx.x);
+  const float* b = head_of(y, blockIdx.x);
+  each_column(x.cols, [&](int64_t c) { a[c] += b[c]; });
+}
+
+__global__ void rms_norm_kernel(RowsView out, RowsView x, const float* weight, float eps) {
+  __shared__ float scratch[32];
+  const float* in = head_of(x, blockIdx.x);
+  float* to = head_of(out, blockIdx.x);
+  float sum = 0;
+  for (int64_t c = threadIdx.x; c < x.cols; c += blockDim.x) sum += in[c] * in[c];
+  sum = block_sum(sum, scratch);
+  const float scale = 1.0f / sqrtf(sum / static_cast<float>(x.cols) + eps);
+  for (int64_t c = threadIdx.x; c < x.cols; c += blockDim.x) to[c] = in[c] * scale * weight[c];
+}
+
+// Rows that begin at multiples of 16 bytes, up to 4 * kNormParts * threads wide: read once.
+constexpr int kNormParts = 4;
+__global__ void __launch_bounds__(256)
+    rms_norm_vector_kernel(RowsView out, RowsView x, const float* weight, float eps) {
+  __shared__ float scratch[32];
+  const float4* in = reinterpret_cast<const float4*>(head_of(x, blockIdx.x));
+  float4* to = reinterpret_cast<float4*>(head_of(out, blockIdx.x));
+  const int parts = static_cast<int>(x.cols) / 4, first = static_cast<int>(threadIdx.x);
+  float4 v[kNormParts], w[kNormParts];
+  float sum = 0;
+  VL2_UNROLL
+  for (int i = 0; i < kNormParts; ++i) {
+    const int at = first + i * static_cast<int>(blockDim.x);
+    v[i] = w[i] = make_float4(0, 0, 0, 0);
+    if (at < parts) v[i] = in[at], w[i] = __ldg(reinterpret_cast<const float4*>(weight) + at);
+  }
+  VL2_UNROLL
+  for (int i = 0; i < kNormParts; ++i) sum += v[i].x * v[i].x + v[i].y * v[i].y + (v[i].z * v[i].z + v[i].w * v[i].w);
+  const float scale = 1.0f / sqrtf(block_sum(sum, scratch) / static_cast<float>(x.cols) + eps);
+  VL2_UNROLL
+  for (int i = 0; i < kNormParts; ++i) {
+    const int at = first + i * static_cast<int>(blockDim.x);
+    if (at < parts)
+      to[at] = make_float4(v[i].x * scale * w[i].x, v[i].y * scale * w[i].y, v[i].z * scale * w[i].z,
+                           v[i].w * scale * w[i].w);
+  }
+}
+
+__global__ void layer_norm_kernel(RowsView out, RowsView x, const float* weight, const float* bias, float eps) {
+  __shared__ float scratch[32];
+  const float* in = head_of(x, blockIdx.x);
+  float* to = head_of(out, blockIdx.x);
+  float sum = 0;
+  for (int64_t c = threadIdx.x; c < x.cols; c += blockDim.x) sum += in[c];
+  const float mean = block_sum(sum, scratch) / static_cast<float>(x.cols);
+  float squares = 0;
+  for (int64_t c = threadIdx.x; c < x.cols; c += blockDim.x) squares += (in[c] - mean) * (in[c] - mean);
+  const float scale = 1.0f / sqrtf(block_sum(squares, scratch) / static_cast<float>(x.cols) + eps);
+  for (int64_t c = threadIdx.x; c < x.cols; c += blockDim.x) to[c] = (in[c] - mean) * scale * weight[c] + bias[c];
+}
+
+__global__ void gelu_kernel(RowsView x, bool tanh_form) {
+  float* row = row_of(x, blockIdx.x);
+  each_column(x.cols, [&](int64_t c) {
+    const float v = row[c];
+    const float inner = 0.79788456080286536f * (v + 0.044715f * v * v * v);
+    row[c] = 0.5f * v * (1.0f + (tanh_form ? tanhf(inner) : erff(v * 0.70710678118654752f)));
+  });
+}
+
+__global__ void silu_mul_kernel(RowsView gate, RowsView up) {
+  float* g = row_of(gate, blockIdx.x);
+  const float* u = row_of(up, blockIdx.x);
+  each_column(gate.cols, [&](int64_t c) { g[c] = g[c] / (1.0f + expf(-g[c])) * u[c]; });
+}
+
+// A block rotates one head of one row. Interleaved pairs move to other places: all are read before any is written.
+__global__ void rope_kernel(RowsView x, RowsView y, RowsView cos, RowsView sin, bool interleaved) {
+  const int64_t row = blockIdx.x, head = blockIdx.y, half = x.cols / 2;
+  float* v = head < x.heads ? row_of(x, row) + head * x.head_stride : row_of(y, row) + (head - x.heads) * y.head_stride;
+  const float *cos_row = row_of(cos, row), *sin_row = row_of(sin, row);
+  for (int64_t begin = 0; begin < half; begin += blockDim.x) {
+    const int64_t k = begin + threadIdx.x;
+    float a = 0, b = 0;
+    if (k < half) a = v[interleaved ? 2 * k : k], b = v[interleaved ? 2 * k + 1 : k + half];
+    __syncthreads();
+    if (k < half) {
+      v[k] = a * cos_row[k] - b * sin_row[k];
+      v[k + half] = b * cos_row[k] + a * sin_row[k];
+    }
+  }
+}
+
+__global__ void round_rows_kernel(uint16_t* out, int64_t out_stride, RowsView x) {
+  const int64_t row = blockIdx.x;
+  each_column(out_stride,
+              [&](int64_t c) { out[row * out_stride + c] = c < x.cols ? float_bf16(row_of(x, row)[c]) : uint16_t{0}; });
+}
+
+__global__ void pixel_shuffle_kernel(RowsView out, RowsView x, int64_t grid, int64_t ratio) {
+  const int64_t side = (grid + ratio - 1) / ratio, row = blockIdx.x, square = ratio * ratio;
+  const int64_t item = row / (side * side), y = row / side % side, column = row % side;
+  each_column(out.cols, [&](int64_t c) {
+    const int64_t part = c % square, gy = y * ratio + part / ratio, gx = column * ratio + part % ratio;
+    const bool inside = gy < grid && gx < grid;
+    row_of(out, row)[c] = inside ? row_of(x, (item * grid + gy) * grid + gx)[c / square] : 0.0f;
+  });
+}
+
+__global__ void extract_patches_kernel(RowsView out, const float* pixels, int64_t size, int64_t patch) {
+  const int64_t grid = size / patch, row = blockIdx.x;
+  const int64_t item = row / (grid * grid), y = row / grid % grid * patch, x = row % grid * patch;
+  each_column(out.cols, [&](int64_t c) {
+    const int64_t channel = c / (patch * patch), dy = c / patch % patch, dx = c % patch;
+    row_of(out, row)[c] = pixels[((item * 3 + channel) * size + y + dy) * size + x + dx];
+  });
+}
+
+// Larger first; among equals the first. NaN is larger than nothing.
+__device__ __forceinline__ bool before(float a, int64_t at_a, float b, int64_t at_b) {
+  return a > b || (a == b && at_a < at_b);
+}
+
+__global__ void argmax_kernel(int32_t* out, RowsView x) {
+  __shared__ float values[32];
+  __shared__ int places[32];
+  const float* row = row_of(x, blockIdx.x);
+  float best = -INFINITY;
+  int place = 0x7fffffff;
+  for (int64_t c = threadIdx.x; c < x.cols; c += blockDim.x)
+    if (before(row[c], c, best, place)) best = row[c], place = static_cast<int>(c);
+  const int lane = static_cast<int>(threadIdx.x % 32), warp = static_cast<int>(threadIdx.x / 32);
+  for (int bits = 16; bits > 0; bits /= 2) {
+    const float other = __shfl_xor_sync(kAllLanes, best, bits);
+    const int at = __shfl_xor_sync(kAllLanes, place, bits);
+    if (before(other, at, best, place)) best = other, place = at;
+  }
+  if (lane == 0) values[warp] = best, places[warp] = place;
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    for (int w = 1; w < static_cast<int>(blockDim.x / 32); ++w)
+      if (before(values[w], places[w], best, place)) best = values[w], place = places[w];
+    out[blockIdx.x] = place == 0x7fffffff ? 0 : place;
+  }
+}
+
+// A block that passes over a whole row.
+dim3 whole_row(int64_t cols) { return dim3(cols <= 32 ? 32 : cols <= 256 ? 64 : 256); }
+
+bool in_vectors(const RowsView& x) {
+  return reinterpret_cast<uintptr_t>(x.data) % 16 == 0 && x.cols % 4 == 0 && x.row_stride % 4 == 0 &&
+         (x.heads == 1 || x.head_stride % 4 == 0);
+}
+
+bool empty(const RowsView& x) { return x.rows * x.heads * x.cols == 0; }
+
+}  // namespace
+
+void embed(Stream stream, const RowsView& out, const TableView& table, const int32_t* ids) {
+  if (empty(out)) return;
+  const Pieces p = pieces(out.rows, out.cols);
+  VL2_LAUNCH(embed_kernel, p.grid, p.block, 0, stream, out, table, ids);
+}
+
+void gather_rows(Stream stream, const RowsView& out, const RowsView& x, const int32_t* rows) {
+  if (empty(out)) return;
+  const Pieces p = pieces(out.rows, out.cols);
+  VL2_LAUNCH(gather_kernel, p.grid, p.block, 0, stream, out, x, rows);
+}
+
+void scatter_rows(Stream stream, const RowsView& out, const RowsView& x, const int32_t* rows) {
+  if (empty(x)) return;
+  const Pieces p = pieces(x.rows, x.cols);
+  VL2_LAUNCH(scatter_kernel, p.grid, p.block, 0, stream, out, x, rows);
+}
+
+void add_rows(Stream stream, const RowsView& x, const TableView& table) {
+  if (empty(x)) return;
+  const Pieces p = pieces(x.rows, x.cols);
+  VL2_LAUNCH(add_rows_kernel, p.grid, p.block, 0, stream, x, table);
+}
+
+void add(Stream stream, const RowsView& x, const RowsView& y) {
+  if (empty(x)) return;
+  const Pieces p = pieces(x.rows * x.heads, x.cols);
+  VL2_LAUNCH(add_kernel, p.grid, p.block, 0, stream, x, y);
+}
+
+void rms_norm(Stream stream, const RowsView& out, const RowsView& x, const float* weight, float eps) {
+  if (empty(x)) return;
+  if (in_vectors(x) && in_vectors(out) && reinterpret_cast<uintptr_t>(weight) % 16 == 0 &&
+      x.cols <= 4 * kNormParts * 256) {
+    const auto threads = static_cast<unsigned>(std::min<int64_t>((x.cols / 4 + 31) / 32 * 32, 256));
+    return VL2_LAUNCH(rms_norm_vector_kernel, dim3(static_cast<unsigned>(x.rows * x.heads)), dim3(threads), 0, stream,
+                      out, x, weight, eps);
+  }
+  VL2_LAUNCH(rms_norm_kernel, dim3(static_cast<unsigned>(x.rows * x.heads)), whole_row(x.cols), 0, stream, out, x,
+             weight, eps);
+}
+
+void layer_norm(Stream stream, const RowsView& out, const RowsView& x, const float* weight, const float* bias,
+                float eps) {
+  if (empty(x)) return;
+  VL2_LAUNCH(layer_norm_kernel, dim3(static_cast<unsigned>(x.rows * x.heads)), whole_row(x.cols), 0, stream, out, x,
+             weight, bias, eps);
+}
+
+void gelu(Stream stream, const RowsView& x, bool tanh) {
+  if (empty(x)) return;
+  const Pieces p = pieces(x.rows, x.cols);
+  VL2_LAUNCH(gelu_kernel, p.grid, p.block, 0, stream, x, tanh);
+}
+
+void silu_mul(Stream stream, const RowsView& gate, const RowsView& up) {
+  if (empty(gate)) return;
+  const Pieces p = pieces(gate.rows, gate.cols);
+  VL2_LAUNCH(silu_mul_kernel, p.grid, p.block, 0, stream, gate, up);
+}
+
+void rope(Stream stream, const RowsView& x, const RowsView& y, const RowsView& cos, const RowsView& sin,
+          bool interleaved) {
+  if (empty(x)) return;
+  const int64_t heads = x.heads + (empty(y) ? 0 : y.heads);
+  // One block takes all pairs of a head at once: what it writes another round would still have to read.
+  const int64_t half = x.cols / 2;
+  const auto threads = static_cast<unsigned>((half + 31) / 32 * 32);
+  VL2_LAUNCH(rope_kernel, dim3(static_cast<unsigned>(x.rows), static_cast<unsigned>(heads)),
+             dim3(threads < 1024 ? threads : 1024), 0, stream, x, y, cos, sin, interleaved);
+}
+
+void round_rows(Stream stream, Bf16Bits* out, int64_t out_stride, const RowsView& x) {
+  if (x.rows == 0) return;
+  const Pieces p = pieces(x.rows, out_stride);
+  VL2_LAUNCH(round_rows_kernel, p.grid, p.block, 0, stream, out, out_stride, x);
+}
+
+void pixel_shuffle(Stream stream, const RowsView& out, const RowsView& x, int64_t grid, int64_t ratio) {
+  if (empty(out)) return;
+  const Pieces p = pieces(out.rows, out.cols);
+  VL2_LAUNCH(pixel_shuffle_kernel, p.grid, p.block, 0, stream, out, x, grid, ratio);
+}
+
+void extract_patches(Stream stream, const RowsView& out, const float* pixels, int64_t size, int64_t patch) {
+  if (empty(out)) return;
+  const Pieces p = pieces(out.rows, out.cols);
+  VL2_LAUNCH(extract_patches_kernel, p.grid, p.block, 0, stream, out, pixels, size, patch);
+}
+
+void argmax(Stream stream, int32_t* out, const RowsView& x) {
+  if (empty(x)) return;
+  VL2_LAUNCH(argmax_kernel, dim3(static_cast<unsigned>(x.rows)), whole_row(x.cols), 0, stream, out, x);
+}
+
+}  // namespace vl2::cuda
