@@ -78,6 +78,7 @@ function(vl2_test NAME)
   add_executable(${NAME} ${ARG_SOURCES})
   target_link_libraries(${NAME} PRIVATE ${ARG_DEPS} vl2_source_dir vl2_flags GTest::gtest_main)
   # Without pretty values: of a struct they are bytes, addresses among them, and no name of a test.
-  gtest_discover_tests(${NAME} DISCOVERY_MODE PRE_TEST NO_PRETTY_VALUES TEST_FILTER "${ARG_FILTER}"
+  # libtorch alone takes seconds to load on a busy machine.
+  gtest_discover_tests(${NAME} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 120 NO_PRETTY_VALUES TEST_FILTER "${ARG_FILTER}"
     PROPERTIES LABELS ${ARG_LABEL} TIMEOUT 600)
 endfunction()
