@@ -16,18 +16,16 @@
 namespace vl2::cli_test {
 namespace {
 
-constexpr unsigned kLongestSeconds = 600;
-
 [[noreturn]] void become_vl2(const std::vector<std::string>& arguments, const RunOptions& options,
                              const std::filesystem::path& in, const std::filesystem::path& out,
-                             const std::filesystem::path& err) {
+                             const std::filesystem::path& err, unsigned seconds) {
   if (!options.folder.empty() && ::chdir(options.folder.c_str()) != 0) ::_exit(126);
   ::dup2(::open(in.c_str(), O_RDONLY), STDIN_FILENO);
   ::dup2(::open(out.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600), STDOUT_FILENO);
   ::dup2(::open(err.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600), STDERR_FILENO);
   name_test_model();
   for (const auto& [name, value] : options.environment) ::setenv(name.c_str(), value.c_str(), 1);
-  ::alarm(kLongestSeconds);
+  ::alarm(seconds);
   std::vector<std::string> words = {program().string()};
   words.insert(words.end(), arguments.begin(), arguments.end());
   std::vector<char*> argv;
@@ -46,12 +44,18 @@ void name_test_model() {
   ::setenv("VL2_MODEL", model.c_str(), 1);
 }
 
+pid_t start_vl2(const std::vector<std::string>& arguments, const RunOptions& options, const std::filesystem::path& in,
+                const std::filesystem::path& out, const std::filesystem::path& err, unsigned seconds) {
+  const pid_t child = ::fork();
+  if (child == 0) become_vl2(arguments, options, in, out, err, seconds);
+  return child;
+}
+
 Outcome run_vl2(const std::vector<std::string>& arguments, const RunOptions& options) {
   const TempFolder temp;
   write_file_atomic(temp / "in", options.input);
   const std::filesystem::path out = options.stdout_file.empty() ? temp / "out" : options.stdout_file;
-  const pid_t child = ::fork();
-  if (child == 0) become_vl2(arguments, options, temp / "in", out, temp / "err");
+  const pid_t child = start_vl2(arguments, options, temp / "in", out, temp / "err");
   int status = 0;
   ::waitpid(child, &status, 0);
   Outcome outcome;

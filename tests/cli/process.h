@@ -1,6 +1,8 @@
 // Runs the built program and collects what it says.
 #pragma once
 
+#include <sys/types.h>
+
 #include <filesystem>
 #include <string>
 #include <utility>
@@ -24,6 +26,11 @@ struct RunOptions {
 std::filesystem::path program();
 // In the child: where a test names no model, the tests' own answers, whatever ships.
 void name_test_model();
+
+inline constexpr unsigned kLongestSeconds = 600;
+// Starts it with its streams in these files, and returns at once. After so many seconds it is killed.
+pid_t start_vl2(const std::vector<std::string>& arguments, const RunOptions& options, const std::filesystem::path& in,
+                const std::filesystem::path& out, const std::filesystem::path& err, unsigned seconds = kLongestSeconds);
 
 // build/.../vl2 with these arguments. After ten minutes it is killed.
 Outcome run_vl2(const std::vector<std::string>& arguments, const RunOptions& options = {});

@@ -21,6 +21,7 @@ constexpr std::array kCommands = {
     Command{"data", "Training data: synth draws a set of pictures with questions", declare_data},
     Command{"eval", "How often a model is right, skill by skill", declare_eval},
     Command{"bench", "Speed, next to what this machine could do at most", declare_bench},
+    Command{"bench-serve", "Speed of a server under load", declare_bench_serve},
 };
 
 }  // namespace

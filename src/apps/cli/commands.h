@@ -39,6 +39,7 @@ std::span<const Command> commands();
 
 RunCommand declare_ask(CLI::App& app);
 RunCommand declare_bench(CLI::App& app);
+RunCommand declare_bench_serve(CLI::App& app);
 RunCommand declare_chat(CLI::App& app);
 RunCommand declare_data(CLI::App& app);
 RunCommand declare_drift(CLI::App& app);

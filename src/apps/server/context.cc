@@ -53,21 +53,21 @@ std::unique_ptr<ServerContext::Ticket> ServerContext::admit(int64_t answers) {
                    fmt::format("{} answers were asked for, and at most {} are made or kept waiting here at a time",
                                answers, capacity()),
                    "unsupported_value", "n");
-  int64_t used = answers_;
+  int64_t used = *answers_;
   do {
     if (used + answers > capacity())
       throw ApiError(429, fmt::format("{} answers are being made or waiting, no more fit; try again in a moment", used),
                      "queue_full");
-  } while (!answers_.compare_exchange_weak(used, used + answers));
+  } while (!answers_->compare_exchange_weak(used, used + answers));
   return std::make_unique<Ticket>(answers_, answers);
 }
 
 std::unique_ptr<ServerContext::Ticket> ServerContext::reserve_remote(int64_t bytes) const {
-  int64_t used = remote_bytes_;
+  int64_t used = *remote_bytes_;
   do {
     if (used + bytes > options_.remote_bytes)
       throw ApiError(503, "too many pictures are being fetched; try again in a moment", "overloaded");
-  } while (!remote_bytes_.compare_exchange_weak(used, used + bytes));
+  } while (!remote_bytes_->compare_exchange_weak(used, used + bytes));
   return std::make_unique<Ticket>(remote_bytes_, bytes);
 }
 

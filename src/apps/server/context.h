@@ -11,6 +11,7 @@
 #include <semaphore>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "apps/server/access.h"
 #include "apps/server/metrics.h"
@@ -38,21 +39,21 @@ class ServerContext {
   // ApiError 404 for a model that is not the one served. Empty: no model was named, which is as good.
   void check_model(std::string_view name) const;
 
-  // Room for answers, given back by the destructor.
+  // Room for answers, given back by the destructor, wherever and whenever that runs.
   class Ticket {
    public:
-    Ticket(std::atomic<int64_t>& used, int64_t count) : used_(used), count_(count) {}
-    ~Ticket() { used_ -= count_; }
+    Ticket(std::shared_ptr<std::atomic<int64_t>> used, int64_t count) : used_(std::move(used)), count_(count) {}
+    ~Ticket() { *used_ -= count_; }
     Ticket(const Ticket&) = delete;
     Ticket& operator=(const Ticket&) = delete;
 
    private:
-    std::atomic<int64_t>& used_;
+    const std::shared_ptr<std::atomic<int64_t>> used_;
     const int64_t count_;
   };
   // ApiError 429 when the queue is full, 400 when so many never fit, 503 when the server is about to end.
   std::unique_ptr<Ticket> admit(int64_t answers);
-  bool full() const { return answers_ >= capacity(); }
+  bool full() const { return *answers_ >= capacity(); }
   int64_t capacity() const { return options_.parallel + options_.max_queue; }
 
   // Room for bytes of pictures that are fetched. ApiError 503 when there is none.
@@ -78,8 +79,8 @@ class ServerContext {
   Metrics metrics_;
   std::shared_ptr<Engine> engine_;
   std::atomic<bool> engine_ready_{false}, draining_{false}, stopping_{false};
-  std::atomic<int64_t> answers_{0};
-  mutable std::atomic<int64_t> remote_bytes_{0};
+  const std::shared_ptr<std::atomic<int64_t>> answers_ = std::make_shared<std::atomic<int64_t>>(0);
+  const std::shared_ptr<std::atomic<int64_t>> remote_bytes_ = std::make_shared<std::atomic<int64_t>>(0);
   std::counting_semaphore<> decoders_;
   const uint64_t seed_;
   mutable std::atomic<uint64_t> drawn_{0};

@@ -37,12 +37,11 @@ std::vector<Request> make_requests(const ServerContext& server, const Multimodal
 
 Generation::Generation(RouteCall& call, std::unique_ptr<ServerContext::Ticket> ticket, std::vector<Request> requests,
                        int64_t choices)
-    : call_(call),
-      ticket_(std::move(ticket)),
-      choices_of_a_prompt_(static_cast<size_t>(choices)),
-      left_(requests.size()) {
+    : call_(call), choices_of_a_prompt_(static_cast<size_t>(choices)), left_(requests.size()) {
   call.http.release_body();
+  const std::shared_ptr<void> lease = std::move(ticket);
   for (Request& request : requests) {
+    request.lease = lease;
     Choice choice;
     choice.last_token = Clock::now();
     choice.stream = call.server.engine().submit(std::move(request));

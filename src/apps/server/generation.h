@@ -21,7 +21,8 @@ std::vector<Request> make_requests(const ServerContext& server, const Multimodal
 
 class Generation {
  public:
-  // The ticket is for as many answers as there are requests, `choices` of them over each prompt. ApiError 400: what the
+  // The ticket is for as many answers as there are requests, `choices` of them over each prompt; it is given back when
+  // the engine is done with them, however long their client takes to read. ApiError 400: what the
   // engine refuses.
   Generation(RouteCall& call, std::unique_ptr<ServerContext::Ticket> ticket, std::vector<Request> requests,
              int64_t choices);
@@ -58,7 +59,6 @@ class Generation {
   void cancel();
 
   RouteCall& call_;
-  const std::unique_ptr<ServerContext::Ticket> ticket_;
   std::vector<Choice> choices_;
   const size_t choices_of_a_prompt_;
   size_t left_;

@@ -68,6 +68,28 @@ TEST(Lifetime, AFullQueueSaysWhenToComeBack) {
   EXPECT_EQ(server.get("/ready").status, 200);
 }
 
+TEST(Lifetime, WhoDoesNotReadAnAnswerKeepsNobodyElseWaiting) {
+  ServerOptions options;
+  options.parallel = 1;
+  options.max_queue = 0;
+  TestServer server(options);
+  TestClient slow(server.port(), 2048);
+  json body = endless(true);
+  body["max_tokens"] = 1000;
+  body["logprobs"] = true;
+  body["top_logprobs"] = 20;
+  begin(slow, body);
+  EXPECT_EQ(server.watch.wait(1), std::vector{FinishReason::kLength});
+  int status = 429;
+  for (int i = 0; i < 100 && status == 429; ++i) {
+    status = server.post(kChat, chat("Hello")).status;
+    if (status == 429) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+  EXPECT_EQ(status, 200);
+  EXPECT_NE(server.get("/metrics").body.find("vl2_answers_total 1\n"), std::string::npos)
+      << "the slow one had read all of it, and proves nothing";
+}
+
 TEST(Lifetime, DrainingFinishesWhatRunsAndTakesNothingNew) {
   TestServer server;
   TestClient running(server.port()), idle(server.port());

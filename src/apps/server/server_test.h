@@ -45,8 +45,10 @@ struct HttpReply {
 // One connection. Reads time out after a minute, so that a hanging server is a failure and no hang.
 class TestClient {
  public:
-  explicit TestClient(int port) : socket_(::socket(AF_INET, SOCK_STREAM, 0)) {
+  // receive_bytes: that fit between server and client while nobody reads; 0: what the system likes.
+  explicit TestClient(int port, int receive_bytes = 0) : socket_(::socket(AF_INET, SOCK_STREAM, 0)) {
     const timeval limit = {60, 0};
+    if (receive_bytes > 0) ::setsockopt(socket_, SOL_SOCKET, SO_RCVBUF, &receive_bytes, sizeof(receive_bytes));
     ::setsockopt(socket_, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
     sockaddr_in address = {};
     address.sin_family = AF_INET;

@@ -5,7 +5,7 @@
 namespace vl2 {
 namespace {
 
-TEST(Base64, DecodesTheExamplesOfTheStandard) {
+TEST(Base64, KnowsTheExamplesOfTheStandard) {
   const std::pair<const char*, const char*> examples[] = {{"", ""},
                                                           {"Zg==", "f"},
                                                           {"Zm8=", "fo"},
@@ -13,7 +13,11 @@ TEST(Base64, DecodesTheExamplesOfTheStandard) {
                                                           {"Zm9vYg==", "foob"},
                                                           {"Zm9vYmE=", "fooba"},
                                                           {"Zm9vYmFy", "foobar"}};
-  for (const auto& [text, bytes] : examples) EXPECT_EQ(decode_base64(text), bytes) << text;
+  for (const auto& [text, bytes] : examples) {
+    EXPECT_EQ(decode_base64(text), bytes) << text;
+    EXPECT_EQ(encode_base64(bytes), text);
+  }
+  EXPECT_EQ(encode_base64("\xfb\xff\xbf"), "+/+/");
 }
 
 TEST(Base64, TakesBothAlphabetsWhiteSpaceAndNoPadding) {

@@ -102,6 +102,32 @@ TEST_F(Cancelling, AnEngineThatGoesCancelsWhatItHas) {
   }
 }
 
+TEST_F(Queueing, AnAnswerWaitsForTilesOrForAPromptNeverForBoth) {
+  engine();
+  witness_.stop_after(2);
+  const auto answer = engine_->submit(text(10, 200));
+  witness_.wait_for_stop();
+  const auto picture =
+      engine_->submit(test_request(test_prompt(engine_->config(), 10, {test_image(engine_->config(), 3, 3, 2)}, 2), 2));
+  const auto words = engine_->submit(text(40, 2, 3));
+  witness_.go_on();
+  EXPECT_FALSE(picture->answer().error);
+  EXPECT_FALSE(words->answer().error);
+  EXPECT_EQ(answer->answer().ids.size(), 200u);
+  const std::vector<StepReport> steps = witness_.steps();
+  int64_t tiles = 0;
+  for (const StepReport& step : steps) {
+    tiles += step.tiles;
+    EXPECT_TRUE(step.decode_tokens == 0 || step.tiles == 0 || step.prefill_tokens == 0);
+  }
+  EXPECT_EQ(tiles, 10);
+  // The picture came first, but the words do not wait for all of it.
+  EXPECT_EQ(steps[2].tiles, 1) << "how long one takes is not known yet";
+  EXPECT_EQ(steps[2].decode_tokens, 1);
+  EXPECT_EQ(steps[3].tiles, 0);
+  EXPECT_EQ(steps[3].prefill_tokens, 40);
+}
+
 TEST_F(Queueing, AFullCacheMakesRequestsWaitInOrder) {
   EngineOptions options;
   options.max_cached_tokens = 64;

@@ -62,8 +62,12 @@ void EngineLoop::turn() {
   admit();
   publish();
   StepReport report;
-  encode_pictures(report);
-  step(report);
+  // Answers wait for a few tiles or for a chunk of prompts, never for both: these take turns.
+  const bool answering = scheduler_.answering();
+  if (!(answering && encoded_last_ && scheduler_.prompt_ready()))
+    encode_pictures(answering ? tiles_beside_answers(tile_ms_) : DeepseekVl2::kTilesAtOnce, report);
+  encoded_last_ = report.tiles > 0;
+  step(!(answering && encoded_last_), report);
   stats_.tiles += report.tiles;
   stats_.vision_ms += report.vision_ms;
   stats_.forward_ms += report.forward_ms;
@@ -94,18 +98,18 @@ void EngineLoop::retire_cancelled() {
   for (Sequence* s : cancelled) finish(*s, FinishReason::kCancelled);
 }
 
-void EngineLoop::encode_pictures(StepReport& report) {
+void EngineLoop::encode_pictures(int64_t most_tiles, StepReport& report) {
   std::vector<Sequence*> sequences;
   for (Schedulable* s : scheduler_.to_encode()) sequences.push_back(static_cast<Sequence*>(s));
   if (sequences.empty()) return;
   const Clock::time_point begin = Clock::now();
   try {
-    report.tiles = vision_.encode(sequences);
+    report.tiles = vision_.encode(sequences, most_tiles);
   } catch (...) {
     // One of them did it: each on its own, and only those that fail again are lost.
     for (Sequence*& s : sequences) {
       try {
-        report.tiles += vision_.encode({&s, 1});
+        report.tiles += vision_.encode({&s, 1}, most_tiles);
       } catch (...) {
         finish(*s, FinishReason::kError, current_error());
         s = nullptr;
@@ -113,6 +117,7 @@ void EngineLoop::encode_pictures(StepReport& report) {
     }
   }
   report.vision_ms = milliseconds_since(begin);
+  if (report.tiles > 0) tile_ms_ = report.vision_ms / static_cast<double>(report.tiles);
   for (Sequence* s : sequences) {
     if (s == nullptr) continue;
     const int64_t done = s->tiles_done();
@@ -144,9 +149,9 @@ void EngineLoop::draft() {
   }
 }
 
-void EngineLoop::step(StepReport& report) {
+void EngineLoop::step(bool prompts, StepReport& report) {
   draft();
-  const std::vector<Scheduler::Slice> slices = scheduler_.next_step();
+  const std::vector<Scheduler::Slice> slices = scheduler_.next_step(prompts);
   if (!slices.empty()) run_slices(slices, report);
 }
 

@@ -41,9 +41,9 @@ class EngineLoop {
   void turn();
   void admit();
   void retire_cancelled();
-  void encode_pictures(StepReport& report);
+  void encode_pictures(int64_t most_tiles, StepReport& report);
   bool report_progress(Sequence& sequence, Stage stage, int64_t done, int64_t total);
-  void step(StepReport& report);
+  void step(bool prompts, StepReport& report);
   void draft();
   void run_slices(std::span<const Scheduler::Slice> slices, StepReport& report);
   HostTensor forward(std::span<const Scheduler::Slice> slices);
@@ -61,6 +61,8 @@ class EngineLoop {
   PictureCache pictures_;
   VisionStage vision_;
   StepCost cost_;
+  double tile_ms_ = 0;         // of a tile in the latest turn that encoded any; 0: none did
+  bool encoded_last_ = false;  // in the turn before
   std::vector<std::unique_ptr<Sequence>> sequences_;
   std::vector<std::pair<std::shared_ptr<TokenChannel>, Answer>> answers_;  // complete, not handed out yet
   EngineStats stats_;

@@ -41,7 +41,8 @@ struct Request {
   // What the answer must be; optional, of Engine::compile(). Such an answer ends where the constraint lets it end, or
   // as kLength somewhere inside. Reported logprobs are those of the model, without the constraint.
   std::shared_ptr<const Constraint> constraint;
-  ProgressCallback progress;  // optional: kVision and kPrefill of this request
+  ProgressCallback progress;    // optional: kVision and kPrefill of this request
+  std::shared_ptr<void> lease;  // optional: let go of when the engine is done with the request, before its reader knows
 };
 
 struct TokenLogprob {

@@ -67,10 +67,10 @@ void Scheduler::filled(const Schedulable& s, int64_t begin) {
   for (int64_t i = begin / tokens; i < end; ++i) blocks_.complete(s.blocks[static_cast<size_t>(i)]);
 }
 
-std::vector<Scheduler::Slice> Scheduler::next_step() const {
+std::vector<Scheduler::Slice> Scheduler::next_step(bool prompts) const {
   std::vector<Slice> slices;
   std::vector<int32_t> written;  // blocks that somebody computes in this step and others may wait for
-  int64_t left = prefill_budget();
+  int64_t left = prompts ? prefill_budget() : 0;
   for (Schedulable* s : running_) {
     if (s->decoding()) {
       VL2_CHECK(s->past + 1 + s->drafts <= s->max_cached, "{} drafts behind token {} of at most {}", s->drafts, s->past,
@@ -99,6 +99,15 @@ std::vector<Scheduler::Slice> Scheduler::next_step() const {
     left -= slices.back().count;
   }
   return slices;
+}
+
+bool Scheduler::answering() const {
+  return std::any_of(running_.begin(), running_.end(), [](const Schedulable* s) { return s->decoding(); });
+}
+
+bool Scheduler::prompt_ready() const {
+  return std::any_of(running_.begin(), running_.end(),
+                     [](const Schedulable* s) { return !s->decoding() && s->encoded(); });
 }
 
 // Somebody before it will compute the block it stands at.

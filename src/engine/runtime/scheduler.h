@@ -61,13 +61,17 @@ class Scheduler {
   // Moves everybody to the end of what is complete in the cache, so many tokens in all. Before to_encode() and
   // next_step().
   int64_t pass_cached();
-  std::vector<Slice> next_step() const;
+  // prompts = false: decoding sequences alone, because others' pictures have taken their time already.
+  std::vector<Slice> next_step(bool prompts = true) const;
   // A sequence has run tokens of its prompt: `past` has moved on, from `begin`.
   void filled(const Schedulable& sequence, int64_t begin);
 
   // Running sequences whose pictures shall be encoded now, in order. None while what is encoded already fills the next
   // step: features take memory until they have been prefilled.
   std::vector<Schedulable*> to_encode() const;
+
+  bool answering() const;     // somebody waits for the next token of an answer
+  bool prompt_ready() const;  // or for tokens of a prompt, and for no picture before that
 
   const std::deque<Schedulable*>& waiting() const { return waiting_; }
   const std::vector<Schedulable*>& running() const { return running_; }  // in order of arrival

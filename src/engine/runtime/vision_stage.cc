@@ -7,6 +7,16 @@
 #include "engine/model/visual_sequence.h"
 
 namespace vl2 {
+namespace {
+
+constexpr double kUnnoticedMs = 50;
+
+}  // namespace
+
+int64_t tiles_beside_answers(double tile_ms) {
+  if (tile_ms <= 0) return 1;
+  return std::clamp(static_cast<int64_t>(std::min(kUnnoticedMs / tile_ms, 1e6)), int64_t{1}, DeepseekVl2::kTilesAtOnce);
+}
 
 void VisionStage::look_up(Sequence& s) {
   for (size_t i = 0; i < s.pictures.size(); ++i) {
@@ -20,12 +30,12 @@ void VisionStage::look_up(Sequence& s) {
   }
 }
 
-std::vector<VisionStage::Tile> VisionStage::next_tiles(std::span<Sequence* const> sequences) const {
+std::vector<VisionStage::Tile> VisionStage::next_tiles(std::span<Sequence* const> sequences, int64_t most_tiles) const {
   const int64_t size = model_.config().vision.image_size;
   const auto bytes = static_cast<size_t>(3 * size * size);
   std::vector<Tile> tiles;
   std::vector<const Picture*> seen;
-  int64_t left = DeepseekVl2::kTilesAtOnce;
+  int64_t left = most_tiles;
   for (Sequence* s : sequences) {
     for (size_t i = 0; i < s->pictures.size(); ++i) {
       const Picture* picture = s->pictures[i].picture.get();
@@ -50,9 +60,9 @@ void VisionStage::assemble(Picture& p) const {
   model_.assemble_images(p.tokens_VD, {&p.grid, 1}, p.features_SD);
 }
 
-int64_t VisionStage::encode(std::span<Sequence* const> sequences) {
+int64_t VisionStage::encode(std::span<Sequence* const> sequences, int64_t most_tiles) {
   for (Sequence* s : sequences) look_up(*s);
-  const std::vector<Tile> tiles = next_tiles(sequences);
+  const std::vector<Tile> tiles = next_tiles(sequences, most_tiles);
   const int64_t side = model_.config().tokens_per_side(), tile_tokens = side * side;
   const int64_t size = model_.config().vision.image_size, values = 3 * size * size;
   const int64_t width = model_.config().projector.n_embed;

@@ -13,17 +13,21 @@
 
 namespace vl2 {
 
+// Tiles to encode together while answers wait for their next token: as many as nobody notices, 1 to kTilesAtOnce.
+// tile_ms: what one took before; 0: not known yet.
+int64_t tiles_beside_answers(double tile_ms);
+
 class VisionStage {
  public:
   VisionStage(const DeepseekVl2& model, PictureCache& cache) : model_(model), cache_(cache) {}
 
-  // Encodes the next tiles, whosever they are, at most kTilesAtOnce together, and marks the sequences whose pictures
+  // Encodes the next tiles, whosever they are, at most `most_tiles` together, and marks the sequences whose pictures
   // are complete as encoded. Returns the number of tiles: none where all there was to do lay in the cache. When it
   // throws, no sequence and no picture has changed.
   //
   // Pictures that stand before what a sequence has in the cache are not asked for. The one local tile of a picture that
   // is not cut is its global view once more: it is encoded once and used twice.
-  int64_t encode(std::span<Sequence* const> sequences);
+  int64_t encode(std::span<Sequence* const> sequences, int64_t most_tiles);
 
  private:
   struct Tile {
@@ -32,7 +36,7 @@ class VisionStage {
     std::span<const uint8_t> pixels;  // empty: the tile before it once more
   };
   void look_up(Sequence& sequence);
-  std::vector<Tile> next_tiles(std::span<Sequence* const> sequences) const;
+  std::vector<Tile> next_tiles(std::span<Sequence* const> sequences, int64_t most_tiles) const;
   void assemble(Picture& picture) const;
 
   const DeepseekVl2& model_;
