@@ -15,7 +15,7 @@
 #include "core/text/utf8.h"
 #include "engine/constrain/constraint.h"
 #include "engine/constrain/schema_judge_test.h"
-#include "tests/fuzz/fuzz.h"
+#include "fuzz/fuzz.h"
 
 namespace vl2 {
 namespace {

@@ -3,7 +3,7 @@
 // Input: the answer.
 #include "core/text/grounding.h"
 #include "core/text/utf8.h"
-#include "tests/fuzz/fuzz.h"
+#include "fuzz/fuzz.h"
 
 namespace vl2 {
 namespace {

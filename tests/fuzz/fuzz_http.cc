@@ -16,7 +16,7 @@
 #include "apps/server/http_head.h"
 #include "core/base/random.h"
 #include "core/text/utf8.h"
-#include "tests/fuzz/fuzz.h"
+#include "fuzz/fuzz.h"
 
 namespace vl2::server {
 namespace {

@@ -15,8 +15,8 @@
 
 #include "apps/server/api_server.h"
 #include "core/text/utf8.h"
-#include "tests/fuzz/fuzz.h"
-#include "tests/fuzz/told_engine.h"
+#include "fuzz/fuzz.h"
+#include "fuzz/told_engine.h"
 
 namespace vl2::server {
 namespace {

@@ -13,7 +13,7 @@
 #include "core/text/toy_tokenizer.h"
 #include "core/text/utf8.h"
 #include "engine/runtime/stop_strings.h"
-#include "tests/fuzz/fuzz.h"
+#include "fuzz/fuzz.h"
 
 namespace vl2 {
 namespace {

@@ -6,7 +6,7 @@
 #include <iterator>
 #include <vector>
 
-#include "tests/fuzz/fuzz.h"
+#include "fuzz/fuzz.h"
 
 namespace {
 

@@ -1,4 +1,4 @@
-#include "tests/fuzz/told_engine.h"
+#include "fuzz/told_engine.h"
 
 #include <utility>
 
