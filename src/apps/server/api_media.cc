@@ -54,6 +54,7 @@ std::string from_file(std::string_view rest, const fs::path& media_path, const s
   } catch (const ApiError&) {
     bad_url("a broken percent escape", param);
   }
+  if (decoded.find('\0') != decoded.npos) bad_url("a NUL in a path", param);
   std::error_code failed;
   const fs::path root = fs::canonical(media_path, failed);
   if (failed) not_below(param);

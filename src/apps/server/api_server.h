@@ -31,11 +31,13 @@ class ApiServer {
   // Ends what runs, each with an error, and everything else.
   void stop();
 
+  // Answers one request, whatever it is. Any thread; what connections call.
+  void handle(HttpExchange& exchange);
+
   ServerContext& context() { return context_; }
   const HttpServer& http() const { return http_; }
 
  private:
-  void handle(HttpExchange& exchange);
   void reject(HttpExchange& exchange, const Error& error);
   void dispatch(HttpExchange& exchange, RequestNotes& notes);
   void log(const HttpExchange& exchange, const RequestNotes& notes, double seconds) const;

@@ -79,6 +79,7 @@ std::string HttpExchange::read_chunks(Connection::Clock::time_point deadline) {
   for (size_t bytes = 0; bytes < kMostTrailerBytes;) {
     const std::string line = read_line(deadline);
     if (line.empty()) return body;
+    check_trailer(line);
     bytes += line.size();
   }
   throw ApiError(431, "the trailers of the chunked body are too long");

@@ -83,14 +83,24 @@ bool has_header(const HttpHead& head, std::string_view name) {
   return std::any_of(head.headers.begin(), head.headers.end(), [&](const auto& h) { return h.first == name; });
 }
 
-void parse_header(std::string_view line, HttpHead& head) {
+void check_controls(std::string_view text, const char* where) {
+  for (const char c : text)
+    if ((static_cast<unsigned char>(c) < 0x20 && c != '\t') || c == 0x7f)
+      malformed(fmt::format("a control character in a {}", where));
+}
+
+// A name in lower case and a value.
+std::pair<std::string, std::string_view> split_header(std::string_view line) {
   if (line.front() == ' ' || line.front() == '\t') malformed("a folded header");
   const size_t colon = line.find(':');
   if (colon == line.npos || !is_token(line.substr(0, colon))) malformed("a header without a proper name");
   const std::string_view value = trim(line.substr(colon + 1));
-  for (const char c : value)
-    if ((static_cast<unsigned char>(c) < 0x20 && c != '\t') || c == 0x7f) malformed("a control character in a header");
-  std::string name = lower(line.substr(0, colon));
+  check_controls(value, "header");
+  return {lower(line.substr(0, colon)), value};
+}
+
+void parse_header(std::string_view line, HttpHead& head) {
+  auto [name, value] = split_header(line);
   if (std::find(kOnce.begin(), kOnce.end(), name) != kOnce.end() && has_header(head, name))
     malformed("two headers " + name);
   head.headers.emplace_back(std::move(name), value);
@@ -162,7 +172,10 @@ HttpHead parse_http_head(std::string_view text, const HttpLimits& limits) {
 }
 
 size_t parse_chunk_size(std::string_view line) {
-  const std::string_view digits = trim(line.substr(0, line.find(';')));
+  check_controls(line, "chunk's size line");
+  const size_t extension = line.find(';');
+  std::string_view digits = line.substr(0, extension);
+  while (extension != line.npos && (digits.ends_with(' ') || digits.ends_with('\t'))) digits.remove_suffix(1);
   if (digits.empty() || digits.size() > 8) malformed("a chunk's size is no hexadecimal number");
   size_t size = 0;
   for (const char c : digits) {
@@ -171,6 +184,8 @@ size_t parse_chunk_size(std::string_view line) {
   }
   return size;
 }
+
+void check_trailer(std::string_view line) { split_header(line); }
 
 std::string percent_decode(std::string_view text) {
   std::string result;

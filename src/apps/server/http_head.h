@@ -14,8 +14,11 @@ namespace vl2::server {
 // 505.
 HttpHead parse_http_head(std::string_view text, const HttpLimits& limits);
 
-// A size line of a chunked body without its CRLF, extensions ignored. ApiError 400.
+// A size line of a chunked body without its CRLF; extensions are ignored, but may hold no control characters: a bare LF
+// among them is where another reader's next line begins. ApiError 400.
 size_t parse_chunk_size(std::string_view line);
+// A trailer, not empty, without its CRLF: formed as a header is. ApiError 400.
+void check_trailer(std::string_view line);
 
 // %41 to A. ApiError 400: a broken escape, NUL, or what is not UTF-8 afterwards.
 std::string percent_decode(std::string_view text);

@@ -49,7 +49,9 @@ struct Url {
 // As libcurl itself reads it: what is checked here is what is asked.
 Url parse_url(const std::string& text, const std::string& param) {
   const std::unique_ptr<CURLU, decltype(&curl_url_cleanup)> url(curl_url(), &curl_url_cleanup);
-  if (text.size() > kLongestUrl || !url || curl_url_set(url.get(), CURLUPART_URL, text.c_str(), 0) != CURLUE_OK)
+  // A NUL would end it for libcurl, and the others are no part of any URL.
+  const bool odd = std::any_of(text.begin(), text.end(), [](char c) { return (c >= 0 && c <= ' ') || c == 0x7f; });
+  if (odd || text.size() > kLongestUrl || !url || curl_url_set(url.get(), CURLUPART_URL, text.c_str(), 0) != CURLUE_OK)
     bad_url("this is no URL", param);
   const std::string scheme = part(url.get(), CURLUPART_SCHEME);
   if (scheme != "http" && scheme != "https") bad_url("it leads to something that is neither http nor https", param);

@@ -10,6 +10,7 @@
 #include "core/image/decode.h"
 #include "core/image/encode.h"
 #include "core/image/test_files.h"
+#include "core/image/test_headers.h"
 #include "core/image/test_images.h"
 #include "core/image/test_png.h"
 
@@ -34,60 +35,28 @@ Outcome decode(std::string_view bytes, const DecodeOptions& options = {}) {
   }
 }
 
-std::string little(uint64_t value, size_t bytes) {
-  std::string out = big_endian(value, bytes);
-  return {out.rbegin(), out.rend()};
-}
-
-struct Header {
-  const char* name;
-  std::string bytes;
-};
-
-// Files that consist of little more than a header with the given size.
-std::vector<Header> headers(uint32_t width, uint32_t height) {
-  TestPng png;
-  png.width = width;
-  png.height = height;
-  const std::string sof = "\xFF\xC0\x00\x0B\x08"s + big_endian(height, 2) + big_endian(width, 2) + "\x01\x01\x11\x00"s;
-  const std::string vp8x = "VP8X"s + little(10, 4) + little(0x02, 4) + little(width - 1, 3) + little(height - 1, 3);
-  const std::string anim = "ANIM"s + little(6, 4) + little(0, 6);
-  // One frame of 1 x 1 so that the container is whole.
-  const std::string frame = "ANMF"s + little(16 + 8 + 18, 4) + little(0, 12) + little(100, 4);
-  return {
-      {"PNG", png.signature_and_header() + png_chunk("IDAT", "") + png_chunk("IEND", "")},
-      {"JPEG", "\xFF\xD8"s + sof + "\xFF\xDA\x00\x08\x01\x01\x00\x00\x3F\x00"s},
-      {"BMP", "BM"s + little(54, 4) + little(0, 4) + little(54, 4) + little(40, 4) + little(width, 4) +
-                  little(height, 4) + little(1, 2) + little(24, 2) + little(0, 24)},
-      {"GIF", "GIF89a"s + little(width, 2) + little(height, 2) + little(0, 3) + "," + little(0, 4) + little(width, 2) +
-                  little(height, 2) + little(0, 1) + "\x02\x01\x44\x00;"s},
-      {"WebP", "RIFF"s + little(4 + vp8x.size() + anim.size() + frame.size() + 26, 4) + "WEBP" + vp8x + anim + frame +
-                   "VP8L" + little(17, 4) + std::string(18, '\0')},
-  };
-}
-
 TEST(DecodeHostile, RefusesHugePicturesFromTheHeaderAlone) {
-  for (const Header& header : headers(60000, 60000)) {
+  for (const HeaderFile& header : header_files(60000, 60000)) {
     const Outcome outcome = decode(header.bytes);
     EXPECT_EQ(outcome.code, ErrorCode::kInvalidArgument) << header.name << ": " << outcome.message;
     EXPECT_NE(outcome.message.find("60000 x 60000 pixels is above the limit of 178956970"), std::string::npos)
         << header.name << ": " << outcome.message;
   }
-  EXPECT_EQ(decode(headers(0x7FFFFFFF, 0x7FFFFFFF)[0].bytes).code, ErrorCode::kInvalidArgument);  // PNG
-  EXPECT_EQ(decode(headers(0x7FFFFFFF, 0x7FFFFFFF)[2].bytes).code, ErrorCode::kInvalidArgument);  // BMP
-  EXPECT_EQ(decode(headers(1, 0x80000000)[2].bytes).code, ErrorCode::kInvalidArgument);           // INT_MIN, top down
+  EXPECT_EQ(decode(header_files(0x7FFFFFFF, 0x7FFFFFFF)[0].bytes).code, ErrorCode::kInvalidArgument);  // PNG
+  EXPECT_EQ(decode(header_files(0x7FFFFFFF, 0x7FFFFFFF)[2].bytes).code, ErrorCode::kInvalidArgument);  // BMP
+  EXPECT_EQ(decode(header_files(1, 0x80000000)[2].bytes).code, ErrorCode::kInvalidArgument);  // INT_MIN, top down
 }
 
 TEST(DecodeHostile, RefusesPicturesWithoutPixels) {
   for (const auto& [width, height] : {std::pair<uint32_t, uint32_t>{0, 5}, {5, 0}, {0, 0}}) {
-    const auto files = headers(width, height);
+    const auto files = header_files(width, height);
     for (size_t i = 0; i < 4; ++i)  // WebP cannot say 0
       EXPECT_TRUE(decode(files[i].bytes).code) << files[i].name << " " << width << " x " << height;
   }
 }
 
 TEST(DecodeHostile, RefusesHeadersWithoutTheirPixels) {
-  for (const Header& header : headers(1000, 1000)) {
+  for (const HeaderFile& header : header_files(1000, 1000)) {
     const Outcome outcome = decode(header.bytes);
     EXPECT_EQ(outcome.code, ErrorCode::kCorrupt) << header.name << ": " << outcome.message;
   }
@@ -101,14 +70,14 @@ TEST(DecodeHostile, HonoursTheCallersPixelLimitExactly) {
   }
 }
 
-std::vector<Header> all_files() {
-  std::vector<Header> files;
+std::vector<HeaderFile> all_files() {
+  std::vector<HeaderFile> files;
   for (const TestFile& file : kTestFiles) files.push_back({file.name.data(), file.bytes()});
   files.push_back({"png", encode_png(noise_image("hostile", 9, 7))});
   files.push_back(
       {"png_interlaced", TestPng{9, 7, 3, 4, true, std::vector<uint32_t>(63, 5), "", "abcdefghi", "xyz"}.bytes()});
   files.push_back({"jpeg", encode_jpeg(noise_image("hostile", 20, 9))});
-  std::string bmp = headers(3, 2)[2].bytes + std::string(24, 'x');
+  std::string bmp = header_files(3, 2)[2].bytes + std::string(24, 'x');
   files.push_back({"bmp", bmp});
   bmp[28] = 8;  // run lengths: two runs of three, end
   bmp[30] = 1;
@@ -119,11 +88,11 @@ std::vector<Header> all_files() {
 }
 
 TEST(DecodeHostile, ReadsItsOwnSamples) {
-  for (const Header& file : all_files()) EXPECT_EQ(decode(file.bytes).message, "") << file.name;
+  for (const HeaderFile& file : all_files()) EXPECT_EQ(decode(file.bytes).message, "") << file.name;
 }
 
 TEST(DecodeHostile, SurvivesEveryTruncation) {
-  for (const Header& file : all_files()) {
+  for (const HeaderFile& file : all_files()) {
     for (size_t size = 0; size < file.bytes.size(); ++size) {
       // A copy of exactly this size, so that a sanitizer sees a read past the end.
       const std::vector<char> part(file.bytes.begin(), file.bytes.begin() + static_cast<ptrdiff_t>(size));
@@ -137,7 +106,7 @@ TEST(DecodeHostile, SurvivesEveryTruncation) {
 
 TEST(DecodeHostile, SurvivesDamagedBytes) {
   Random random(7);
-  for (const Header& file : all_files()) {
+  for (const HeaderFile& file : all_files()) {
     for (int round = 0; round < 300; ++round) {
       std::vector<char> bytes(file.bytes.begin(), file.bytes.end());
       const auto size = static_cast<int64_t>(bytes.size());
