@@ -92,6 +92,24 @@ TEST_F(Messages, SayWhyTheyEnd) {
   EXPECT_EQ(post(body).parsed().at("content").at(0).at("text"), "ababab");
 }
 
+TEST_F(Messages, TakeTheFormByBothOfItsNames) {
+  const json form = {{"type", "regex"}, {"pattern", "(ab){3}"}};
+  json body = golden_body();
+  body["output_config"] = {{"format", form}, {"effort", "low"}};
+  EXPECT_EQ(post(body).parsed().at("content").at(0).at("text"), "ababab");
+  body["output_config"] = {{"effort", "low"}};
+  EXPECT_EQ(post(body).parsed().at("content").at(0).at("text"), golden_.answer);
+  body["output_format"] = form;
+  EXPECT_EQ(post(body).parsed().at("content").at(0).at("text"), "ababab");
+  body["output_config"] = {{"format", form}};
+  expect_error(post(body), 400, "invalid_request_error");
+  body.erase("output_format");
+  for (const json& wrong : {json("json"), json({{"format", "json"}}), json({{"format", {{"type", "xml"}}}})}) {
+    body["output_config"] = wrong;
+    expect_error(post(body), 400, "invalid_request_error");
+  }
+}
+
 TEST_F(Messages, StreamInTheirOrder) {
   const HttpReply reply = post(streamed(golden_body()));
   ASSERT_EQ(reply.status, 200) << reply.body;
