@@ -363,6 +363,19 @@ TEST_F(Ollama, ToldOfItsModels) {
   EXPECT_FALSE(server_.get("/api/version").parsed().at("version").get<std::string>().empty());
 }
 
+TEST_F(OtherApis, MissingRoutesAreToldInTheShapeOfTheirApi) {
+  EXPECT_TRUE(server_.post("/api/pull", json::object()).parsed().at("error").is_string());
+  EXPECT_TRUE(server_.get("/api/chat").parsed().at("error").is_string());
+  EXPECT_EQ(server_.get("/api/chat").status, 405);
+  EXPECT_EQ(server_.get("/v1/messages/batches/one").parsed().at("error").at("type"), "not_found_error");
+  EXPECT_EQ(server_.get("/v1/messages").parsed().at("type"), "error");
+  EXPECT_EQ(server_.get("/v1/nowhere").error("code"), "unknown_url");
+  // A route that several clients ask.
+  EXPECT_EQ(server_.get("/v1/models/claude").error("code"), "model_not_found");
+  const TestClient::Headers anthropic = {{"anthropic-version", "2023-06-01"}};
+  EXPECT_EQ(server_.get("/v1/models/claude", anthropic).parsed().at("error").at("type"), "not_found_error");
+}
+
 TEST_F(Ollama, ErrorsAreATextAlone) {
   const auto expect_error = [&](const std::string& path, const json& body, int status) {
     const HttpReply reply = server_.post(path, body);

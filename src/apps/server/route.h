@@ -18,7 +18,7 @@ struct RequestNotes {
   int64_t answers = 0, prompt_tokens = 0, completion_tokens = 0, image_tokens = 0, cached_tokens = 0;
   double queue_ms = 0, first_token_ms = 0, decode_ms = 0;
   std::string finish, error;
-  ErrorStyle errors = ErrorStyle::kOpenAi;  // the route's
+  ErrorStyle errors = ErrorStyle::kOpenAi;  // as the client expects them
 };
 
 struct RouteCall {
