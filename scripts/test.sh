@@ -64,7 +64,7 @@ run_tests() {  # PRESET [CTEST ARGUMENT...]
 }
 
 install_flags=()
-if [ "${CI:-}" = true ]; then install_flags=(--dev --train); fi
+if [ "${CI:-}" = true ]; then install_flags=(--dev --train --web); fi
 step 'packages' scripts/install_deps.sh ${install_flags[@]+"${install_flags[@]}"} || true
 
 # One GPU architecture: it takes minutes for each.
@@ -88,15 +88,16 @@ if ! $quick; then
   # A bounded share: the latest changes first. Absent clang-tidy is a failure in CI only.
   # shellcheck disable=SC2016  # expanded by the inner shell
   step 'clang-tidy' bash -c 'tools/run_tidy --all --budget 240 || { status=$?; [ $status -eq 77 ]; }' || true
-  # `tools` looks at sources and the release program; a sanitizer makes `slow` and `parity` last for many minutes.
+  # `tools` looks at sources and the release program; a sanitizer makes `slow` and `parity` last for many minutes, and
+  # the clients of `web` would wait for a server that is as slow; its own tests are run.
   # So do two more: the reference backend has one thread and no memory of its own to get wrong, and a limit that is
   # measured under a sanitizer says nothing.
   unhurried='_NOT_BUILT$|DraftsOnEveryBackend.*/reference_|^CpuLimits\.'
   if ! too_late tsan && step 'tsan build' build tsan -- "${threaded[@]}"; then
-    step 'tsan tests' run_tests tsan -E "$unhurried" -LE '^(tools|slow|parity)$' || true
+    step 'tsan tests' run_tests tsan -E "$unhurried" -LE '^(tools|slow|parity|web)$' || true
   fi
   if ! too_late asan && step 'asan build' build asan; then
-    step 'asan tests' run_tests asan -E "$unhurried" -LE '^(tools|slow|parity|device)$' || true
+    step 'asan tests' run_tests asan -E "$unhurried" -LE '^(tools|slow|parity|device|web)$' || true
     # Thousands of threads of the software device have a stack each, and that check makes every call on one dear.
     ASAN_OPTIONS+=:detect_stack_use_after_return=0
     too_late 'asan device' || step 'asan device' run_tests asan -L '^device$' || true

@@ -42,6 +42,16 @@ std::string methods_of(std::string_view path) {
   return methods;
 }
 
+// In whose shape errors are told: the route says it; of routes that are not there, their neighbours do. Anthropic's
+// client shares some routes with the others, and is known by a header of its own.
+ErrorStyle error_style(const HttpHead& head, std::string_view path) {
+  for (const Route& route : routes())
+    if (route.errors != ErrorStyle::kOpenAi && match(route.path, path)) return route.errors;
+  if (path.starts_with("/api/")) return ErrorStyle::kOllama;
+  const bool anthropic = path.starts_with("/messages/") || !head.header("anthropic-version").empty();
+  return anthropic ? ErrorStyle::kAnthropic : ErrorStyle::kOpenAi;
+}
+
 // 499, as nginx has it: nobody was there any more to be answered.
 int status_of(const HttpExchange& exchange) { return exchange.status() != 0 ? exchange.status() : 499; }
 
@@ -104,6 +114,7 @@ void ApiServer::dispatch(HttpExchange& exchange, RequestNotes& notes) {
   const HttpHead& head = exchange.head();
   const std::string_view path = without_version(head.path);
   const std::string methods = methods_of(path);
+  notes.errors = error_style(head, path);
   notes.route = "other";  // what nobody asked for must not make metrics without end
   context_.cors().apply(exchange, methods);
   if (methods.empty())
@@ -117,7 +128,6 @@ void ApiServer::dispatch(HttpExchange& exchange, RequestNotes& notes) {
     std::optional<std::string> tail = match(route.path, path);
     if (!tail || (route.method != head.method && !(route.method == "GET" && head.method == "HEAD"))) continue;
     notes.route = route.path;
-    notes.errors = route.errors;
     if (!route.open) context_.keys().check(head);
     RouteCall call{context_, exchange, notes, std::move(*tail)};
     return route.answer(call);

@@ -32,6 +32,10 @@ void HttpExchange::hold(size_t bytes) {
 std::string HttpExchange::take_body() {
   if (body_taken_ || body_begun_) return {};
   body_begun_ = true;
+  if (head_.content_length > static_cast<int64_t>(limits_.body_bytes))
+    throw ApiError(
+        413, fmt::format("the body has {} bytes; at most {} are read here", head_.content_length, limits_.body_bytes),
+        "request_too_large");
   if (head_.has_body() && head_.expects_continue && !send("HTTP/1.1 100 Continue\r\n\r\n")) return {};
   const auto deadline = Connection::Clock::now() + limits_.body_time;
   std::string body = head_.chunked ? read_chunks(deadline) : read_sized(deadline);

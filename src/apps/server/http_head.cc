@@ -116,7 +116,7 @@ bool has_token(std::string_view list, std::string_view token) {
   return false;
 }
 
-void read_framing(HttpHead& head, const HttpLimits& limits) {
+void read_framing(HttpHead& head) {
   const bool sized = has_header(head, "content-length"), coded = has_header(head, "transfer-encoding");
   if (sized && coded) malformed("both Content-Length and Transfer-Encoding");
   if (coded) {
@@ -129,10 +129,6 @@ void read_framing(HttpHead& head, const HttpLimits& limits) {
     if (digits.empty() || digits.size() > 18 || digits.find_first_not_of("0123456789") != digits.npos)
       malformed("Content-Length is no number");
     std::from_chars(digits.data(), digits.data() + digits.size(), head.content_length);
-    if (head.content_length > static_cast<int64_t>(limits.body_bytes))
-      throw ApiError(
-          413, fmt::format("the body has {} bytes; at most {} are read here", head.content_length, limits.body_bytes),
-          "request_too_large");
   } else if (head.method == "POST" || head.method == "PUT") {
     throw ApiError(411, "a POST needs a Content-Length or a chunked body");
   }
@@ -161,7 +157,7 @@ HttpHead parse_http_head(std::string_view text, const HttpLimits& limits) {
   const auto hosts =
       std::count_if(head.headers.begin(), head.headers.end(), [](const auto& h) { return h.first == "host"; });
   if (hosts > 1 || (hosts == 0 && head.minor_version == 1)) malformed("expected one Host header");
-  read_framing(head, limits);
+  read_framing(head);
   const std::string_view connection = head.header("connection");
   head.keep_alive = head.minor_version == 1 ? !has_token(connection, "close") : has_token(connection, "keep-alive");
   const std::string_view expect = head.header("expect");

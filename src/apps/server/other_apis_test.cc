@@ -92,6 +92,24 @@ TEST_F(Messages, SayWhyTheyEnd) {
   EXPECT_EQ(post(body).parsed().at("content").at(0).at("text"), "ababab");
 }
 
+TEST_F(Messages, TakeTheFormByBothOfItsNames) {
+  const json form = {{"type", "regex"}, {"pattern", "(ab){3}"}};
+  json body = golden_body();
+  body["output_config"] = {{"format", form}, {"effort", "low"}};
+  EXPECT_EQ(post(body).parsed().at("content").at(0).at("text"), "ababab");
+  body["output_config"] = {{"effort", "low"}};
+  EXPECT_EQ(post(body).parsed().at("content").at(0).at("text"), golden_.answer);
+  body["output_format"] = form;
+  EXPECT_EQ(post(body).parsed().at("content").at(0).at("text"), "ababab");
+  body["output_config"] = {{"format", form}};
+  expect_error(post(body), 400, "invalid_request_error");
+  body.erase("output_format");
+  for (const json& wrong : {json("json"), json({{"format", "json"}}), json({{"format", {{"type", "xml"}}}})}) {
+    body["output_config"] = wrong;
+    expect_error(post(body), 400, "invalid_request_error");
+  }
+}
+
 TEST_F(Messages, StreamInTheirOrder) {
   const HttpReply reply = post(streamed(golden_body()));
   ASSERT_EQ(reply.status, 200) << reply.body;
@@ -343,6 +361,19 @@ TEST_F(Ollama, ToldOfItsModels) {
   EXPECT_EQ(show.at("capabilities"), json({"completion", "vision"}));
   EXPECT_GT(show.at("model_info").at("general.parameter_count"), 0);
   EXPECT_FALSE(server_.get("/api/version").parsed().at("version").get<std::string>().empty());
+}
+
+TEST_F(OtherApis, MissingRoutesAreToldInTheShapeOfTheirApi) {
+  EXPECT_TRUE(server_.post("/api/pull", json::object()).parsed().at("error").is_string());
+  EXPECT_TRUE(server_.get("/api/chat").parsed().at("error").is_string());
+  EXPECT_EQ(server_.get("/api/chat").status, 405);
+  EXPECT_EQ(server_.get("/v1/messages/batches/one").parsed().at("error").at("type"), "not_found_error");
+  EXPECT_EQ(server_.get("/v1/messages").parsed().at("type"), "error");
+  EXPECT_EQ(server_.get("/v1/nowhere").error("code"), "unknown_url");
+  // A route that several clients ask.
+  EXPECT_EQ(server_.get("/v1/models/claude").error("code"), "model_not_found");
+  const TestClient::Headers anthropic = {{"anthropic-version", "2023-06-01"}};
+  EXPECT_EQ(server_.get("/v1/models/claude", anthropic).parsed().at("error").at("type"), "not_found_error");
 }
 
 TEST_F(Ollama, ErrorsAreATextAlone) {

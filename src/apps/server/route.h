@@ -18,7 +18,7 @@ struct RequestNotes {
   int64_t answers = 0, prompt_tokens = 0, completion_tokens = 0, image_tokens = 0, cached_tokens = 0;
   double queue_ms = 0, first_token_ms = 0, decode_ms = 0;
   std::string finish, error;
-  ErrorStyle errors = ErrorStyle::kOpenAi;  // the route's
+  ErrorStyle errors = ErrorStyle::kOpenAi;  // as the client expects them
 };
 
 struct RouteCall {
@@ -39,7 +39,8 @@ struct Route {
 std::span<const Route> routes();
 
 // The body as one JSON object. ApiError 400: not JSON, not UTF-8, too deep, no object. `forms`: those of its members
-// that hold schemas (response_format, text, format, output_format), with all keys in the order they were written.
+// that hold schemas (response_format, text, format, output_format, output_config), with all keys in the order they were
+// written.
 nlohmann::json read_json(RouteCall& call, nlohmann::ordered_json* forms = nullptr);
 void reply_json(RouteCall& call, const nlohmann::ordered_json& value, int status = 200);
 

@@ -39,7 +39,8 @@ constexpr std::array kRoutes = {
     Route{"POST", "/images/plan", false, answer_images_plan},
 };
 
-constexpr std::array<std::string_view, 4> kForms = {"response_format", "text", "format", "output_format"};
+constexpr std::array<std::string_view, 5> kForms = {"response_format", "text", "format", "output_format",
+                                                    "output_config"};
 // Keys in the order of the text are looked up one by one, so there cannot be many.
 constexpr size_t kMostFormKeys = 2000, kMostFormValues = 100'000;
 

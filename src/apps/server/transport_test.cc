@@ -73,7 +73,7 @@ TEST(HttpHead, RefusesWhatTwoReadersCouldReadDifferently) {
   EXPECT_EQ(status_of_head(post + "Transfer-Encoding: gzip, chunked\r\n\r\n"), 501);
   EXPECT_EQ(status_of_head(post + "Content-Length: 3\r\nContent-Encoding: gzip\r\n\r\n"), 415);
   EXPECT_EQ(status_of_head(post + "Content-Length: 3\r\nExpect: magic\r\n\r\n"), 417);
-  EXPECT_EQ(status_of_head(post + "Content-Length: 99999999999\r\n\r\n"), 413);
+  EXPECT_EQ(status_of_head(post + "Content-Length: 9999999999999999999\r\n\r\n"), 400);
   EXPECT_EQ(status_of_head("GET / HTTP/2.0\r\nHost: x\r\n\r\n"), 505);
   EXPECT_EQ(status_of_head("GET /" + std::string(9000, 'a') + " HTTP/1.1\r\nHost: x\r\n\r\n"), 414);
   std::string many = "GET / HTTP/1.1\r\nHost: x\r\n";
@@ -180,6 +180,32 @@ TEST_F(Bodies, HaveALimitHoweverTheyCome) {
   for (int i = 0; i < 15; ++i) chunks += "2710\r\n" + std::string(10'000, 'x') + "\r\n";
   EXPECT_EQ(chunked(chunks + "0\r\n\r\n").substr(0, 4), "413 ");
   EXPECT_EQ(chunked("7fffffff\r\n").substr(0, 4), "413 ");
+}
+
+TEST_F(Bodies, ThatAreTooLargeAreRefusedAsTheirRouteRefuses) {
+  ServerOptions locked = options();
+  locked.keys = {"key"};
+  locked.cors_origins = {"https://page.example"};
+  TestServer server(locked);
+  const auto post = [&](const std::string& path, const std::string& key) {
+    TestClient client(server.port());
+    client.send("POST " + path +
+                " HTTP/1.1\r\nHost: x\r\nOrigin: https://page.example\r\nX-Request-Id: mine\r\nX-Api-Key: " + key +
+                "\r\nExpect: 100-continue\r\nContent-Length: 99999999999\r\n\r\n");
+    return client.read();  // at once: nothing of the body is waited for, and no "100 Continue" asks for it
+  };
+  for (const char* path : {"/v1/chat/completions", "/v1/messages", "/api/chat"}) {
+    const HttpReply reply = post(path, "key");
+    EXPECT_EQ(reply.status, 413) << reply.body;
+    EXPECT_EQ(reply.headers.at("access-control-allow-origin"), "https://page.example");
+    EXPECT_EQ(reply.headers.at("x-request-id"), "mine");
+    EXPECT_EQ(reply.headers.at("connection"), "close");
+  }
+  EXPECT_EQ(post("/v1/chat/completions", "key").error("code"), "request_too_large");
+  EXPECT_EQ(post("/v1/messages", "key").parsed().at("error").at("type"), "request_too_large");
+  EXPECT_TRUE(post("/api/chat", "key").parsed().at("error").is_string());
+  EXPECT_EQ(post("/v1/chat/completions", "other").status, 401);
+  EXPECT_EQ(post("/nowhere", "key").status, 404);
 }
 
 TEST_F(Bodies, WaitForTheWordOfTheServerWhenTheyAskFor) {

@@ -31,13 +31,23 @@ std::vector<std::string> parse_stop_sequences(const Fields& fields) {
   return result;
 }
 
+// `output_config.format`, or `output_format` as it was called first. How much effort is wanted is no question here.
+std::optional<AnswerForm> parse_form(const Fields& fields, const ordered_json& forms) {
+  const ordered_json older = forms.value("output_format", ordered_json());
+  const ordered_json config = forms.value("output_config", ordered_json());
+  if (!config.is_null() && !config.is_object()) fields.reject("output_config", "an object with a format");
+  const auto newer = config.find("format");
+  if (newer == config.end() || newer->is_null()) return parse_response_format(older, "output_format");
+  if (!older.is_null()) fields.reject("output_format", "nothing beside output_config.format, its newer name");
+  return parse_response_format(*newer, "output_config.format");
+}
+
 AnswerParams parse_params(const Fields& fields, const json& body, const ordered_json& forms) {
   AnswerParams params = parse_answer_params(body, forms);
   params.n = 1;
   if (!params.max_tokens) fields.reject("max_tokens", "a whole number from 1");
   params.stop = parse_stop_sequences(fields);
-  if (const auto format = forms.find("output_format"); format != forms.end())
-    params.form = parse_response_format(*format, "output_format");
+  params.form = parse_form(fields, forms);
   if (const json* thinking = fields.find("thinking"))
     if (Fields(*thinking, "thinking").string("type").value_or("") != "disabled")
       fields.reject("thinking", "{\"type\": \"disabled\"}: this model does not think first", "unsupported_value");
