@@ -38,6 +38,7 @@ class ApiServer {
   void handle(HttpExchange& exchange);
   void reject(HttpExchange& exchange, const Error& error);
   void dispatch(HttpExchange& exchange, RequestNotes& notes);
+  void limit(HttpExchange& exchange, RequestNotes& notes);
   void log(const HttpExchange& exchange, const RequestNotes& notes, double seconds) const;
 
   ServerContext context_;
