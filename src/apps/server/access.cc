@@ -11,7 +11,7 @@
 namespace vl2::server {
 namespace {
 
-constexpr size_t kMostKeyFileBytes = size_t{1} << 20;
+constexpr size_t kMostKeyFileBytes = size_t{1} << 20, kLongestKeyName = 64;
 
 std::string digest(std::string_view key) { return sha256_hex(std::as_bytes(std::span(key.data(), key.size()))); }
 
@@ -21,6 +21,13 @@ std::string_view key_of(const HttpHead& head) {
   if (authorization.size() > kBearer.size() && equal_ignoring_case(authorization.substr(0, kBearer.size()), kBearer))
     return trim(authorization.substr(kBearer.size()));
   return head.header("x-api-key");
+}
+
+bool is_key_name(std::string_view text) {
+  return !text.empty() && text.size() <= kLongestKeyName && std::all_of(text.begin(), text.end(), [](char c) {
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+           std::string_view("-_.").find(c) != std::string_view::npos;
+  });
 }
 
 bool is_local(std::string_view origin) {
@@ -43,21 +50,40 @@ bool equal_in_constant_time(std::string_view a, std::string_view b) {
   return difference == 0;
 }
 
-ApiKeys::ApiKeys(const std::vector<std::string>& keys) {
-  for (const std::string& key : keys) digests_.push_back(digest(key));
+ApiKeys::ApiKeys(const std::vector<std::string>& keys) { replace(keys); }
+
+void ApiKeys::replace(const std::vector<std::string>& keys) {
+  std::vector<Known> known;
+  for (const std::string& text : keys) {
+    const size_t colon = text.find(':');
+    const bool named = colon != text.npos && is_key_name(std::string_view(text).substr(0, colon));
+    const std::string key = named ? text.substr(colon + 1) : text;
+    std::string name = named ? text.substr(0, colon) : fmt::format("key-{}", known.size() + 1);
+    if (key.empty()) fail(ErrorCode::kInvalidArgument, "the key named \"{}\" is empty", name);
+    known.push_back({std::move(name), digest(key)});
+  }
+  const std::lock_guard lock(mutex_);
+  known_ = std::move(known);
 }
 
-void ApiKeys::check(const HttpHead& head) const {
-  if (digests_.empty()) return;
+size_t ApiKeys::size() const {
+  const std::lock_guard lock(mutex_);
+  return known_.size();
+}
+
+std::string ApiKeys::check(const HttpHead& head) const {
+  if (empty()) return "";
   const std::string_view key = key_of(head);
   if (key.empty())
     throw ApiError(401, "no API key was given; send \"Authorization: Bearer KEY\" or \"x-api-key: KEY\"",
                    "invalid_api_key");
   // Of digests, which all have one length, and of every key: nothing ends early.
   const std::string given = digest(key);
-  bool known = false;
-  for (const std::string& one : digests_) known |= equal_in_constant_time(given, one);
-  if (!known) throw ApiError(401, "this API key is not known here", "invalid_api_key");
+  const std::lock_guard lock(mutex_);
+  const Known* found = nullptr;
+  for (const Known& one : known_) found = equal_in_constant_time(given, one.digest) ? &one : found;
+  if (found == nullptr) throw ApiError(401, "this API key is not known here", "invalid_api_key");
+  return found->name;
 }
 
 std::vector<std::string> read_key_file(const std::filesystem::path& path) {

@@ -1,10 +1,9 @@
-// Who may ask: API keys, and the origins of web pages. Immutable once made: any thread.
+// Who may ask: API keys, and the origins of web pages. Any thread.
 #pragma once
 
-#include <array>
-#include <cstdint>
+#include <cstddef>
 #include <filesystem>
-#include <optional>
+#include <mutex>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -17,20 +16,30 @@ class HttpExchange;
 
 class ApiKeys {
  public:
-  explicit ApiKeys(const std::vector<std::string>& keys);  // none: everybody may
+  // KEY or NAME:KEY each, a name being at most 64 letters, digits and -_. and keys without one "key-1", "key-2", by
+  // their place. Several keys may have one name. None: everybody may.
+  explicit ApiKeys(const std::vector<std::string>& keys);
+  void replace(const std::vector<std::string>& keys);  // for requests to come
 
-  // `Authorization: Bearer KEY` or `x-api-key: KEY`. ApiError 401 otherwise. The time taken does not tell how much of a
-  // key was right.
-  void check(const HttpHead& head) const;
-  bool empty() const { return digests_.empty(); }
+  // `Authorization: Bearer KEY` or `x-api-key: KEY`: the name of the key, "" where none is needed. ApiError 401
+  // otherwise. The time taken does not tell how much of a key was right.
+  std::string check(const HttpHead& head) const;
+  bool empty() const { return size() == 0; }
+  size_t size() const;
 
  private:
-  std::vector<std::string> digests_;
+  struct Known {
+    std::string name, digest;
+  };
+  mutable std::mutex mutex_;
+  std::vector<Known> known_;
 };
 
-// A key a line; empty lines and those that begin with # are left out. kNotFound, kIo, kInvalidArgument: no key in it.
+// A key, or NAME:KEY, a line; empty lines and those that begin with # are left out. kNotFound, kIo, kInvalidArgument:
+// no key in it.
 std::vector<std::string> read_key_file(const std::filesystem::path& path);
 
+// Looks at every byte of texts of one length, whatever they hold; the length itself is no secret.
 bool equal_in_constant_time(std::string_view a, std::string_view b);
 
 class Cors {

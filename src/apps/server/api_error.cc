@@ -44,7 +44,10 @@ const char* ApiError::type() const {
   return status_ >= 500 ? "server_error" : "invalid_request_error";
 }
 
-int ApiError::retry_after() const { return status_ == 429 || status_ == 503 ? 1 : 0; }
+int ApiError::retry_after() const {
+  if (retry_after_ >= 0) return retry_after_;
+  return status_ == 429 || status_ == 503 ? 1 : 0;
+}
 
 ApiError to_api_error(const Error& error) {
   if (const auto* api = dynamic_cast<const ApiError*>(&error)) return *api;

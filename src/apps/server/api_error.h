@@ -19,9 +19,11 @@ class ApiError : public Error {
   const std::string& code_name() const { return code_name_; }
   const std::string& param() const { return param_; }
   int retry_after() const;  // seconds; 0: not worth trying again
+  void set_retry_after(int seconds) { retry_after_ = seconds; }
 
  private:
   int status_;
+  int retry_after_ = -1;  // by the status
   std::string code_name_, param_;
 };
 

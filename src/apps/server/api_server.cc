@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "apps/server/api_error.h"
+#include "apps/server/peer.h"
+#include "apps/server/request_log.h"
 
 namespace vl2::server {
 namespace {
@@ -52,9 +54,6 @@ ErrorStyle error_style(const HttpHead& head, std::string_view path) {
   return anthropic ? ErrorStyle::kAnthropic : ErrorStyle::kOpenAi;
 }
 
-// 499, as nginx has it: nobody was there any more to be answered.
-int status_of(const HttpExchange& exchange) { return exchange.status() != 0 ? exchange.status() : 499; }
-
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
@@ -72,7 +71,11 @@ ApiServer::ApiServer(ServerOptions options)
     : context_(std::move(options)),
       http_(
           context_.options().http, [this](HttpExchange& exchange) { handle(exchange); },
-          [this](HttpExchange& exchange, const Error& error) { reject(exchange, error); }) {}
+          [this](HttpExchange& exchange, const Error& error) { reject(exchange, error); }) {
+  context_.set_transport([this] {
+    return TransportCounts{http_.connections(), context_.options().http.connections, http_.threads()};
+  });
+}
 
 ApiServer::~ApiServer() { stop(); }
 
@@ -95,6 +98,7 @@ void ApiServer::handle(HttpExchange& exchange) {
   RequestNotes notes;
   const std::string_view given = exchange.head().header("x-request-id");
   notes.id = is_request_id(given) ? std::string(given) : context_.new_id("req-");
+  notes.peer = client_address(exchange.head(), exchange.peer(), context_.options().behind_proxy);
   exchange.add_header("x-request-id", notes.id);
   try {
     dispatch(exchange, notes);
@@ -128,7 +132,9 @@ void ApiServer::dispatch(HttpExchange& exchange, RequestNotes& notes) {
     std::optional<std::string> tail = match(route.path, path);
     if (!tail || (route.method != head.method && !(route.method == "GET" && head.method == "HEAD"))) continue;
     notes.route = route.path;
-    if (!route.open) context_.keys().check(head);
+    if (!route.open) notes.key = context_.keys().check(head);
+    // Asking what there is is free, and so is what monitors ask.
+    if (route.method == "POST" && context_.limiter().any()) limit(exchange, notes);
     RouteCall call{context_, exchange, notes, std::move(*tail)};
     return route.answer(call);
   }
@@ -136,10 +142,19 @@ void ApiServer::dispatch(HttpExchange& exchange, RequestNotes& notes) {
   throw ApiError(405, fmt::format("{} takes {}, not {}", head.path, methods, head.method), "method_not_allowed");
 }
 
+void ApiServer::limit(HttpExchange& exchange, RequestNotes& notes) {
+  notes.limited_as = notes.key.empty() ? address_group(notes.peer) : notes.key;
+  exchange.on_reply([&] {
+    for (auto& [name, value] : context_.limiter().headers(notes.limited_as)) exchange.add_header(name, value);
+  });
+  context_.limiter().take_request(notes.limited_as);
+}
+
 void ApiServer::reject(HttpExchange& exchange, const Error& error) {
   RequestNotes notes;
   notes.id = context_.new_id("req-");
   notes.route = "unreadable";
+  notes.peer = exchange.peer();
   exchange.add_header("x-request-id", notes.id);
   reply_error(exchange, to_api_error(error), notes);
   context_.metrics().count_request(notes.route, exchange.status(), 0);
@@ -147,29 +162,7 @@ void ApiServer::reject(HttpExchange& exchange, const Error& error) {
 }
 
 void ApiServer::log(const HttpExchange& exchange, const RequestNotes& notes, double seconds) const {
-  if (!context_.options().log) return;
-  nlohmann::ordered_json line;
-  line["time"] = std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-  line["id"] = notes.id;
-  line["method"] = exchange.head().method;
-  line["route"] = notes.route;
-  line["status"] = status_of(exchange);
-  line["ms"] = seconds * 1000;
-  if (exchange.streaming()) line["stream"] = true;
-  if (notes.answers > 0) {
-    line["answers"] = notes.answers;
-    line["prompt_tokens"] = notes.prompt_tokens;
-    line["image_tokens"] = notes.image_tokens;
-    line["cached_tokens"] = notes.cached_tokens;
-    line["completion_tokens"] = notes.completion_tokens;
-    line["queue_ms"] = notes.queue_ms;
-    line["first_token_ms"] = notes.first_token_ms;
-    line["decode_ms"] = notes.decode_ms;
-  }
-  if (!notes.finish.empty()) line["finish"] = notes.finish;
-  // Of failures of ours alone: messages about requests may quote them.
-  if (!notes.error.empty() && (exchange.status() >= 500 || exchange.streaming())) line["error"] = notes.error;
-  context_.options().log(dump_json(line));
+  if (context_.options().log) context_.options().log(request_line(exchange, notes, seconds));
 }
 
 }  // namespace vl2::server

@@ -40,6 +40,7 @@ class ApiServer {
  private:
   void reject(HttpExchange& exchange, const Error& error);
   void dispatch(HttpExchange& exchange, RequestNotes& notes);
+  void limit(HttpExchange& exchange, RequestNotes& notes);
   void log(const HttpExchange& exchange, const RequestNotes& notes, double seconds) const;
 
   ServerContext context_;

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <utility>
 
 #include "apps/server/api_error.h"
 
@@ -23,7 +24,7 @@ ApiError cut_off() { return {400, "malformed HTTP request: the connection ended 
 
 }  // namespace
 
-Connection::Connection(int descriptor) : descriptor_(descriptor) {
+Connection::Connection(int descriptor, std::string peer) : descriptor_(descriptor), peer_(std::move(peer)) {
   ::fcntl(descriptor_, F_SETFL, ::fcntl(descriptor_, F_GETFL, 0) | O_NONBLOCK);
   const int on = 1;
   ::setsockopt(descriptor_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
@@ -73,6 +74,7 @@ std::optional<std::string> Connection::read_through(std::string_view end, size_t
     if (at != std::string::npos && at + end.size() <= most) {
       std::string result = buffer_.substr(0, at + end.size());
       buffer_.erase(0, result.size());
+      taken_ += result.size();
       return result;
     }
     if (buffer_.size() > most || at != std::string::npos)
@@ -87,6 +89,7 @@ std::optional<std::string> Connection::read_through(std::string_view end, size_t
 
 std::string Connection::read_some(size_t most, Clock::time_point deadline) {
   if (buffer_.empty() && !fill(deadline)) throw cut_off();
+  taken_ += std::min(buffer_.size(), most);
   if (buffer_.size() <= most) return std::exchange(buffer_, {});
   std::string result = buffer_.substr(0, most);
   buffer_.erase(0, most);
@@ -98,6 +101,7 @@ bool Connection::write_all(std::string_view bytes, std::chrono::milliseconds sta
     const ssize_t count = ::send(descriptor_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
     if (count > 0) {
       bytes.remove_prefix(static_cast<size_t>(count));
+      written_ += static_cast<size_t>(count);
     } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
       if (!wait(POLLOUT, Clock::now() + stall_time)) return false;
     } else if (errno != EINTR) {

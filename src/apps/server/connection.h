@@ -15,7 +15,8 @@ class Connection {
  public:
   using Clock = std::chrono::steady_clock;
 
-  explicit Connection(int descriptor);  // makes it non-blocking, without Nagle's delay
+  // Makes it non-blocking, without Nagle's delay. `peer`: the address of the other end, for logs and limits.
+  explicit Connection(int descriptor, std::string peer = "");
   ~Connection();
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
@@ -36,6 +37,10 @@ class Connection {
   // because a close with unread bytes would reset the connection and could take the reply with it.
   void linger(std::chrono::milliseconds time);
 
+  const std::string& peer() const { return peer_; }
+  size_t bytes_taken() const { return taken_; }      // by whoever reads, since the connection began
+  size_t bytes_written() const { return written_; }  // to the socket
+
   void wake();   // ends wait_for_request()
   void abort();  // ends everything
 
@@ -44,7 +49,9 @@ class Connection {
   bool fill(Clock::time_point deadline);  // false: the client closed
 
   int descriptor_;
+  const std::string peer_;
   std::string buffer_;  // read and not taken yet
+  size_t taken_ = 0, written_ = 0;
 };
 
 }  // namespace vl2::server

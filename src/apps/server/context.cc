@@ -20,6 +20,7 @@ uint64_t seed_of_this_run() {
 ServerContext::ServerContext(ServerOptions options)
     : options_(std::move(options)),
       keys_(options_.keys),
+      limiter_(options_.rate),
       cors_(options_.cors_origins),
       created_(std::time(nullptr)),
       decoders_(std::max<int64_t>(options_.decoders, 1)),

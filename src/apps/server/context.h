@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstdint>
 #include <ctime>
+#include <functional>
 #include <memory>
 #include <semaphore>
 #include <string>
@@ -15,6 +16,7 @@
 
 #include "apps/server/access.h"
 #include "apps/server/metrics.h"
+#include "apps/server/rate_limit.h"
 #include "apps/server/server_options.h"
 #include "core/processor/processor.h"
 #include "engine/runtime/engine.h"
@@ -27,6 +29,8 @@ class ServerContext {
 
   const ServerOptions& options() const { return options_; }
   const ApiKeys& keys() const { return keys_; }
+  ApiKeys& keys() { return keys_; }
+  RateLimiter& limiter() { return limiter_; }
   const Cors& cors() const { return cors_; }
   Metrics& metrics() { return metrics_; }
   const std::string& model_id() const { return options_.model_ids.front(); }
@@ -68,15 +72,21 @@ class ServerContext {
   bool draining() const { return draining_; }
   bool stopping() const { return stopping_; }
 
+  // What the transport holds; set by the server that owns it, before it starts.
+  void set_transport(std::function<TransportCounts()> counts) { transport_ = std::move(counts); }
+  TransportCounts transport() const { return transport_ ? transport_() : TransportCounts{}; }
+
   uint64_t random() const;                            // of no use as a secret
   std::string new_id(std::string_view prefix) const;  // "chatcmpl-" and 24 hexadecimal digits
 
  private:
   const ServerOptions options_;
-  const ApiKeys keys_;
+  ApiKeys keys_;
+  RateLimiter limiter_;
   const Cors cors_;
   const std::time_t created_;
   Metrics metrics_;
+  std::function<TransportCounts()> transport_;
   std::shared_ptr<Engine> engine_;
   std::atomic<bool> engine_ready_{false}, draining_{false}, stopping_{false};
   const std::shared_ptr<std::atomic<int64_t>> answers_ = std::make_shared<std::atomic<int64_t>>(0);

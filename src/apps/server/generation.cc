@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "apps/server/api_error.h"
+#include "apps/server/request_log.h"
 
 namespace vl2::server {
 namespace {
@@ -38,6 +39,8 @@ std::vector<Request> make_requests(const ServerContext& server, const Multimodal
 Generation::Generation(RouteCall& call, std::unique_ptr<ServerContext::Ticket> ticket, std::vector<Request> requests,
                        int64_t choices)
     : call_(call), choices_of_a_prompt_(static_cast<size_t>(choices)), left_(requests.size()) {
+  charge_prompts(requests);
+  if (call.server.options().log_prompts) note_prompts(requests);
   call.http.release_body();
   const std::shared_ptr<void> lease = std::move(ticket);
   for (Request& request : requests) {
@@ -50,7 +53,24 @@ Generation::Generation(RouteCall& call, std::unique_ptr<ServerContext::Ticket> t
   call.notes.answers = static_cast<int64_t>(choices_.size());
 }
 
-Generation::~Generation() { cancel(); }
+Generation::~Generation() {
+  cancel();
+  for (Choice& choice : choices_)
+    if (call_.server.options().log_prompts) call_.notes.texts.push_back(std::move(choice.text));
+}
+
+void Generation::charge_prompts(const std::vector<Request>& requests) const {
+  if (call_.notes.limited_as.empty()) return;
+  int64_t tokens = 0;
+  for (size_t i = 0; i < requests.size(); i += choices_of_a_prompt_)
+    tokens += static_cast<int64_t>(requests[i].prompt.input_ids.size());
+  call_.server.limiter().take_prompt(call_.notes.limited_as, tokens);
+}
+
+void Generation::note_prompts(const std::vector<Request>& requests) const {
+  for (size_t i = 0; i < requests.size(); i += choices_of_a_prompt_)
+    call_.notes.prompts.push_back(prompt_text(call_.server.engine().tokenizer(), requests[i].prompt));
+}
 
 void Generation::cancel() {
   for (Choice& choice : choices_) {
@@ -106,6 +126,8 @@ bool Generation::step(size_t index, const Reader& reader) {
     finish(index, reader);
     return true;
   }
+  if (!call_.notes.limited_as.empty()) call_.server.limiter().spend(call_.notes.limited_as, 1);
+  if (call_.server.options().log_prompts) choice.text += event->text;
   const Clock::time_point now = Clock::now();
   Metrics& metrics = call_.server.metrics();
   choice.begun ? metrics.between_tokens(seconds(now - choice.last_token))
@@ -152,6 +174,9 @@ void Generation::finish(size_t index, const Reader& reader) {
   notes.image_tokens = sum.vision_tokens;
   notes.cached_tokens = sum.cached_tokens;
   notes.completion_tokens = sum.completion_tokens;
+  notes.tiles = sum.tiles;
+  notes.vision_ms = std::max(notes.vision_ms, answer.timings.vision_ms);
+  notes.prefill_ms = std::max(notes.prefill_ms, answer.timings.prefill_ms);
   notes.queue_ms = std::max(notes.queue_ms, answer.timings.queue_ms);
   notes.first_token_ms = std::max(notes.first_token_ms, answer.timings.first_token_ms());
   notes.decode_ms = std::max(notes.decode_ms, answer.timings.decode_ms);

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "apps/server/api_sampling.h"
@@ -21,9 +22,9 @@ std::vector<Request> make_requests(const ServerContext& server, const Multimodal
 
 class Generation {
  public:
-  // The ticket is for as many answers as there are requests, `choices` of them over each prompt; it is given back when
-  // the engine is done with them, however long their client takes to read. ApiError 400: what the
-  // engine refuses.
+  // The tokens of the prompts are taken from the client's limit. The ticket is for as many answers as there are
+  // requests, `choices` of them over each prompt; it is given back when the engine is done with them, however long
+  // their client takes to read. ApiError 400: what the engine refuses; 413, 429: the limit.
   Generation(RouteCall& call, std::unique_ptr<ServerContext::Ticket> ticket, std::vector<Request> requests,
              int64_t choices);
   ~Generation();
@@ -51,8 +52,11 @@ class Generation {
     std::shared_ptr<TokenStream> stream;
     Clock::time_point last_token;
     bool begun = false, done = false;
+    std::string text;  // if it is logged
     Usage usage;
   };
+  void charge_prompts(const std::vector<Request>& requests) const;
+  void note_prompts(const std::vector<Request>& requests) const;
   bool step(size_t index, const Reader& reader);  // false: there is nothing to read
   void finish(size_t index, const Reader& reader);
   void wait() const;

@@ -14,7 +14,12 @@ constexpr size_t kLongestChunkLine = 1024, kMostTrailerBytes = size_t{8} << 10;
 }  // namespace
 
 HttpExchange::HttpExchange(Connection& connection, HttpHead head, const HttpLimits& limits, std::atomic<size_t>& bodies)
-    : connection_(connection), head_(std::move(head)), limits_(limits), bodies_(bodies) {}
+    : connection_(connection),
+      head_(std::move(head)),
+      limits_(limits),
+      bodies_(bodies),
+      taken_before_(connection.bytes_taken()),
+      written_before_(connection.bytes_written()) {}
 
 HttpExchange::~HttpExchange() { release_body(); }
 
@@ -112,6 +117,7 @@ bool HttpExchange::send(std::string_view bytes) {
 
 void HttpExchange::reply(int status, std::string_view content_type, std::string_view body) {
   VL2_CHECK(status_ == 0, "a request is answered once");
+  if (on_reply_) on_reply_();
   status_ = status;
   std::string text = reply_head(status, content_type);
   if (status != 204) text += fmt::format("Content-Length: {}\r\n", body.size());
@@ -122,6 +128,7 @@ void HttpExchange::reply(int status, std::string_view content_type, std::string_
 
 bool HttpExchange::begin_events(std::string_view content_type) {
   VL2_CHECK(status_ == 0, "a request is answered once");
+  if (on_reply_) on_reply_();
   status_ = 200;
   streaming_ = true;
   if (head_.minor_version == 0) head_.keep_alive = false;  // no chunks: the end is the end of the connection

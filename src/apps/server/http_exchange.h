@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -31,6 +32,8 @@ class HttpExchange {
 
   // Headers of the reply to come.
   void add_header(std::string name, std::string value);
+  // Called once, right before the reply's head is written: for headers that say how things stand then.
+  void on_reply(std::function<void()> add) { on_reply_ = std::move(add); }
   void reply(int status, std::string_view content_type, std::string_view body);
   // Server-sent events, or lines of JSON: begin, any number of writes, end. False: nobody reads any more. A connection
   // that is not ended is closed, which tells the client that something is missing.
@@ -39,6 +42,9 @@ class HttpExchange {
   void end_events();
 
   bool client_gone() const { return gone_ || connection_.peer_gone(); }
+  const std::string& peer() const { return connection_.peer(); }
+  size_t bytes_in() const { return head_.bytes + connection_.bytes_taken() - taken_before_; }
+  size_t bytes_out() const { return connection_.bytes_written() - written_before_; }
   int status() const { return status_; }  // 0: not answered yet
   bool streaming() const { return streaming_; }
   // The connection can take another request: this one is read and answered whole.
@@ -58,7 +64,9 @@ class HttpExchange {
   HttpHead head_;
   const HttpLimits& limits_;
   std::atomic<size_t>& bodies_;
+  const size_t taken_before_, written_before_;
   size_t held_ = 0;
+  std::function<void()> on_reply_;
   std::vector<std::pair<std::string, std::string>> headers_;
   int status_ = 0;
   bool body_taken_ = false, body_begun_ = false, streaming_ = false, complete_ = false, gone_ = false;

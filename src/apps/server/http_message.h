@@ -22,6 +22,8 @@ struct HttpHead {
   bool expects_continue = false;
   bool keep_alive = true;
 
+  size_t bytes = 0;  // of the head itself
+
   bool has_body() const { return chunked || content_length > 0; }
   std::string_view header(std::string_view lower_case_name) const;  // the first one; empty: none
 };

@@ -15,6 +15,7 @@
 
 #include "apps/server/api_error.h"
 #include "apps/server/http_head.h"
+#include "apps/server/peer.h"
 
 namespace vl2::server {
 namespace {
@@ -96,23 +97,26 @@ void HttpServer::accept_loop() {
     std::array<pollfd, 2> entries = {pollfd{listener_, POLLIN, 0}, pollfd{waker_, POLLIN, 0}};
     if (::poll(entries.data(), entries.size(), -1) < 0 && errno != EINTR) return;
     if (entries[1].revents != 0) return;
-    const int descriptor = ::accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC);
+    sockaddr_storage peer = {};
+    socklen_t size = sizeof(peer);
+    const int descriptor = ::accept4(listener_, reinterpret_cast<sockaddr*>(&peer), &size, SOCK_CLOEXEC);
     if (descriptor >= 0) {
-      take(descriptor);
+      take({descriptor, address_text(peer, size)});
     } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
       ::poll(&entries[1], 1, 50);  // nothing is free: try again in a while
     }
   }
 }
 
-void HttpServer::take(int descriptor) {
+void HttpServer::take(Accepted accepted) {
+  const int descriptor = accepted.descriptor;
   std::unique_lock lock(mutex_);
   const bool full = serving_ + accepted_.size() >= limits_.connections;
   try {
     if (!full) {
       if (idle_threads_ <= accepted_.size() && threads_.size() < limits_.connections)
         threads_.emplace_back([this] { work(); });
-      accepted_.push_back(descriptor);
+      accepted_.push_back(std::move(accepted));
       changed_.notify_all();
       return;
     }
@@ -132,19 +136,19 @@ void HttpServer::work() {
     changed_.wait(lock, [&] { return !accepted_.empty() || draining_; });
     --idle_threads_;
     if (accepted_.empty()) return;
-    const int descriptor = accepted_.front();
+    Accepted next = std::move(accepted_.front());
     accepted_.pop_front();
     ++serving_;
     lock.unlock();
-    serve(descriptor);
+    serve(std::move(next));
     lock.lock();
     --serving_;
     changed_.notify_all();
   }
 }
 
-void HttpServer::serve(int descriptor) {
-  Connection connection(descriptor);
+void HttpServer::serve(Accepted accepted) {
+  Connection connection(accepted.descriptor, std::move(accepted.peer));
   {
     const std::lock_guard lock(mutex_);
     open_.emplace(&connection, false);
@@ -178,6 +182,7 @@ bool HttpServer::serve_one(Connection& connection) {
     const auto read = connection.read_through("\r\n\r\n", limits_.head_bytes, deadline);
     if (!read) return false;
     head = parse_http_head(*read, limits_);
+    head.bytes = read->size();
   } catch (const Error& error) {
     HttpHead unread;
     unread.keep_alive = false;

@@ -42,14 +42,18 @@ class HttpServer {
   // Drain without patience: connections are cut.
   void stop();
 
-  size_t connections() const;
+  size_t connections() const;  // at most limits.connections, as is the next
   size_t threads() const;
 
  private:
   void accept_loop();
-  void take(int descriptor);
+  struct Accepted {
+    int descriptor;
+    std::string peer;
+  };
+  void take(Accepted accepted);
   void work();
-  void serve(int descriptor);
+  void serve(Accepted accepted);
   bool serve_one(Connection& connection);
   bool begin_request(Connection& connection);
   void close_listener();
@@ -63,7 +67,7 @@ class HttpServer {
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<int> accepted_;  // descriptors without a thread yet
+  std::deque<Accepted> accepted_;  // without a thread yet
   std::vector<std::thread> threads_;
   std::map<Connection*, bool> open_;  // and whether a request is under way
   size_t idle_threads_ = 0, serving_ = 0;

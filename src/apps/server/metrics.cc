@@ -1,9 +1,12 @@
 #include "apps/server/metrics.h"
 
 #include <fmt/format.h>
+#include <sys/resource.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <iterator>
+#include <system_error>
 
 namespace vl2::server {
 namespace {
@@ -38,6 +41,13 @@ void print_engine(const EngineStats& stats, std::string& out) {
   value("image_cache_bytes", "gauge", "Encoded pictures that are kept.", stats.picture_bytes, out);
   value("vision_seconds_total", "counter", "Time of the vision encoder.", stats.vision_ms / 1000, out);
   value("forward_seconds_total", "counter", "Time of the decoder.", stats.forward_ms / 1000, out);
+}
+
+int64_t count_entries(const char* folder) {
+  std::error_code failed;
+  int64_t count = 0;
+  for (std::filesystem::directory_iterator at(folder, failed), end; !failed && at != end; at.increment(failed)) ++count;
+  return count;
 }
 
 }  // namespace
@@ -113,6 +123,26 @@ std::string Metrics::text(const EngineStats* engine) const {
   value("answers_cancelled_total", "counter", "Answers given up because their client was gone.", cancelled_, out);
   value("image_tokens_total", "counter", "Vision tokens in the prompts of completed answers.", image_tokens_, out);
   if (engine != nullptr) print_engine(*engine, out);
+  return out;
+}
+
+std::string transport_text(const TransportCounts& counts, int64_t rate_limited) {
+  std::string out;
+  value("rate_limited_total", "counter", "Requests refused because their client had asked too much.", rate_limited,
+        out);
+  value("http_connections", "gauge", "Connections open.", counts.connections, out);
+  value("http_connections_max", "gauge", "Connections and their threads there may be.", counts.most_connections, out);
+  value("http_threads", "gauge", "Threads of connections.", counts.threads, out);
+  const auto process = [&](const char* name, const char* help, int64_t number) {
+    if (number > 0)
+      fmt::format_to(std::back_inserter(out), "# HELP {0} {1}\n# TYPE {0} gauge\n{0} {2}\n", name, help, number);
+  };
+  process("process_threads", "Threads of this process.", count_entries("/proc/self/task"));
+  process("process_open_fds", "Open file descriptors.", count_entries("/proc/self/fd"));
+  rlimit files = {};
+  if (::getrlimit(RLIMIT_NOFILE, &files) == 0)
+    process("process_max_fds", "File descriptors there may be.",
+            static_cast<int64_t>(std::min<rlim_t>(files.rlim_cur, INT64_MAX)));
   return out;
 }
 

@@ -1,6 +1,7 @@
 // Counters and histograms of the server, as Prometheus reads them. Any thread.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <mutex>
@@ -26,6 +27,11 @@ class Histogram {
   double sum_ = 0;
 };
 
+// Of the transport; connections and threads have the same bound.
+struct TransportCounts {
+  size_t connections = 0, most_connections = 0, threads = 0;
+};
+
 class Metrics {
  public:
   Metrics();
@@ -46,5 +52,8 @@ class Metrics {
   Histogram duration_, first_token_, between_tokens_;
   int64_t image_tokens_ = 0, answers_ = 0, cancelled_ = 0;
 };
+
+// Gauges of the transport, and process_* of this process from /proc, as far as it is there.
+std::string transport_text(const TransportCounts& counts, int64_t rate_limited);
 
 }  // namespace vl2::server

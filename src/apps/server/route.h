@@ -5,6 +5,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "apps/server/api_error.h"
 #include "apps/server/context.h"
@@ -15,8 +16,11 @@ namespace vl2::server {
 // What the log says about a request besides its status.
 struct RequestNotes {
   std::string id, route;
-  int64_t answers = 0, prompt_tokens = 0, completion_tokens = 0, image_tokens = 0, cached_tokens = 0;
-  double queue_ms = 0, first_token_ms = 0, decode_ms = 0;
+  std::string peer, key;   // the client's address; the name of its key
+  std::string limited_as;  // the client of the rate limiter; empty: no limits here
+  int64_t answers = 0, prompt_tokens = 0, completion_tokens = 0, image_tokens = 0, cached_tokens = 0, tiles = 0;
+  double queue_ms = 0, vision_ms = 0, prefill_ms = 0, first_token_ms = 0, decode_ms = 0;
+  std::vector<std::string> prompts, texts;  // of prompts and answers, if they are logged
   std::string finish, error;
   ErrorStyle errors = ErrorStyle::kOpenAi;  // as the client expects them
 };

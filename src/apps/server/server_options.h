@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "apps/server/http_message.h"
+#include "apps/server/rate_limit.h"
 #include "apps/server/remote_media.h"
 
 namespace vl2::server {
@@ -19,7 +20,9 @@ struct ServerOptions {
   std::string host = "127.0.0.1";
   int port = 8080;                                // 0: one that is free
   std::vector<std::string> model_ids;             // what requests may name; the first is what replies say
-  std::vector<std::string> keys;                  // empty: no key is asked for
+  std::vector<std::string> keys;                  // KEY or NAME:KEY; empty: no key is asked for
+  bool behind_proxy = false;                      // one proxy in front says in X-Forwarded-For who asks
+  RateLimits rate;                                // of each key, or of each address where there are none
   std::vector<std::string> cors_origins;          // exact origins, "*" (any) or "localhost" (any port of this machine)
   std::filesystem::path media_path;               // below it, file:// URLs are read; empty: none are
   RemoteMediaOptions remote;                      // http(s):// URLs
@@ -35,7 +38,8 @@ struct ServerOptions {
 
   HttpLimits http;
   std::chrono::milliseconds ping_time{10'000};  // of silence in a stream
-  std::function<void(std::string_view)> log;    // one line of JSON for each request, from many threads; empty: none
+  std::function<void(std::string_view)> log;    // a line of JSON for each request, from many threads; empty: none
+  bool log_prompts = false;                     // and what was asked and answered in it
 };
 
 }  // namespace vl2::server

@@ -251,6 +251,17 @@ TEST(Connections, AReaderThatDoesNotReadIsGivenUp) {
   EXPECT_TRUE(connection.peer_gone());
 }
 
+TEST(Connections, IdleOnesAreClosed) {
+  ServerOptions options;
+  options.http.idle_time = std::chrono::milliseconds(50);
+  TestServer server(options, false);
+  TestClient silent(server.port()), used(server.port());
+  EXPECT_EQ(used.get("/").status, 200);
+  EXPECT_TRUE(used.at_end());
+  EXPECT_TRUE(silent.at_end());
+  while (server.server->http().connections() > 0) std::this_thread::yield();
+}
+
 TEST(Connections, HaveABoundAndSayItWhenItIsReached) {
   ServerOptions options;
   options.http.connections = 3;
@@ -261,6 +272,10 @@ TEST(Connections, HaveABoundAndSayItWhenItIsReached) {
   TestClient d(server.port());
   EXPECT_EQ(d.read().status, 503);
   EXPECT_LE(server.server->http().threads(), 3u);
+  const TransportCounts counts = server.server->context().transport();
+  EXPECT_EQ(counts.connections, 3u);
+  EXPECT_EQ(counts.most_connections, 3u);
+  EXPECT_LE(counts.threads, 3u);
   a.close();
   while (server.server->http().connections() > 2) std::this_thread::yield();
   EXPECT_EQ(server.get("/").status, 200);

@@ -156,6 +156,8 @@ TEST_F(Utilities, MetricsCountWhatHappened) {
   for (const char* line :
        {"vl2_time_to_first_token_seconds_count 1\n", "vl2_inter_token_latency_seconds_count 3\n",
         "vl2_generated_tokens_total 4\n", "vl2_answers_total 1\n", "vl2_requests_waiting 0\n",
+        "# TYPE vl2_http_connections gauge\n", "vl2_http_connections_max 256\n", "# TYPE vl2_http_threads gauge\n",
+        "# TYPE process_threads gauge\nprocess_threads ", "process_open_fds ", "vl2_rate_limited_total 0\n",
         "# TYPE vl2_request_duration_seconds histogram\n", "vl2_request_duration_seconds_bucket{le=\"+Inf\"} "})
     EXPECT_NE(reply.body.find(line), std::string::npos) << line << reply.body;
 }

@@ -19,7 +19,6 @@ namespace {
 // 16).
 constexpr int64_t kBlockTokens = 16;
 constexpr int64_t kMostBytes = int64_t{1} << 50;
-constexpr int64_t kMostPictureBytes = int64_t{256} << 20;  // unless asked for
 constexpr int64_t kMostTokens = int64_t{1} << 30;  // of a context or a cache; sizes computed from it do not overflow
 
 void check_range(const char* name, int64_t value, int64_t low, int64_t high) {
@@ -63,8 +62,7 @@ MemoryReport planned_memory(const ModelConfig& config, const EngineOptions& opti
   MemoryReport report = plan_memory(config, input);
   const BackendMemory memory = backend_memory(options.backend, options.compute);
   report.available = options.memory_limit > 0 ? options.memory_limit : memory.available.value_or(INT64_MAX);
-  if (options.picture_cache_bytes < 0)
-    report.pictures = std::clamp<int64_t>((report.available - report.total()) / 4, 0, kMostPictureBytes);
+  if (options.picture_cache_bytes < 0) report.pictures = default_picture_cache(report, report.available);
   check_memory(report, report.available, model, memory.place);
   return report;
 }

@@ -11,6 +11,7 @@
 namespace vl2 {
 namespace {
 
+constexpr int64_t kMostPictureBytes = int64_t{256} << 20;  // unless asked for
 constexpr double kFloat = 4;
 // The arena grows by half of what it has, so it may end up this much larger than what is used.
 constexpr double kArenaSlack = 1.5;
@@ -97,6 +98,10 @@ MemoryReport plan_memory(const ModelConfig& config, const MemoryPlanInput& input
       static_cast<int64_t>(kArenaSlack * std::max(language_step_bytes(config, input), vision_step_bytes(config)) +
                            waiting_features_bytes(config, input));
   return report;
+}
+
+int64_t default_picture_cache(const MemoryReport& plan, int64_t available) {
+  return std::clamp<int64_t>((available - plan.total()) / 4, 0, kMostPictureBytes);
 }
 
 void check_memory(const MemoryReport& plan, int64_t available, const std::string& model, const std::string& place) {

@@ -27,6 +27,9 @@ struct MemoryPlanInput {
 // `available` is left 0. The activations are an estimate of the largest step, vision or language.
 MemoryReport plan_memory(const ModelConfig& config, const MemoryPlanInput& input);
 
+// Bytes of encoded pictures that are kept where nobody says: 256 MiB, or a quarter of what the plan leaves free.
+int64_t default_picture_cache(const MemoryReport& plan, int64_t available);
+
 // kOutOfMemory when the plan needs more than `available` bytes: what is needed for what, what there is, what to do.
 void check_memory(const MemoryReport& plan, int64_t available, const std::string& model,
                   const std::string& place = "memory");

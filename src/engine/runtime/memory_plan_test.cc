@@ -94,6 +94,13 @@ TEST(MemoryPlan, PicturesThatAreKeptCountAndAreNamedWhenThereIsTooLittle) {
   }
 }
 
+TEST(MemoryPlan, PicturesGetAQuarterOfWhatIsLeftWhereNobodySays) {
+  const MemoryReport plan{3 << 20, 2 << 20, 1 << 20, 0, 100};
+  EXPECT_EQ(default_picture_cache(plan, (6 << 20) + 4000), 1000);
+  EXPECT_EQ(default_picture_cache(plan, INT64_MAX), int64_t{256} << 20);
+  EXPECT_EQ(default_picture_cache(plan, 5 << 20), 0);
+}
+
 TEST(MemoryPlan, BytesReadAsPeopleSayThem) {
   EXPECT_EQ(format_bytes(1536), "1.5 KiB");
   EXPECT_EQ(format_bytes(5 << 20), "5.0 MiB");

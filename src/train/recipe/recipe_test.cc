@@ -11,7 +11,6 @@
 #include "core/base/error.h"
 #include "core/base/test_data.h"
 #include "train/recipe/overrides.h"
-#include "train/recipe/strict_object.h"
 
 namespace vl2::train {
 namespace {
@@ -185,15 +184,6 @@ TEST(Recipe, AMalformedOverrideIsRefused) {
     json root = least();
     EXPECT_ERROR(error_of(ErrorCode::kInvalidArgument, [&] { apply_override(root, bad, "mine.json"); }), bad);
   }
-}
-
-TEST(StrictObject, FindsTheNameThatWasMeant) {
-  const std::vector<std::string> known = {"batch_size", "betas", "steps", "seed"};
-  EXPECT_EQ(nearest_name("bacth_size", known), "batch_size");
-  EXPECT_EQ(nearest_name("step", known), "steps");
-  EXPECT_EQ(nearest_name("seeed", known), "seed");
-  EXPECT_EQ(nearest_name("optimizer", known), "");
-  EXPECT_EQ(nearest_name(std::string(100000, 'x'), known), "");
 }
 
 TEST(Recipe, StepsFollowFromTokensOrEpochs) {

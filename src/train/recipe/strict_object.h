@@ -4,16 +4,11 @@
 #include <set>
 #include <span>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "core/base/json.h"
 
 namespace vl2::train {
-
-// The name of `known` with the least edit distance to `word`, if that is at most a third of its length and 1 at least;
-// "" otherwise.
-std::string nearest_name(std::string_view word, std::span<const std::string> known);
 
 // Borrows the value. Reads as JsonObject does and remembers the keys; finish() last.
 class StrictObject {

@@ -10,7 +10,8 @@ void answer_metrics(RouteCall& call) {
   const bool loaded = call.server.loaded();
   if (loaded) stats = call.server.engine().stats();
   call.http.reply(200, "text/plain; version=0.0.4; charset=utf-8",
-                  call.server.metrics().text(loaded ? &stats : nullptr));
+                  call.server.metrics().text(loaded ? &stats : nullptr) +
+                      transport_text(call.server.transport(), call.server.limiter().refused()));
 }
 
 }  // namespace vl2::server
