@@ -109,7 +109,7 @@ void HttpExchange::reply(int status, std::string_view content_type, std::string_
   VL2_CHECK(status_ == 0, "a request is answered once");
   status_ = status;
   std::string text = reply_head(status, content_type);
-  if (status != 204) text += fmt::format("Content-Length: {}\r\n", body.size());
+  if (status != 204 && status != 304) text += fmt::format("Content-Length: {}\r\n", body.size());
   text += "\r\n";
   if (head_.method != "HEAD") text += body;
   complete_ = send(text);
