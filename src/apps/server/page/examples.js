@@ -6,7 +6,7 @@ export const EXAMPLES = [
   { pictures: ["7-three-in-a-row"], mode: "ground", text: "What is in the picture?", shown: "Describe it with boxes" },
   { pictures: ["6-small-landscape"], mode: "ask", text: "Describe the picture." },
   { pictures: ["5-wide"], mode: "ask", text: "How many stars are in the picture?" },
-  { pictures: ["8-numbers"], mode: "ask", text: "List all words and numbers." },
+  { pictures: ["8-numbers"], mode: "ask", text: "List all words and numbers.", height: "82%" },
   { pictures: ["9-first-of-two", "9-second-of-two"], mode: "ask", text: "Which of the two pictures has a pink square?" },
 ];
 
@@ -20,8 +20,14 @@ export async function filesOf(example) {
   }));
 }
 
+function shot(name, height = "50%") {
+  const image = el("img", { src: address(name), alt: "" });
+  image.style.objectPosition = `50% ${height}`; // which part of a tall picture the card shows
+  return image;
+}
+
 export function exampleCards(onpick) {
   return EXAMPLES.map((example) => el("button", { type: "button", class: "card", onclick: () => onpick(example) },
-    el("span", { class: "shots" }, ...example.pictures.map((name) => el("img", { src: address(name), alt: "" }))),
+    el("span", { class: "shots" }, ...example.pictures.map((name) => shot(name, example.height))),
     el("span", { class: "question" }, example.shown ?? example.text)));
 }

@@ -38,9 +38,10 @@ function globalView(picture, plan) {
 function facts(plan, all) {
   const [columns, rows] = plan.grid;
   const many = all.images.length > 2;
+  const isPadded = String(plan.resized) !== String(plan.best_resolution);
   const rowsOfFacts = [
     ["Picture", `${count(plan.size[0])} × ${count(plan.size[1])} pixels`],
-    ["Resized to", `${count(plan.resized[0])} × ${count(plan.resized[1])}, padded to ${count(plan.best_resolution[0])} × ${count(plan.best_resolution[1])}`],
+    ["Resized to", `${count(plan.resized[0])} × ${count(plan.resized[1])}${isPadded ? `, padded to ${count(plan.best_resolution[0])} × ${count(plan.best_resolution[1])}` : ""}`],
     ["Local tiles", `${columns} × ${rows} of ${plan.tile_size} pixels${many ? ": with more than two pictures, each is one tile" : ""}`],
     ["Tokens", `${count(plan.tokens)}${all.images.length > 1 ? ` of ${count(all.tokens)} for all ${all.images.length} pictures` : ""}`],
   ];

@@ -4,10 +4,6 @@ import { count } from "./dom.js";
 
 const SMALL_MODEL = 50e6; // parameters
 
-function millions(n) {
-  return n >= 1e9 ? `${(n / 1e9).toFixed(1)} billion` : `${(n / 1e6).toFixed(1)} million`;
-}
-
 export class Status {
   // `onready`: called when a model has become known.
   constructor(onready) {
@@ -64,11 +60,10 @@ export class Status {
   ready() {
     const { id, meta } = this.model;
     this.show("ready", id);
-    const facts = meta ? [`${millions(meta.n_params)} parameters`, `${count(meta.n_ctx)} tokens of context`] : [];
-    this.chip.title = [id, ...facts].join(", ");
+    this.chip.title = meta ? `${id}, ${count(meta.n_ctx)} tokens of context` : id;
     const small = meta && meta.n_params < SMALL_MODEL;
-    this.welcome.textContent = `${id} answers${meta ? `, with ${millions(meta.n_params)} parameters` : ""}. ` +
-      (small ? "A small model: it knows drawings of shapes, words, numbers and charts, and little else." : "It can be wrong; look at what it says.");
+    this.welcome.textContent = small ? `${id} answers, a small model: it knows drawings of shapes, words, numbers and charts, and little else.`
+      : `${id} answers. It can be wrong: look at what it says.`;
     this.onready();
   }
 }
