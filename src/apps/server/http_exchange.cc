@@ -120,7 +120,7 @@ void HttpExchange::reply(int status, std::string_view content_type, std::string_
   if (on_reply_) on_reply_();
   status_ = status;
   std::string text = reply_head(status, content_type);
-  if (status != 204) text += fmt::format("Content-Length: {}\r\n", body.size());
+  if (status != 204 && status != 304) text += fmt::format("Content-Length: {}\r\n", body.size());
   text += "\r\n";
   if (head_.method != "HEAD") text += body;
   complete_ = send(text);

@@ -219,6 +219,7 @@ const char* reason_phrase(int status) {
   constexpr std::array kPhrases = {
       Phrase{200, "OK"},
       Phrase{204, "No Content"},
+      Phrase{304, "Not Modified"},
       Phrase{400, "Bad Request"},
       Phrase{401, "Unauthorized"},
       Phrase{403, "Forbidden"},

@@ -49,6 +49,7 @@ nlohmann::json read_json(RouteCall& call, nlohmann::ordered_json* forms = nullpt
 void reply_json(RouteCall& call, const nlohmann::ordered_json& value, int status = 200);
 
 void answer_root(RouteCall& call);
+void answer_page(RouteCall& call);
 void answer_health(RouteCall& call);
 void answer_ready(RouteCall& call);
 void answer_version(RouteCall& call);

@@ -15,6 +15,7 @@ using nlohmann::ordered_json;
 
 constexpr std::array kRoutes = {
     Route{"GET", "/", true, answer_root},
+    Route{"GET", "/page/*", true, answer_page},
     Route{"GET", "/health", true, answer_health},
     Route{"GET", "/ready", false, answer_ready},
     Route{"GET", "/version", false, answer_version},
