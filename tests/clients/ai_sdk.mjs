@@ -1,7 +1,8 @@
 // The AI SDK with its provider for whatever is compatible with OpenAI's API.
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import {
-  APICallError, NoObjectGeneratedError, RetryError, Output, generateObject, generateText, jsonSchema, streamObject, streamText, tool,
+  APICallError, NoObjectGeneratedError, Output, RetryError, generateObject, generateText, jsonSchema, streamObject,
+  streamText, tool,
 } from "ai";
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -11,7 +12,12 @@ import * as server from "./server.mjs";
 // `settings` beside the provider's: structured outputs are off unless one says that the server has them.
 function provider(settings = {}) {
   return createOpenAICompatible({
-    name: "vl2", baseURL: server.baseURL, apiKey: server.key, includeUsage: true, supportsStructuredOutputs: true, ...settings,
+    name: "vl2",
+    baseURL: server.baseURL,
+    apiKey: server.key,
+    includeUsage: true,
+    supportsStructuredOutputs: true,
+    ...settings,
   });
 }
 const vl2 = provider();
@@ -81,13 +87,15 @@ test("structured output", async () => {
 });
 
 test("structured output of one of several texts", async () => {
-  const { object } = await generateObject({ ...ask(server.redShape), output: "enum", enum: ["circle", "square", "star"] });
+  const request = { ...ask(server.redShape), output: "enum", enum: ["circle", "square", "star"] };
+  const { object } = await generateObject(request);
   assert.equal(object, server.redShape.answer);
 });
 
 test("JSON without a schema: what it asks for when nobody says that the server has schemas", async () => {
   globalThis.AI_SDK_LOG_WARNINGS = false;  // it would say so
-  const request = { ...ask(server.stars), model: provider({ supportsStructuredOutputs: false })(server.model), maxOutputTokens: 100 };
+  const bare = provider({ supportsStructuredOutputs: false })(server.model);
+  const request = { ...ask(server.stars), model: bare, maxOutputTokens: 100 };
   const written = generateObject({ ...request, schema: jsonSchema({ type: "object" }) }).then(
     ({ object }) => JSON.stringify(object),
     (error) => {  // the small model may not come to an end
@@ -120,10 +128,13 @@ test("errors", async () => {
 });
 
 test("the client's own retries stop at what cannot help", async () => {
-  await assert.rejects(generateText({ ...hello, maxRetries: 2, model: vl2("gpt-9") }), (error) => !RetryError.isInstance(error));
+  await assert.rejects(generateText({ ...hello, maxRetries: 2, model: vl2("gpt-9") }),
+    (error) => !RetryError.isInstance(error));
 });
 
-const endless = { ...ask(server.landscape), maxOutputTokens: server.endlessTokens, providerOptions: { vl2: server.endless } };
+const endless = {
+  ...ask(server.landscape), maxOutputTokens: server.endlessTokens, providerOptions: { vl2: server.endless },
+};
 
 test("a stream aborted in the middle", () => server.expectLetGo(async () => {
   const controller = new AbortController();

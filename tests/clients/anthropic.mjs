@@ -108,13 +108,14 @@ test("structured output", async () => {
 test("errors", async () => {
   const bad = (request, kind, status, type) => server.refused(create(request), kind, { status, type, requestID: /./ });
   const tools = [{ name: "f", input_schema: { type: "object" } }];
-  await bad(ask({ pictures: [server.noPicture], question: "What is it?" }), Anthropic.BadRequestError, 400, "invalid_request_error");
+  const withPicture = (base64) => ask({ pictures: [base64], question: "What is it?" });
+  await bad(withPicture(server.noPicture), Anthropic.BadRequestError, 400, "invalid_request_error");
   await bad({ ...text("Hello"), tools }, Anthropic.BadRequestError, 400, "invalid_request_error");
   await bad({ ...text("Hello"), thinking: { type: "enabled", budget_tokens: 1024 } }, Anthropic.BadRequestError, 400,
     "invalid_request_error");
   await bad({ ...text("Hello"), model: "claude-9" }, Anthropic.NotFoundError, 404, "not_found_error");
   await bad({ ...text("Hello"), model: "claude-9", stream: true }, Anthropic.NotFoundError, 404, "not_found_error");
-  await bad(ask({ pictures: [server.hugePicture()], question: "What is it?" }), Anthropic.APIError, 413, "request_too_large");
+  await bad(withPicture(server.hugePicture()), Anthropic.APIError, 413, "request_too_large");
   await bad(text(server.longText), Anthropic.APIError, 413, "request_too_large");
   const url = { type: "image", source: { type: "url", url: "https://example.org/a.png" } };
   await bad(text([url]), Anthropic.PermissionDeniedError, 403, "permission_error");

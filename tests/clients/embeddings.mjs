@@ -69,8 +69,10 @@ test("ollama", async () => {
 test("errors", async () => {
   const bad = (request, kind, properties) => server.refused(openai.embeddings.create(request), kind, properties);
   await bad({ model: "gpt-9", input: "a" }, OpenAI.NotFoundError, { code: "model_not_found" });
-  await bad({ model, input: "a", dimensions: size - 1 }, OpenAI.BadRequestError, { code: "unsupported_value", param: "dimensions" });
+  await bad({ model, input: "a", dimensions: size - 1 }, OpenAI.BadRequestError,
+    { code: "unsupported_value", param: "dimensions" });
   await bad({ model, input: [] }, OpenAI.BadRequestError, { status: 400 });
   await bad({ model, input: "word ".repeat(9000) }, OpenAI.BadRequestError, { code: "context_length_exceeded" });
-  await server.refused(ollama.embed({ model: "llama9", input: "a" }), Error, { name: "ResponseError", status_code: 404, message: /llama9/ });
+  await server.refused(ollama.embed({ model: "llama9", input: "a" }), Error,
+    { name: "ResponseError", status_code: 404, message: /llama9/ });
 });

@@ -71,7 +71,8 @@ test("stop, maxTokens, logprobs", async () => {
 });
 
 test("n", async () => {
-  const { generations } = await chat({ n: 3, temperature: 1, modelKwargs: { seed: 3 }, maxTokens: 8 }).generate([["Describe yourself."]]);
+  const three = chat({ n: 3, temperature: 1, modelKwargs: { seed: 3 }, maxTokens: 8 });
+  const { generations } = await three.generate([["Describe yourself."]]);
   assert.equal(generations[0].length, 3);
 });
 

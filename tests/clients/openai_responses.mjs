@@ -24,11 +24,12 @@ test("a picture", async () => {
 });
 
 test("a text with instructions", async () => {
-  const bare = await client.responses.create({ model, input: "Describe yourself." });
-  const told = await client.responses.create({ model, input: "Describe yourself.", instructions: "Be brief." });
+  const request = { model, input: "Describe yourself." };
+  const bare = await client.responses.create(request);
+  const told = await client.responses.create({ ...request, instructions: "Be brief." });
   assert.equal(told.instructions, "Be brief.");
   assert.ok(told.usage.input_tokens > bare.usage.input_tokens);
-  const counted = await client.responses.inputTokens.count({ model, input: "Describe yourself.", instructions: "Be brief." });
+  const counted = await client.responses.inputTokens.count({ ...request, instructions: "Be brief." });
   assert.equal(counted.input_tokens, told.usage.input_tokens);
 });
 
@@ -96,7 +97,7 @@ test("errors", async () => {
 
 test("a stream left in the middle", () => server.expectLetGo(async () => {
   let deltas = 0;
-  const request = { ...ask(server.landscape), ...server.endless, max_output_tokens: server.endlessTokens, stream: true };
-  for await (const event of await client.responses.create(request))
+  const request = { ...ask(server.landscape), ...server.endless, max_output_tokens: server.endlessTokens };
+  for await (const event of await client.responses.create({ ...request, stream: true }))
     if (event.type === "response.output_text.delta" && ++deltas === 5) break;
 }));

@@ -69,8 +69,8 @@ export async function metric(name) {
   return Number(line.split(" ")[1]);
 }
 
-// `giveUp` asks for an endless answer and leaves it in the middle. The server must notice, stop making it, and have room
-// for the next one long before it would have been complete.
+// `giveUp` asks for an endless answer and leaves it in the middle. The server must notice, stop making it, and have
+// room for the next one long before it would have been complete.
 export async function expectLetGo(giveUp, answers = 1) {
   const cancelled = await metric("answers_cancelled_total");
   const generated = await metric("generated_tokens_total");
