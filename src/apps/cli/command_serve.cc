@@ -1,24 +1,26 @@
 // vl2 serve: the HTTP API over one model, until a signal ends it.
-#include <pthread.h>
-#include <signal.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <cstdlib>
 #include <future>
 #include <memory>
-#include <optional>
+#include <nlohmann/json.hpp>
 
 #include "apps/cli/commands.h"
 #include "apps/cli/model_files.h"
 #include "apps/cli/model_folder.h"
 #include "apps/cli/options.h"
+#include "apps/cli/serve_options.h"
+#include "apps/cli/serve_plan.h"
+#include "apps/cli/serve_process.h"
+#include "apps/cli/service_notify.h"
+#include "apps/cli/settings.h"
 #include "apps/cli/terminal.h"
 #include "apps/server/access.h"
+#include "apps/server/api_error.h"
 #include "apps/server/api_server.h"
-#include "core/base/available_memory.h"
 #include "core/base/error.h"
-#include "engine/runtime/memory_plan.h"
 
 namespace vl2::cli {
 namespace {
@@ -27,88 +29,6 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 constexpr milliseconds kLookForSignal{100};
-// Of what is free, for weights, cache and activations; requests and their pictures take some too.
-constexpr double kShareOfMemory = 0.8;
-
-struct ServeOptions {
-  std::string model, lora, key_file, media_path;
-  std::vector<std::string> model_ids, keys;
-  ComputeOptions compute;
-  server::ServerOptions server;
-  int64_t max_context = 0, cache_tokens = 0, body_mib = 64, connections = 256, drain_seconds = 30;
-  bool dry_run = false, quiet = false;
-};
-
-// SIGTERM and Ctrl-C as something to wait for. Blocked in every thread that is started afterwards.
-class SignalWait {
- public:
-  SignalWait() {
-    sigemptyset(&signals_);
-    sigaddset(&signals_, SIGTERM);
-    sigaddset(&signals_, SIGINT);
-    ::pthread_sigmask(SIG_BLOCK, &signals_, nullptr);
-  }
-  bool wait(milliseconds time) const {
-    const timespec limit = {static_cast<time_t>(time.count() / 1000), static_cast<long>(time.count() % 1000) * 1000000};
-    return ::sigtimedwait(&signals_, nullptr, &limit) > 0;
-  }
-
- private:
-  sigset_t signals_ = {};
-};
-
-struct ServePlan {
-  MemoryReport memory;
-  int64_t context = 0, cached_tokens = 0;
-};
-
-// Without --cache-tokens: room for as many whole contexts as answers are made at a time, as far as memory goes.
-ServePlan plan(const ServeOptions& options, const ModelFiles& model) {
-  MemoryPlanInput input;
-  const bool quantized = model.config.quantization.has_value();
-  input.footprint =
-      backend_footprint(options.compute.backend, options.compute.backend_options(model.matrix_type, quantized));
-  input.format = model.config.quantization;
-  input.max_context = options.max_context > 0 ? options.max_context : model.config.language.max_position_embeddings;
-  input.max_sequences = options.server.parallel;
-  const double available = static_cast<double>(available_memory().value_or(INT64_MAX));
-  ServePlan result;
-  result.context = input.max_context;
-  for (int64_t contexts = options.server.parallel; contexts >= 1; --contexts) {
-    input.cached_tokens = options.cache_tokens > 0 ? options.cache_tokens : contexts * input.max_context;
-    result.memory = plan_memory(model.config, input);
-    result.cached_tokens = input.cached_tokens;
-    if (options.cache_tokens > 0 || static_cast<double>(result.memory.total()) <= kShareOfMemory * available) break;
-  }
-  return result;
-}
-
-std::string plan_text(const ServeOptions& options, const std::string& folder, const ServePlan& plan) {
-  const server::ServerOptions& s = options.server;
-  std::string text = fmt::format("model        {} as {}\n", folder, fmt::join(s.model_ids, ", "));
-  text += fmt::format("address      {} port {}\n", s.host, s.port);
-  text += fmt::format("memory       {}: weights {}, cache {}, activations {}\n", format_bytes(plan.memory.total()),
-                      format_bytes(plan.memory.weights), format_bytes(plan.memory.cache),
-                      format_bytes(plan.memory.activations));
-  if (const auto available = available_memory()) text += fmt::format("available    {}\n", format_bytes(*available));
-  text += fmt::format("context      {} tokens; the cache holds {} of all answers together\n", plan.context,
-                      plan.cached_tokens);
-  text += fmt::format("answers      {} at a time, {} more wait, then 429; of at most {} tokens unless a request says\n",
-                      s.parallel, s.max_queue, s.default_max_tokens);
-  text += fmt::format("requests     {} connections, bodies of {}, {} together; pictures of {} megapixels together\n",
-                      s.http.connections, format_bytes(static_cast<int64_t>(s.http.body_bytes)),
-                      format_bytes(static_cast<int64_t>(s.http.bodies_bytes)), s.max_picture_pixels / 1'000'000);
-  text += fmt::format("keys         {}\n", s.keys.empty() ? "none: everybody who reaches the address may ask"
-                                                          : fmt::format("{}", s.keys.size()));
-  text += fmt::format("pages of     {}\n", s.cors_origins.empty() ? "this server alone"
-                                                                  : fmt::format("{}", fmt::join(s.cors_origins, ", ")));
-  text += fmt::format("file://      {}\n", s.media_path.empty() ? "not read" : "below " + s.media_path.string());
-  text += fmt::format("http(s)://   {}\n", !s.remote.allowed ? "not fetched"
-                                           : s.remote.domains.empty()
-                                               ? "fetched from public addresses"
-                                               : fmt::format("fetched from {}", fmt::join(s.remote.domains, ", ")));
-  return text;
-}
 
 // What the model is called: as it was asked for, or its folder's name.
 std::string default_id(const std::string& asked, const std::filesystem::path& folder) {
@@ -118,16 +38,20 @@ std::string default_id(const std::string& asked, const std::filesystem::path& fo
   return whole.filename().empty() ? "model" : whole.filename().string();
 }
 
+std::vector<std::string> all_keys(const ServeOptions& options) {
+  std::vector<std::string> keys = options.keys;
+  if (options.key_file.empty()) return keys;
+  const std::vector<std::string> more = server::read_key_file(options.key_file);
+  keys.insert(keys.end(), more.begin(), more.end());
+  return keys;
+}
+
 void complete(ServeOptions& options, const std::filesystem::path& folder) {
   server::ServerOptions& s = options.server;
   s.model_ids = options.model_ids.empty() ? std::vector{default_id(options.model, folder)} : options.model_ids;
-  s.keys = options.keys;
-  if (!options.key_file.empty()) {
-    const std::vector<std::string> more = server::read_key_file(options.key_file);
-    s.keys.insert(s.keys.end(), more.begin(), more.end());
-  }
-  if (std::any_of(s.keys.begin(), s.keys.end(), [](const std::string& key) { return key.empty(); }))
+  if (std::any_of(options.keys.begin(), options.keys.end(), [](const std::string& key) { return key.empty(); }))
     throw UsageError("--api-key is empty");
+  s.keys = all_keys(options);
   s.media_path = options.media_path;
   std::error_code ignored;
   if (!s.media_path.empty() && !std::filesystem::is_directory(s.media_path, ignored))
@@ -141,7 +65,8 @@ void complete(ServeOptions& options, const std::filesystem::path& folder) {
   s.http.body_bytes = static_cast<size_t>(options.body_mib) << 20;
   s.http.bodies_bytes = std::max(s.http.bodies_bytes, s.http.body_bytes);
   s.http.connections = static_cast<size_t>(options.connections);
-  if (!options.quiet) s.log = [](std::string_view line) { write_stderr(std::string(line) + "\n"); };
+  if (s.log_prompts && options.quiet && options.log_file.empty())
+    throw UsageError("--log-prompts and --quiet together need a --log-file");
 }
 
 EngineOptions engine_options(const ServeOptions& options, const ServePlan& plan) {
@@ -155,49 +80,134 @@ EngineOptions engine_options(const ServeOptions& options, const ServePlan& plan)
   return result;
 }
 
-// Waits for the model, or for a signal: then there is nothing to finish.
-std::shared_ptr<Engine> load(const std::filesystem::path& folder, const EngineOptions& options,
-                             const SignalWait& signals) {
-  std::future<std::shared_ptr<Engine>> loading =
-      std::async(std::launch::async, [&]() -> std::shared_ptr<Engine> { return Engine::open(folder, options); });
-  while (loading.wait_for(milliseconds(0)) != std::future_status::ready)
-    if (signals.wait(kLookForSignal)) std::_Exit(kExitOk);
-  return loading.get();
+// SIGHUP: keys and log file anew. What cannot be read leaves everything as it was.
+void reload(const ServeOptions& options, server::ApiServer& server, ServeLog& log) {
+  try {
+    log.reopen();
+    if (!options.key_file.empty()) server.context().keys().replace(all_keys(options));
+    log.event("reload", {{"keys", server.context().keys().size()}});
+    write_stderr("vl2 serve: keys and log file read anew\n");
+  } catch (const Error& error) {
+    log.event("reload_failed", {{"error", error.what()}});
+    write_stderr(printable(fmt::format("vl2 serve: reload failed: {}\n", error.what())));
+  }
 }
 
-void drain(server::ApiServer& server, const SignalWait& signals, seconds patience) {
-  write_stderr(fmt::format("vl2 serve: finishing what runs, for at most {} s; a second signal ends it at once\n",
-                           patience.count()));
-  const auto deadline = std::chrono::steady_clock::now() + patience;
-  while (!server.drain(kLookForSignal) && std::chrono::steady_clock::now() < deadline)
-    if (signals.wait(milliseconds(0))) break;
-  server.stop();
-}
+class ServeRun {
+ public:
+  ServeRun(const ServeOptions& options, std::filesystem::path folder, const ServePlan& plan)
+      : options_(options),
+        folder_(std::move(folder)),
+        plan_(plan),
+        log_(options.log_file, options.quiet),
+        signals_(!options.key_file.empty() || !options.log_file.empty() || !stderr_is_terminal()) {}
 
-int run(ServeOptions& options) {
+  int run() {
+    server::ServerOptions with_log = options_.server;
+    with_log.log = log_.sink();
+    server::ApiServer server(with_log);
+    server.start();
+    const server::ServerOptions& s = options_.server;
+    const std::string host = s.host.find(':') == std::string::npos ? s.host : "[" + s.host + "]";
+    write_stderr(fmt::format("vl2 serve: http://{}:{}/v1, loading {}\n", host, server.port(), folder_.string()));
+    log_.event("start", {{"version", VL2_VERSION},
+                         {"pid", ::getpid()},
+                         {"host", s.host},
+                         {"port", server.port()},
+                         {"model", folder_.string()},
+                         {"model_ids", s.model_ids},
+                         {"keys", s.keys.size()}});
+    const auto begin = std::chrono::steady_clock::now();
+    load(server);
+    const std::string names = fmt::format("{}", fmt::join(s.model_ids, ", "));
+    write_stderr(fmt::format("vl2 serve: ready, serving {}\n", names));
+    log_.event("ready", {{"load_ms", milliseconds_since(begin)}});
+    notify_service_manager(fmt::format("READY=1\nSTATUS=serving {} on port {}", names, server.port()));
+    while (true) {
+      const ServeSignal signal = signals_.wait(milliseconds(10'000));
+      if (signal == ServeSignal::kEnd) break;
+      if (signal == ServeSignal::kReload) reload(options_, server, log_);
+    }
+    return stopped(server, drain(server));
+  }
+
+ private:
+  static int64_t milliseconds_since(std::chrono::steady_clock::time_point begin) {
+    return std::chrono::duration_cast<milliseconds>(std::chrono::steady_clock::now() - begin).count();
+  }
+
+  // Waits for the model. A signal ends the program: there is nothing to finish.
+  void load(server::ApiServer& server) {
+    std::future<std::shared_ptr<Engine>> loading = std::async(std::launch::async, [this]() -> std::shared_ptr<Engine> {
+      return Engine::open(folder_, engine_options(options_, plan_));
+    });
+    while (loading.wait_for(milliseconds(0)) != std::future_status::ready) {
+      const ServeSignal signal = signals_.wait(kLookForSignal);
+      if (signal == ServeSignal::kReload) reload(options_, server, log_);
+      if (signal != ServeSignal::kEnd) continue;
+      log_.event("stop", {{"finished", true}});
+      std::_Exit(kExitOk);  // loading cannot be interrupted
+    }
+    try {
+      server.set_engine(loading.get());
+    } catch (const Error& error) {
+      log_.event("failed", {{"error", error.what()}});
+      throw;
+    }
+  }
+
+  // True: everything was finished.
+  bool drain(server::ApiServer& server) {
+    const seconds patience(options_.drain_seconds);
+    const size_t connections = server.http().connections();
+    notify_service_manager("STOPPING=1\nSTATUS=finishing what runs");
+    write_stderr(fmt::format("vl2 serve: finishing what runs, for at most {} s; a second signal ends it at once\n",
+                             patience.count()));
+    log_.event("drain", {{"connections", connections}, {"seconds", patience.count()}});
+    const auto deadline = std::chrono::steady_clock::now() + patience;
+    bool finished = false;
+    while (!(finished = server.drain(kLookForSignal)) && std::chrono::steady_clock::now() < deadline)
+      if (signals_.wait(milliseconds(0)) == ServeSignal::kEnd) break;
+    return finished;
+  }
+
+  int stopped(server::ApiServer& server, bool finished) {
+    server.stop();
+    log_.event("stop", {{"finished", finished}});
+    return kExitOk;
+  }
+
+  const ServeOptions& options_;
+  const std::filesystem::path folder_;
+  const ServePlan& plan_;
+  ServeLog log_;
+  const SignalWait signals_;
+};
+
+std::string print(const nlohmann::ordered_json& value) { return server::dump_json(value) + "\n"; }
+
+int run(ServeOptions& options, CLI::App& app) {
+  const std::vector<Setting> settings =
+      apply_settings(app, {"VL2_SERVE_", "config", {"dry-run", "print-config", "json"}, {{"api-key", "VL2_API_KEY"}}});
+  if (options.json && !options.dry_run && !options.print_config)
+    throw UsageError("--json is for --dry-run and --print-config");
+  if (options.print_config) {
+    write_stdout(options.json ? print(settings_json(settings, "api-key")) : settings_text(settings, "api-key"));
+    return kExitOk;
+  }
   const std::filesystem::path folder = find_model(options.model);
   complete(options, folder);
   ServePlan planned;
   {
     const ModelFiles model(folder);
-    planned = plan(options, model);
+    planned = plan_serve(options, model);
   }
   if (options.dry_run) {
-    write_stdout(plan_text(options, folder.string(), planned));
+    write_stdout(options.json ? print(plan_json(options, folder, planned)) : plan_text(options, folder, planned));
     return kExitOk;
   }
-  const SignalWait signals;
-  server::ApiServer server(options.server);
-  server.start();
-  const std::string host =
-      options.server.host.find(':') == std::string::npos ? options.server.host : "[" + options.server.host + "]";
-  write_stderr(fmt::format("vl2 serve: http://{}:{}/v1, loading {}\n", host, server.port(), folder.string()));
-  server.set_engine(load(folder, engine_options(options, planned), signals));
-  write_stderr(fmt::format("vl2 serve: ready, serving {}\n", fmt::join(options.server.model_ids, ", ")));
-  while (!signals.wait(milliseconds(10'000))) {
-  }
-  drain(server, signals, seconds(options.drain_seconds));
-  return kExitOk;
+  allow_descriptors(options.server.http.connections);
+  return ServeRun(options, folder, planned).run();
 }
 
 }  // namespace
@@ -218,10 +228,10 @@ RunCommand declare_serve(CLI::App& app) {
   number("--port", s.port, "Port (default: 8080; 0: one that is free)", 0, 65535);
   text("--model-id", options->model_ids, "What requests call the model; may be given several times", "NAME")
       ->allow_extra_args(false);
-  text("--api-key", options->keys, "A key that may ask; may be given several times (default: none is needed)", "KEY")
-      ->allow_extra_args(false)
-      ->envname("VL2_API_KEY");
-  text("--api-key-file", options->key_file, "Keys, one a line", "FILE");
+  text("--api-key", options->keys,
+       "A key that may ask, or NAME:KEY; may be given several times (default: none is needed)", "KEY")
+      ->allow_extra_args(false);
+  text("--api-key-file", options->key_file, "Keys, one a line; read anew on SIGHUP", "FILE");
   text("--cors-origins", s.cors_origins, "Web pages that may ask: origins with commas between, localhost, or *", "LIST")
       ->delimiter(',')
       ->allow_extra_args(false);
@@ -242,20 +252,33 @@ RunCommand declare_serve(CLI::App& app) {
   number("--max-tokens", s.default_max_tokens, "Longest answer where a request says nothing (default: 2048)",
          int64_t{1}, kMany);
   number("--max-body", options->body_mib, "Largest request, in MiB (default: 64)", int64_t{1}, int64_t{4096});
+  number("--rate-requests", s.rate.requests, "Requests a minute of each key, or address without keys (default: 0, any)",
+         int64_t{0}, kMany);
+  number("--rate-tokens", s.rate.tokens, "Tokens a minute of each, prompts and answers together (default: 0, any)",
+         int64_t{0}, kMany);
+  app.add_flag("--behind-proxy", s.behind_proxy, "Addresses are what one proxy in front adds to X-Forwarded-For");
   number("--max-connections", options->connections, "Connections at a time (default: 256)", int64_t{1},
          int64_t{100'000});
   number("--drain-timeout", options->drain_seconds, "Seconds to finish what runs at the end (default: 30)", int64_t{0},
          int64_t{86'400});
   app.add_flag("--quiet", options->quiet, "No log line for each request on stderr");
+  text("--log-file", options->log_file, "Append the log to this file; opened anew on SIGHUP (default: stderr)", "FILE");
+  app.add_flag("--log-prompts", s.log_prompts, "Write what is asked and answered into the log too");
+  text("--config", options->config, "Options as a JSON object, keys without dashes; flags and variables win", "FILE");
+  app.add_flag("--print-config", options->print_config, "Print every option's value and where it comes from");
   app.add_flag("--dry-run", options->dry_run, "Print memory and limits, and start nothing");
+  app.add_flag("--json", options->json, "Print JSON, with --dry-run or --print-config");
   add_compute_options(app, options->compute);
+  note_defaults(app);
+  for (const char* name : {"--max-context", "--cache-tokens", "--threads"}) app.get_option(name)->default_str("auto");
   app.footer(
+      "Every option may also be a variable, VL2_SERVE_PORT for --port, or stand in the file of --config. "
       "Speaks OpenAI's API at /v1, and Anthropic's and Ollama's (docs/server.md). SIGTERM or Ctrl-C finishes what runs "
-      "and ends with exit code 0.\n\n"
+      "and ends with exit code 0; SIGHUP reads keys and log file anew.\n\n"
       "Example:\n  vl2 serve --port 8080\n"
       "  curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\\n"
       "    -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]}'");
-  return [options] { return run(*options); };
+  return [options, &app] { return run(*options, app); };
 }
 
 }  // namespace vl2::cli
