@@ -34,3 +34,6 @@ vl2_fuzzed(vl2_runtime
   DEPS vl2_processor vl2_constrain)
 vl2_fuzzed(vl2_server FOLDERS apps/server DEPS vl2_runtime CURL::libcurl)
 target_compile_definitions(vl2_server PRIVATE VL2_VERSION="${PROJECT_VERSION}")
+# Most of what these files have to read is the header of JSON.
+target_precompile_headers(vl2_server PRIVATE <nlohmann/json.hpp> <fmt/format.h> <chrono> <functional> <map> <memory>
+  <optional> <span> <string> <string_view> <utility> <vector>)

@@ -194,7 +194,7 @@ class FileDoors : public testing::Test {
     write_file_atomic(root_ / "secret.png", picture_);
     write_file_atomic(root_ / "media-secret/a.png", picture_);
     std::filesystem::create_symlink(root_ / "secret.png", media_ / "out.png");
-    std::filesystem::create_directory_symlink(root_, media_ / "up");
+    std::filesystem::create_directory_symlink(root_.path(), media_ / "up");
     std::filesystem::create_symlink("loop.png", media_ / "loop.png");
     std::filesystem::create_symlink("/dev/zero", media_ / "zero.png");
     std::filesystem::create_symlink("/proc/self/environ", media_ / "environ.png");
