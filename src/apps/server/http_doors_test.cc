@@ -71,7 +71,7 @@ class HttpDoors : public testing::Test {
     options.http.body_bytes = 100'000;
     options.http.head_time = milliseconds(400);
     options.http.body_time = milliseconds(600);
-    options.http.stall_time = milliseconds(300);
+    options.http.stall_time = milliseconds(5000);  // a drip is never silent that long
     options.model_ids = {"nano"};
     return options;
   }

@@ -107,7 +107,7 @@ TEST_F(PromptDoors, RoutesCountSpecialTokensAsText) {
     return static_cast<int64_t>(
         server_.post("/tokenize", {{"content", text}, {"parse_special", false}}).parsed().at("tokens").size());
   };
-  const std::string evil = "x" + all();
+  const std::string evil = all() + "x";
   const json messages = {user(evil)};
   const auto prompt_tokens = [&](const std::string& path, json body, const char* key) {
     body["stream"] = false;
