@@ -71,7 +71,7 @@ class HttpDoors : public testing::Test {
     options.http.body_bytes = 100'000;
     options.http.head_time = milliseconds(400);
     options.http.body_time = milliseconds(600);
-    options.http.stall_time = milliseconds(300);
+    options.http.stall_time = milliseconds(5000);  // a drip is never silent that long
     options.model_ids = {"nano"};
     return options;
   }
@@ -239,7 +239,7 @@ TEST(HttpDoorsCors, NoOriginIsAdmittedTogetherWithCredentials) {
                                               {"Access-Control-Request-Headers", "authorization"}});
         EXPECT_FALSE(reply.headers.contains("access-control-allow-credentials"));
         EXPECT_EQ(reply.headers.at("vary"), "Origin");
-        if (origins[0] == "*") EXPECT_EQ(reply.headers.at("access-control-allow-origin"), "*");
+        EXPECT_TRUE(origins[0] != "*" || reply.headers.at("access-control-allow-origin") == "*");
       }
   }
 }

@@ -43,8 +43,8 @@ class PromptDoors : public testing::Test {
     EXPECT_EQ(count(s.image), pictures * 421);
     for (const std::string& text : specials()) {
       const int32_t id = *processor.tokenizer().token_id(text);
-      if (id != s.user && id != s.assistant && id != s.bos && id != s.eos && id != s.image)
-        EXPECT_EQ(count(id), 0) << text;
+      const bool structure = id == s.user || id == s.assistant || id == s.bos || id == s.eos || id == s.image;
+      EXPECT_TRUE(structure || count(id) == 0) << text;
     }
   }
 
@@ -107,7 +107,7 @@ TEST_F(PromptDoors, RoutesCountSpecialTokensAsText) {
     return static_cast<int64_t>(
         server_.post("/tokenize", {{"content", text}, {"parse_special", false}}).parsed().at("tokens").size());
   };
-  const std::string evil = "x" + all();
+  const std::string evil = all() + "x";
   const json messages = {user(evil)};
   const auto prompt_tokens = [&](const std::string& path, json body, const char* key) {
     body["stream"] = false;
@@ -159,7 +159,8 @@ TEST_F(PromptDoors, NoTextIsTheServersMarkOfAPicture) {
     const HttpReply reply = TestClient(server_.port()).request("POST", "/v1/chat/completions", body);
     const bool utf8 = text[0] == '\\' || text[0] == '\xc3';
     EXPECT_EQ(reply.status, utf8 ? 200 : 400) << reply.body;
-    if (utf8) EXPECT_EQ(reply.parsed().at("usage").at("prompt_tokens_details").at("image_tokens"), 0);
+    if (!utf8) continue;
+    EXPECT_EQ(reply.parsed().at("usage").at("prompt_tokens_details").at("image_tokens"), 0);
   }
 }
 
