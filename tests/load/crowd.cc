@@ -158,7 +158,6 @@ std::string Crowd::question(Act act, Visit& visit, bool& stream) const {
                {"seed", random.next() >> 12},
                {"stream", stream}};
   if (act == Act::kSlow) {  // more than all buffers on the way
-    body["n"] = 2;
     body["max_tokens"] = 4 * options_.longest_answer;
     body["ignore_eos"] = true;
     body["logprobs"] = true;

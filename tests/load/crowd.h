@@ -39,7 +39,7 @@ struct CrowdOptions {
   std::vector<Act> acts;        // drawn from these; a kind that stands there twice is twice as frequent
   int64_t longest_answer = 48;  // tokens
   std::chrono::milliseconds longest_visit{8000};  // of slow readers and half-open connections
-  std::chrono::milliseconds longest_pause{200};   // after a refusal
+  std::chrono::milliseconds longest_pause{500};   // after a refusal
 };
 
 class Crowd {

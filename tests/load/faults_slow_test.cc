@@ -111,13 +111,17 @@ std::map<std::string, double> wait_until_idle(const ServerProcess& process) {
   return now;
 }
 
+// Every event of a stream has the model's name in it, so that a few hundred are more than what fits between server and
+// client while nobody reads.
 std::vector<std::string> arguments(int64_t connections) {
+  const std::string name(8000, 'm');
   return {"--parallel",        std::to_string(kParallel),
           "--max-queue",       std::to_string(kQueue),
           "--max-connections", std::to_string(connections),
           "--max-body",        "1",
           "--max-context",     "4096",
-          "--threads",         "2"};
+          "--threads",         "2",
+          "--model-id",        name};
 }
 
 std::vector<std::string> with_key(std::vector<std::string> words) {
@@ -164,7 +168,9 @@ TEST(Faults, ACrowdThatDoesEverythingWrongNeitherBreaksNorSwellsTheServer) {
       static_cast<double>(rss) / mib);
   EXPECT_LE(threads, fresh.threads + kConnections);
   EXPECT_LE(descriptors, fresh.descriptors + kConnections + 2);  // one being accepted, one being refused
-  EXPECT_LE(static_cast<double>(late), 1.05 * static_cast<double>(early));
+  // Threads, their heaps and the caches fill in the first two minutes; a short run sees no more than a gross leak.
+  const double growth = length >= seconds(240) ? 1.05 : 1.5;
+  EXPECT_LE(static_cast<double>(late), growth * static_cast<double>(early));
 
   std::map<std::string, double> idle = wait_until_idle(process);
   EXPECT_EQ(idle["vl2_requests_running"], 0);
@@ -177,7 +183,7 @@ TEST(Faults, ACrowdThatDoesEverythingWrongNeitherBreaksNorSwellsTheServer) {
 
 TEST(Faults, TheEndUnderLoadLosesNoFinishedAnswer) {
   const auto seed = static_cast<uint64_t>(number_from("VL2_LOAD_SEED", 1));
-  for (uint64_t turn = 0; turn < 5; ++turn) {
+  for (uint64_t turn = 0; turn < 3; ++turn) {
     ServerProcess process(with_key(arguments(256)));
     CrowdOptions options;
     options.server = server_at(process).address;
@@ -189,7 +195,9 @@ TEST(Faults, TheEndUnderLoadLosesNoFinishedAnswer) {
     std::atomic<bool> server_ends{false};
     std::thread crowd([&] { Crowd(options, tally).run(Clock::now() + seconds(120), server_ends); });
     // In the middle of it: some answers are there, others run and wait.
-    while (tally.of("ended: whole reply") + tally.of("ended: whole stream") < static_cast<int64_t>(3 + 7 * turn))
+    const auto deadline = Clock::now() + seconds(90);
+    while (tally.of("ended: whole reply") + tally.of("ended: whole stream") < static_cast<int64_t>(3 + 10 * turn) &&
+           Clock::now() < deadline)
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
     server_ends = true;
     process.signal(SIGTERM);
@@ -214,10 +222,8 @@ TEST(Faults, ReadersThatDoNotReadHoldUpNobody) {
   const cli::Server server = server_at(process);
   const std::vector<double> before = gaps_of_a_stream(server, 1);
   json body = {{"messages", {{{"role", "user"}, {"content", "Go on for ever."}}}},
-               {"max_tokens", 400},
+               {"max_tokens", 600},
                {"ignore_eos", true},
-               {"logprobs", true},
-               {"top_logprobs", 20},
                {"stream", true}};
   const std::string text = body.dump();
   std::vector<std::unique_ptr<cli::HttpClient>> slow;

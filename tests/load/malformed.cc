@@ -1,5 +1,8 @@
 #include "load/malformed.h"
 
+#include <cstdint>
+#include <string_view>
+
 #include "core/base/base64.h"
 #include "core/image/encode.h"
 
@@ -13,10 +16,23 @@ std::string with_picture(const std::string& file) {
 
 std::string png() { return encode_png(make_image(40, 30, 200, 10, 10)); }
 
-// Its head claims so many pixels a side.
+// PNG's CRC-32.
+uint32_t crc_of(std::string_view bytes) {
+  uint32_t crc = ~0u;
+  for (const char c : bytes) {
+    crc ^= static_cast<unsigned char>(c);
+    for (int bit = 0; bit < 8; ++bit) crc = crc >> 1 ^ ((crc & 1) != 0 ? 0xedb88320u : 0);
+  }
+  return ~crc;
+}
+
+// Its head claims 30,000 pixels a side.
 std::string png_that_boasts() {
+  constexpr size_t kHead = 12, kWidth = 16, kHeight = 20, kCrc = 29;
   std::string file = png();
-  for (const size_t at : {size_t{16}, size_t{20}}) file.replace(at, 4, std::string("\0\0\x75\x30", 4));  // 30,000
+  for (const size_t at : {kWidth, kHeight}) file.replace(at, 4, std::string("\0\0\x75\x30", 4));
+  const uint32_t crc = crc_of(std::string_view(file).substr(kHead, kCrc - kHead));
+  for (size_t i = 0; i < 4; ++i) file[kCrc + i] = static_cast<char>(crc >> (24 - 8 * i) & 0xff);
   return file;
 }
 

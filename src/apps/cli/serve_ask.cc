@@ -57,7 +57,7 @@ std::string ServeQuestion::body() const {
                         {"max_tokens", max_tokens},
                         {"ignore_eos", true},
                         {"temperature", temperature},
-                        {"seed", seed}};
+                        {"seed", seed >> 12}};  // servers take signed numbers
   return request.dump();
 }
 
