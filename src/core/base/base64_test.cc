@@ -13,7 +13,17 @@ TEST(Base64, DecodesTheExamplesOfTheStandard) {
                                                           {"Zm9vYg==", "foob"},
                                                           {"Zm9vYmE=", "fooba"},
                                                           {"Zm9vYmFy", "foobar"}};
-  for (const auto& [text, bytes] : examples) EXPECT_EQ(decode_base64(text), bytes) << text;
+  for (const auto& [text, bytes] : examples) {
+    EXPECT_EQ(decode_base64(text), bytes) << text;
+    EXPECT_EQ(encode_base64(bytes), text);
+  }
+}
+
+TEST(Base64, EveryByteComesBack) {
+  std::string bytes;
+  for (int i = 0; i < 256; ++i) bytes += static_cast<char>(i);
+  EXPECT_EQ(decode_base64(encode_base64(bytes)), bytes);
+  EXPECT_EQ(encode_base64("\xfb\xff\xbf"), "+/+/");
 }
 
 TEST(Base64, TakesBothAlphabetsWhiteSpaceAndNoPadding) {
