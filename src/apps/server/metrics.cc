@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <iterator>
 
+#include "apps/server/process_stats.h"
+
 namespace vl2::server {
 namespace {
 
@@ -38,6 +40,22 @@ void print_engine(const EngineStats& stats, std::string& out) {
   value("image_cache_bytes", "gauge", "Encoded pictures that are kept.", stats.picture_bytes, out);
   value("vision_seconds_total", "counter", "Time of the vision encoder.", stats.vision_ms / 1000, out);
   value("forward_seconds_total", "counter", "Time of the decoder.", stats.forward_ms / 1000, out);
+}
+
+// Under the names every exporter gives them.
+void print_process(std::string& out) {
+  const ProcessStats stats = process_stats();
+  const auto print = [&](std::string_view name, std::string_view type, std::string_view help, auto number) {
+    fmt::format_to(std::back_inserter(out), "# HELP process_{0} {2}\n# TYPE process_{0} {1}\nprocess_{0} {3}\n", name,
+                   type, help, number);
+  };
+  print("cpu_seconds_total", "counter", "Time of all cores together.", stats.cpu_seconds);
+  print("start_time_seconds", "gauge", "Start of the process, in seconds since 1970.", stats.start_time);
+  print("resident_memory_bytes", "gauge", "Memory that is in use.", stats.resident_bytes);
+  print("virtual_memory_bytes", "gauge", "Addresses that are in use.", stats.virtual_bytes);
+  print("open_fds", "gauge", "Open files and sockets.", stats.open_fds);
+  print("max_fds", "gauge", "How many there may be.", stats.max_fds);
+  print("threads", "gauge", "Threads.", stats.threads);
 }
 
 }  // namespace
@@ -113,6 +131,7 @@ std::string Metrics::text(const EngineStats* engine) const {
   value("answers_cancelled_total", "counter", "Answers given up because their client was gone.", cancelled_, out);
   value("image_tokens_total", "counter", "Vision tokens in the prompts of completed answers.", image_tokens_, out);
   if (engine != nullptr) print_engine(*engine, out);
+  print_process(out);
   return out;
 }
 
