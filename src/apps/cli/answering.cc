@@ -25,6 +25,8 @@ ProgressCallback progress_callback(ProgressLine& progress) {
         return progress.show("load:", done, total, "tensors");
       case Stage::kVision:
         return progress.show("vision:", done, total, "tiles");
+      case Stage::kCached:
+        return;
       case Stage::kPrefill:
         return progress.show("prefill:", done, total, "tokens");
     }

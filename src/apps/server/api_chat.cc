@@ -16,6 +16,14 @@ using nlohmann::json;
 
 bool ends_with_space(const std::string& text) { return text.empty() || text.ends_with(' ') || text.ends_with('\n'); }
 
+PictureDetail parse_detail(const Fields& fields) {
+  const std::string detail = fields.string("detail").value_or("auto");
+  if (detail == "low") return PictureDetail::kLow;
+  if (detail == "high") return PictureDetail::kHigh;
+  if (detail != "auto") fields.reject("detail", "auto, low or high", "unsupported_value");
+  return PictureDetail::kAuto;
+}
+
 // The content of one message, put together part by part.
 class Content {
  public:
@@ -72,7 +80,9 @@ class Content {
     if (dialect_ == Dialect::kAnthropic) return anthropic_picture(fields);
     const json* value = fields.find("image_url");
     if (value == nullptr) fields.reject("image_url", dialect_ == Dialect::kResponses ? "a URL" : "{\"url\": ...}");
-    return parse_image_url(*value, fields.name("image_url"));
+    MediaSource source = parse_image_url(*value, fields.name("image_url"));
+    if (dialect_ == Dialect::kResponses) source.detail = parse_detail(fields);
+    return source;
   }
 
   static MediaSource anthropic_picture(const Fields& fields) {
@@ -105,6 +115,11 @@ std::string role_of(const Fields& fields, Dialect dialect) {
   return *role;
 }
 
+void add_all(const json& content, const std::string& param, Content& parts) {
+  if (content.is_string()) return parts.add_text(content.get_ref<const std::string&>());
+  for (size_t i = 0; i < content.size(); ++i) parts.add_part(content[i], fmt::format("{}[{}]", param, i));
+}
+
 std::string content_of(const Fields& fields, const std::string& role, Dialect dialect,
                        std::vector<MediaSource>& pictures) {
   if (const json* calls = fields.find("tool_calls"); calls != nullptr && !calls->empty())
@@ -119,12 +134,7 @@ std::string content_of(const Fields& fields, const std::string& role, Dialect di
   if (content == nullptr && role == "assistant") return "";
   if (content == nullptr || !(content->is_string() || content->is_array()))
     fields.reject("content", "a string or a list of parts");
-  if (content->is_string()) {
-    parts.add_text(content->get_ref<const std::string&>());
-    return parts.take();
-  }
-  for (size_t i = 0; i < content->size(); ++i)
-    parts.add_part((*content)[i], fmt::format("{}[{}]", fields.name("content"), i));
+  add_all(*content, fields.name("content"), parts);
   return parts.take();
 }
 
@@ -156,12 +166,16 @@ MediaSource parse_image_url(const json& value, const std::string& param) {
   const Fields fields(value, param);
   const auto url = fields.string("url");
   if (!url) fields.reject("url", "a string");
-  // What a picture costs is the reference's rule for all three: the grid follows from its shape, and the processor has
-  // no way to choose another one for a single picture.
-  const std::string detail = fields.string("detail").value_or("auto");
-  if (detail != "auto" && detail != "low" && detail != "high")
-    fields.reject("detail", "auto, low or high", "unsupported_value");
-  return {*url, param};
+  return {*url, param, parse_detail(fields)};
+}
+
+std::string parse_content(const json& value, const std::string& param, std::vector<MediaSource>& pictures) {
+  if (!value.is_string() && !value.is_array())
+    throw ApiError(400, fmt::format("{} is {}, expected a string or a list of parts", param, describe_json(value)), "",
+                   param);
+  Content parts("user", Dialect::kChat, pictures);
+  add_all(value, param, parts);
+  return parts.take();
 }
 
 ChatMessages parse_messages(const json& body, const std::string& key, Dialect dialect, const std::string& system) {

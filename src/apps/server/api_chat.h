@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/processor/conversation.h"
+#include "core/processor/processor.h"
 
 namespace vl2::server {
 
@@ -16,6 +17,7 @@ inline constexpr std::string_view kPictureMark = "\xff";
 struct MediaSource {
   std::string url;
   std::string param;  // "messages[0].content[1].image_url"
+  PictureDetail detail = PictureDetail::kAuto;
 };
 
 struct ChatMessages {
@@ -37,6 +39,9 @@ inline ChatMessages parse_chat_messages(const nlohmann::json& body) {
 
 // One question of the user, pictures first. ApiError 400.
 ChatMessages one_question(const std::string& text, std::vector<MediaSource> pictures, const std::string& system);
+
+// The content of one message of the user: a text or a list of parts. ApiError 400.
+std::string parse_content(const nlohmann::json& value, const std::string& param, std::vector<MediaSource>& pictures);
 
 // A text, or a list of text parts, joined: instructions and system prompts. ApiError 400.
 std::string parse_text(const nlohmann::json& value, const std::string& param);

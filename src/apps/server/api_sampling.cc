@@ -1,5 +1,6 @@
 #include "apps/server/api_sampling.h"
 
+#include <charconv>
 #include <nlohmann/json.hpp>
 
 #include "apps/server/api_error.h"
@@ -34,11 +35,25 @@ std::vector<std::string> parse_stop(const Fields& fields) {
   return result;
 }
 
+// {"token id": what is added to its logit}; -100 rules it out, 100 rules out the others, in practice.
+std::vector<TokenBias> parse_logit_bias(const Fields& fields) {
+  std::vector<TokenBias> result;
+  const json* biases = fields.find("logit_bias");
+  if (biases == nullptr) return result;
+  const std::string expected = "an object of token ids with numbers from -100 to 100";
+  if (!biases->is_object()) fields.reject("logit_bias", expected);
+  for (const auto& [key, value] : biases->items()) {
+    TokenBias one;
+    const auto [end, failed] = std::from_chars(key.data(), key.data() + key.size(), one.id);
+    if (failed != std::errc{} || end != key.data() + key.size() || one.id < 0) fields.reject("logit_bias", expected);
+    one.bias = Fields(*biases, "logit_bias").number(key, -100, 100).value_or(0);
+    result.push_back(one);
+  }
+  return result;
+}
+
 void refuse_what_is_missing(const Fields& fields) {
-  for (const char* name : {"presence_penalty", "frequency_penalty"})
-    if (fields.number(name, -2, 2).value_or(0) != 0)
-      fields.reject(name, "0: this penalty is not supported; repetition_penalty is", "unsupported_value");
-  for (const char* name : {"logit_bias", "tools", "functions"})
+  for (const char* name : {"tools", "functions"})
     if (const json* value = fields.find(name); value != nullptr && !value->empty())
       fields.reject(name, "nothing: it is not supported", "unsupported_value");
   if (const json* choice = fields.find("tool_choice"); choice != nullptr && *choice != "none" && *choice != "auto")
@@ -64,6 +79,9 @@ AnswerParams parse_answer_params(const json& body, const nlohmann::ordered_json&
   sampling.min_p = fields.number("min_p", 0, 1).value_or(sampling.min_p);
   sampling.repetition_penalty = fields.number("repetition_penalty", 0.01, 100).value_or(sampling.repetition_penalty);
   sampling.no_repeat_ngram_size = fields.integer("no_repeat_ngram_size", 0, 1024).value_or(0);
+  sampling.presence_penalty = fields.number("presence_penalty", -2, 2).value_or(0);
+  sampling.frequency_penalty = fields.number("frequency_penalty", -2, 2).value_or(0);
+  sampling.logit_bias = parse_logit_bias(fields);
   if (const auto seed = fields.integer("seed", INT64_MIN, INT64_MAX)) result.seed = static_cast<uint64_t>(*seed);
   result.max_tokens = fields.integer("max_completion_tokens", 1, kMostTokens);
   if (const auto older = fields.integer("max_tokens", 1, kMostTokens); !result.max_tokens) result.max_tokens = older;
@@ -74,6 +92,8 @@ AnswerParams parse_answer_params(const json& body, const nlohmann::ordered_json&
   result.stream = fields.boolean("stream").value_or(false);
   if (const json* options = fields.find("stream_options"))
     result.include_usage = Fields(*options, "stream_options").boolean("include_usage").value_or(false);
+  result.return_progress = fields.boolean("return_progress").value_or(false);
+  if (const json* lora = fields.find("lora")) result.lora = parse_lora(*lora, "lora");
   result.ignore_eos = fields.boolean("ignore_eos").value_or(false);
   if (result.ignore_eos && result.form) fields.reject("ignore_eos", "false: the form says where the answer ends");
   result.detect_loops = fields.boolean("detect_loops").value_or(false);

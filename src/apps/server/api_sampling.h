@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "apps/server/api_format.h"
+#include "apps/server/api_lora.h"
 #include "engine/runtime/request.h"
 
 namespace vl2::server {
@@ -24,15 +25,17 @@ struct AnswerParams {
   bool logprobs = false;
   int top_logprobs = 0;
   bool stream = false, include_usage = false;
-  bool ignore_eos = false;     // go on until max_tokens; for load tests
-  bool detect_loops = false;   // end an answer that goes round in circles
-  bool allow_special = false;  // special tokens in texts are tokens
+  bool return_progress = false;                 // of the prompt, in streams
+  bool ignore_eos = false;                      // go on until max_tokens; for load tests
+  bool detect_loops = false;                    // end an answer that goes round in circles
+  bool allow_special = false;                   // special tokens in texts are tokens
+  std::optional<std::vector<LoraChoice>> lora;  // absent: what is merged
   std::optional<AnswerForm> form;
   std::shared_ptr<const Constraint> constraint;  // of `form`, once compiled
 };
 
 // `forms`: of read_json(). ApiError 400: a value that cannot be, or (unsupported_value) a field this server has nothing
-// for: logit_bias, penalties of frequency and presence, tools. logprobs are left to the callers, they differ.
+// for: tools. logprobs are left to the callers, they differ.
 AnswerParams parse_answer_params(const nlohmann::json& body, const nlohmann::ordered_json& forms);
 
 // `choice` 0 draws with the seed itself, so that n = 1 and the first of many agree.

@@ -10,6 +10,7 @@ namespace vl2::server {
 ChatRun::ChatRun(RouteCall& call, AnswerParams params, ChatMessages chat)
     : call_(call), params_(std::move(params)), num_pictures_(static_cast<int64_t>(chat.pictures.size())) {
   ServerContext& server = call.server;
+  if (params_.lora) check_lora(server.engine(), *params_.lora, "lora");
   if (params_.form) params_.constraint = compile_form(server.engine(), *params_.form);
   // Before pictures are decoded: what cannot be answered shall cost little.
   auto ticket = server.admit(params_.n);
@@ -22,7 +23,8 @@ ChatRun::ChatRun(RouteCall& call, AnswerParams params, ChatMessages chat)
     requests = make_requests(server, prompt, params_, params_.seed.value_or(server.random()));
   }
   tokens_.resize(requests.size());
-  generation_.emplace(call, std::move(ticket), std::move(requests), params_.n);
+  generation_.emplace(call, std::move(ticket), std::move(requests), params_.n,
+                      params_.return_progress && params_.stream);
 }
 
 bool ChatRun::run(const Generation::Reader& reader) {

@@ -81,6 +81,12 @@ TEST_F(Errors, ValuesThatFieldsCannotHave) {
                                                                             {"n", 9},
                                                                             {"n", 0},
                                                                             {"seed", "x"},
+                                                                            {"presence_penalty", 2.1},
+                                                                            {"frequency_penalty", "much"},
+                                                                            {"logit_bias", {1, 2}},
+                                                                            {"logit_bias", {{"x", 1}}},
+                                                                            {"logit_bias", {{"-1", 1}}},
+                                                                            {"logit_bias", {{"5x", 1}}},
                                                                             {"stream", 1},
                                                                             {"stop", ""},
                                                                             {"repetition_penalty", 0},
@@ -92,10 +98,15 @@ TEST_F(Errors, ValuesThatFieldsCannotHave) {
     expect_bad(with(key, value), "null", key);
 }
 
+TEST_F(Errors, BiasesThatCannotBe) {
+  expect_bad(with("logit_bias", {{"5", 101}}), "null", "logit_bias.5");
+  expect_bad(with("logit_bias", {{"5", "x"}}), "null", "logit_bias.5");
+  const HttpReply reply = with("logit_bias", {{"1000000", 1}});
+  expect_bad(reply, "null", "null");
+  EXPECT_NE(reply.error("message").find("logit_bias names token 1000000"), std::string::npos);
+}
+
 TEST_F(Errors, FieldsThereIsNothingFor) {
-  expect_bad(with("logit_bias", {{"5", 1}}), "unsupported_value", "logit_bias");
-  expect_bad(with("presence_penalty", 0.5), "unsupported_value", "presence_penalty");
-  expect_bad(with("frequency_penalty", -1), "unsupported_value", "frequency_penalty");
   expect_bad(with("tools", {{{"type", "function"}}}), "unsupported_value", "tools");
   expect_bad(with("tool_choice", "required"), "unsupported_value", "tool_choice");
   expect_bad(with("response_format", {{"type", "xml"}}), "unsupported_value", "response_format.type");

@@ -37,7 +37,7 @@ std::vector<Request> make_requests(const ServerContext& server, const Multimodal
 }
 
 Generation::Generation(RouteCall& call, std::unique_ptr<ServerContext::Ticket> ticket, std::vector<Request> requests,
-                       int64_t choices)
+                       int64_t choices, bool progress)
     : call_(call), choices_of_a_prompt_(static_cast<size_t>(choices)), left_(requests.size()) {
   charge_prompts(requests);
   if (call.server.options().log_prompts) note_prompts(requests);
@@ -47,6 +47,15 @@ Generation::Generation(RouteCall& call, std::unique_ptr<ServerContext::Ticket> t
     request.lease = lease;
     Choice choice;
     choice.last_token = Clock::now();
+    if (progress) {
+      choice.progress = std::make_shared<SharedProgress>();
+      request.progress = [shared = choice.progress](Stage stage, int64_t done, int64_t total) {
+        if (stage == Stage::kCached) shared->cached = done;
+        if (stage != Stage::kPrefill) return;
+        shared->total = total;
+        shared->processed = done;
+      };
+    }
     choice.stream = call.server.engine().submit(std::move(request));
     choices_.push_back(std::move(choice));
   }
@@ -111,9 +120,24 @@ void Generation::wait() const {
   first->stream->wait_for(look);
 }
 
+bool Generation::tell_progress(size_t index, const Reader& reader) {
+  Choice& choice = choices_[index];
+  if (choice.progress == nullptr || !reader.progress) return false;
+  const int64_t processed = choice.progress->processed;
+  if (processed == choice.told) return false;
+  choice.told = processed;
+  reader.progress(index,
+                  {choice.progress->total, choice.progress->cached, processed, seconds(Clock::now() - begin_) * 1000});
+  return true;
+}
+
 bool Generation::step(size_t index, const Reader& reader) {
   Choice& choice = choices_[index];
-  if (choice.done || !choice.stream->wait_for(std::chrono::milliseconds(0))) return false;
+  if (choice.done) return false;
+  // In this order: what the engine said before a token is told before it.
+  const bool ready = choice.stream->wait_for(std::chrono::milliseconds(0));
+  const bool told = tell_progress(index, reader);
+  if (!ready) return told;
   std::optional<TokenEvent> event;
   try {
     event = choice.stream->next();

@@ -1,12 +1,11 @@
 #include "apps/server/metrics.h"
 
 #include <fmt/format.h>
-#include <sys/resource.h>
 
 #include <algorithm>
-#include <filesystem>
 #include <iterator>
-#include <system_error>
+
+#include "apps/server/process_stats.h"
 
 namespace vl2::server {
 namespace {
@@ -43,11 +42,20 @@ void print_engine(const EngineStats& stats, std::string& out) {
   value("forward_seconds_total", "counter", "Time of the decoder.", stats.forward_ms / 1000, out);
 }
 
-int64_t count_entries(const char* folder) {
-  std::error_code failed;
-  int64_t count = 0;
-  for (std::filesystem::directory_iterator at(folder, failed), end; !failed && at != end; at.increment(failed)) ++count;
-  return count;
+// Under the names every exporter gives them.
+void print_process(std::string& out) {
+  const ProcessStats stats = process_stats();
+  const auto print = [&](std::string_view name, std::string_view type, std::string_view help, auto number) {
+    fmt::format_to(std::back_inserter(out), "# HELP process_{0} {2}\n# TYPE process_{0} {1}\nprocess_{0} {3}\n", name,
+                   type, help, number);
+  };
+  print("cpu_seconds_total", "counter", "Time of all cores together.", stats.cpu_seconds);
+  print("start_time_seconds", "gauge", "Start of the process, in seconds since 1970.", stats.start_time);
+  print("resident_memory_bytes", "gauge", "Memory that is in use.", stats.resident_bytes);
+  print("virtual_memory_bytes", "gauge", "Addresses that are in use.", stats.virtual_bytes);
+  print("open_fds", "gauge", "Open files and sockets.", stats.open_fds);
+  print("max_fds", "gauge", "How many there may be.", stats.max_fds);
+  print("threads", "gauge", "Threads.", stats.threads);
 }
 
 }  // namespace
@@ -123,6 +131,7 @@ std::string Metrics::text(const EngineStats* engine) const {
   value("answers_cancelled_total", "counter", "Answers given up because their client was gone.", cancelled_, out);
   value("image_tokens_total", "counter", "Vision tokens in the prompts of completed answers.", image_tokens_, out);
   if (engine != nullptr) print_engine(*engine, out);
+  print_process(out);
   return out;
 }
 
@@ -133,16 +142,6 @@ std::string transport_text(const TransportCounts& counts, int64_t rate_limited) 
   value("http_connections", "gauge", "Connections open.", counts.connections, out);
   value("http_connections_max", "gauge", "Connections and their threads there may be.", counts.most_connections, out);
   value("http_threads", "gauge", "Threads of connections.", counts.threads, out);
-  const auto process = [&](const char* name, const char* help, int64_t number) {
-    if (number > 0)
-      fmt::format_to(std::back_inserter(out), "# HELP {0} {1}\n# TYPE {0} gauge\n{0} {2}\n", name, help, number);
-  };
-  process("process_threads", "Threads of this process.", count_entries("/proc/self/task"));
-  process("process_open_fds", "Open file descriptors.", count_entries("/proc/self/fd"));
-  rlimit files = {};
-  if (::getrlimit(RLIMIT_NOFILE, &files) == 0)
-    process("process_max_fds", "File descriptors there may be.",
-            static_cast<int64_t>(std::min<rlim_t>(files.rlim_cur, INT64_MAX)));
   return out;
 }
 

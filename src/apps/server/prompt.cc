@@ -31,31 +31,6 @@ void check_text_bytes(const ServerContext& server, size_t bytes, const std::stri
   if (bytes > static_cast<size_t>(context) * kLongestToken) too_long(context, "far more", param);
 }
 
-std::vector<Image> decode_pictures(const LoadedPictures& pictures, int64_t max_pixels) {
-  std::vector<Image> images;
-  DecodeOptions options;
-  options.max_pixels = max_pixels;
-  for (size_t i = 0; i < pictures.files.size(); ++i) try {
-      images.push_back(decode_image(bytes_of(pictures.files[i]), pictures.params[i], options));
-    } catch (const Error& error) {
-      if (error.code() == ErrorCode::kOutOfMemory) throw;
-      throw bad_request(error, "invalid_image", pictures.params[i]);
-    }
-  return images;
-}
-
-// Holds one of the places where pictures are decoded.
-class DecoderPlace {
- public:
-  explicit DecoderPlace(std::counting_semaphore<>& places) : places_(places) { places_.acquire(); }
-  ~DecoderPlace() { places_.release(); }
-  DecoderPlace(const DecoderPlace&) = delete;
-  DecoderPlace& operator=(const DecoderPlace&) = delete;
-
- private:
-  std::counting_semaphore<>& places_;
-};
-
 // The processor's complaints about texts and pictures are the client's to mend.
 template <typename Build>
 MultimodalPrompt built(const Build& build, const LoadedPictures& pictures) {
@@ -97,8 +72,10 @@ class RemotePictures {
   size_t fetched_ = 0;  // no more than a client could have sent itself
 };
 
-PromptOptions options_for(std::string_view placeholder, bool allow_special) {
+// Looks at the pictures.
+PromptOptions options_for(std::string_view placeholder, bool allow_special, const LoadedPictures& pictures) {
   PromptOptions options;
+  options.details = pictures.details;
   options.untrusted = !allow_special;
   options.placeholder = placeholder;
   return options;
@@ -136,8 +113,22 @@ LoadedPictures load_pictures(const ServerContext& server, std::vector<MediaSourc
     result.files.push_back(std::move(file));
     result.params.push_back(std::move(source.param));
     result.sizes.push_back(size);
+    result.details.push_back(source.detail);
   }
   return result;
+}
+
+DecodedPictures::DecodedPictures(ServerContext& server, const LoadedPictures& pictures)
+    : place_(&server.decoders(), [](std::counting_semaphore<>* places) { places->release(); }) {
+  server.decoders().acquire();
+  DecodeOptions options;
+  options.max_pixels = server.options().max_picture_pixels;
+  for (size_t i = 0; i < pictures.files.size(); ++i) try {
+      images.push_back(decode_image(bytes_of(pictures.files[i]), pictures.params[i], options));
+    } catch (const Error& error) {
+      if (error.code() == ErrorCode::kOutOfMemory) throw;
+      throw bad_request(error, "invalid_image", pictures.params[i]);
+    }
 }
 
 void check_context(const ServerContext& server, const MultimodalPrompt& prompt, const std::string& param) {
@@ -154,7 +145,7 @@ MultimodalPrompt plan_chat(const ServerContext& server, std::span<const Message>
   size_t bytes = 0;
   for (const Message& message : messages) bytes += message.content.size();
   check_text_bytes(server, bytes, "messages");
-  const PromptOptions options = options_for(kPictureMark, allow_special);
+  const PromptOptions options = options_for(kPictureMark, allow_special, pictures);
   return built([&] { return server.engine().processor().build_from_sizes(messages, pictures.sizes, options); },
                pictures);
 }
@@ -164,24 +155,22 @@ MultimodalPrompt build_chat(ServerContext& server, std::span<const Message> mess
   MultimodalPrompt plan = plan_chat(server, messages, pictures, allow_special);
   check_context(server, plan, "messages");
   if (pictures.files.empty()) return plan;
-  const DecoderPlace place(server.decoders());
-  const std::vector<Image> images = decode_pictures(pictures, server.options().max_picture_pixels);
-  const PromptOptions options = options_for(kPictureMark, allow_special);
-  return built([&] { return server.engine().processor().build(messages, images, options); }, pictures);
+  const DecodedPictures decoded(server, pictures);
+  const PromptOptions options = options_for(kPictureMark, allow_special, pictures);
+  return built([&] { return server.engine().processor().build(messages, decoded.images, options); }, pictures);
 }
 
 MultimodalPrompt build_text(ServerContext& server, std::string_view text, std::string_view placeholder,
-                            const LoadedPictures& pictures, bool allow_special) {
-  check_text_bytes(server, text.size(), "prompt");
+                            const LoadedPictures& pictures, bool allow_special, const std::string& param) {
+  check_text_bytes(server, text.size(), param);
   const Processor& processor = server.engine().processor();
-  const PromptOptions options = options_for(placeholder, allow_special);
+  const PromptOptions options = options_for(placeholder, allow_special, pictures);
   MultimodalPrompt plan =
       built([&] { return processor.build_raw_from_sizes(text, pictures.sizes, options); }, pictures);
-  check_context(server, plan, "prompt");
+  check_context(server, plan, param);
   if (pictures.files.empty()) return plan;
-  const DecoderPlace place(server.decoders());
-  const std::vector<Image> images = decode_pictures(pictures, server.options().max_picture_pixels);
-  return built([&] { return processor.build_raw(text, images, options); }, pictures);
+  const DecodedPictures decoded(server, pictures);
+  return built([&] { return processor.build_raw(text, decoded.images, options); }, pictures);
 }
 
 }  // namespace vl2::server

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <semaphore>
 #include <span>
 #include <string>
 #include <string_view>
@@ -18,6 +19,7 @@ struct LoadedPictures {
   std::vector<std::string> files;
   std::vector<std::string> params;
   std::vector<ImageSize> sizes;
+  std::vector<PictureDetail> details;
   std::vector<std::unique_ptr<ServerContext::Ticket>> remote;  // the room of those that were fetched
 };
 
@@ -32,7 +34,18 @@ MultimodalPrompt build_chat(ServerContext& server, std::span<const Message> mess
                             bool allow_special);
 // Text to go on with. `placeholder`: what stands for a picture in it.
 MultimodalPrompt build_text(ServerContext& server, std::string_view text, std::string_view placeholder,
-                            const LoadedPictures& pictures, bool allow_special);
+                            const LoadedPictures& pictures, bool allow_special, const std::string& param = "prompt");
+
+// Pixels of all pictures of a request, in one of the places for that. ApiError 400 invalid_image.
+class DecodedPictures {
+  // Given back behind the pixels.
+  std::unique_ptr<std::counting_semaphore<>, void (*)(std::counting_semaphore<>*)> place_;
+
+ public:
+  DecodedPictures(ServerContext& server, const LoadedPictures& pictures);
+
+  std::vector<Image> images;
+};
 
 // ApiError 400 context_length_exceeded.
 void check_context(const ServerContext& server, const MultimodalPrompt& prompt, const std::string& param);

@@ -42,6 +42,8 @@ struct Route {
 
 std::span<const Route> routes();
 
+// The body as JSON of any kind. ApiError 400.
+nlohmann::json read_json_value(RouteCall& call);
 // The body as one JSON object. ApiError 400: not JSON, not UTF-8, too deep, no object. `forms`: those of its members
 // that hold schemas (response_format, text, format, output_format, output_config), with all keys in the order they were
 // written.
@@ -58,6 +60,7 @@ void answer_models(RouteCall& call);
 void answer_model(RouteCall& call);
 void answer_chat_completions(RouteCall& call);
 void answer_completions(RouteCall& call);
+void answer_embeddings(RouteCall& call);
 void answer_responses(RouteCall& call);
 void answer_response_tokens(RouteCall& call);
 void answer_messages(RouteCall& call);
@@ -68,9 +71,16 @@ void answer_ollama_tags(RouteCall& call);
 void answer_ollama_ps(RouteCall& call);
 void answer_ollama_show(RouteCall& call);
 void answer_ollama_version(RouteCall& call);
+void answer_ollama_embed(RouteCall& call);
+void answer_ollama_embeddings(RouteCall& call);
+void answer_ollama_pull(RouteCall& call);
 void answer_tokenize(RouteCall& call);
 void answer_detokenize(RouteCall& call);
 void answer_apply_template(RouteCall& call);
 void answer_images_plan(RouteCall& call);
+void answer_lora_adapters(RouteCall& call);
+void answer_set_lora_adapters(RouteCall& call);
+void answer_props(RouteCall& call);
+void answer_slots(RouteCall& call);
 
 }  // namespace vl2::server

@@ -24,6 +24,7 @@ constexpr std::array kRoutes = {
     Route{"GET", "/models/*", false, answer_model},
     Route{"POST", "/chat/completions", false, answer_chat_completions},
     Route{"POST", "/completions", false, answer_completions},
+    Route{"POST", "/embeddings", false, answer_embeddings},
     Route{"POST", "/responses", false, answer_responses},
     Route{"POST", "/responses/input_tokens", false, answer_response_tokens},
     Route{"POST", "/messages", false, answer_messages, ErrorStyle::kAnthropic},
@@ -34,10 +35,17 @@ constexpr std::array kRoutes = {
     Route{"GET", "/api/ps", false, answer_ollama_ps, ErrorStyle::kOllama},
     Route{"POST", "/api/show", false, answer_ollama_show, ErrorStyle::kOllama},
     Route{"GET", "/api/version", false, answer_ollama_version, ErrorStyle::kOllama},
+    Route{"POST", "/api/embed", false, answer_ollama_embed, ErrorStyle::kOllama},
+    Route{"POST", "/api/embeddings", false, answer_ollama_embeddings, ErrorStyle::kOllama},
+    Route{"POST", "/api/pull", false, answer_ollama_pull, ErrorStyle::kOllama},
     Route{"POST", "/tokenize", false, answer_tokenize},
     Route{"POST", "/detokenize", false, answer_detokenize},
     Route{"POST", "/apply-template", false, answer_apply_template},
     Route{"POST", "/images/plan", false, answer_images_plan},
+    Route{"GET", "/lora-adapters", false, answer_lora_adapters},
+    Route{"POST", "/lora-adapters", false, answer_set_lora_adapters},
+    Route{"GET", "/props", false, answer_props},
+    Route{"GET", "/slots", false, answer_slots},
 };
 
 constexpr std::array<std::string_view, 5> kForms = {"response_format", "text", "format", "output_format",
@@ -75,22 +83,27 @@ ordered_json read_forms(const std::string& text, const json& body) {
   });
 }
 
-}  // namespace
-
-std::span<const Route> routes() { return kRoutes; }
-
-json read_json(RouteCall& call, ordered_json* forms) {
+json parse_body(const RouteCall& call, const std::string& text) {
   JsonLimits limits;
   limits.max_bytes = call.server.options().http.body_bytes;
-  const std::string text = call.http.take_body();
-  json value;
   try {
-    value = parse_json(text, "the request's body", limits);
+    return parse_json(text, "the request's body", limits);
   } catch (const ApiError&) {
     throw;
   } catch (const Error& error) {
     throw bad_request(error);
   }
+}
+
+}  // namespace
+
+std::span<const Route> routes() { return kRoutes; }
+
+json read_json_value(RouteCall& call) { return parse_body(call, call.http.take_body()); }
+
+json read_json(RouteCall& call, ordered_json* forms) {
+  const std::string text = call.http.take_body();
+  json value = parse_body(call, text);
   if (!value.is_object()) throw ApiError(400, "the request's body must be a JSON object");
   if (forms != nullptr) *forms = read_forms(text, value);
   return value;

@@ -107,6 +107,95 @@ TEST(Stream, SilenceIsFilledWithPings) {
   EXPECT_EQ(text_of(events_of(reply.body)), golden_cases().at(0).answer);
 }
 
+std::vector<json> boxes_of(const std::vector<json>& events, std::vector<std::string>& texts_so_far) {
+  std::vector<json> boxes;
+  std::string text;
+  for (const json& event : events) {
+    if (event.is_string() || event.at("choices").empty()) continue;
+    const json& delta = event.at("choices").at(0).at("delta");
+    text += delta.value("content", "");
+    if (!delta.contains("grounding")) continue;
+    for (const json& one : delta.at("grounding")) {
+      boxes.push_back(one);
+      texts_so_far.push_back(text);
+    }
+  }
+  return boxes;
+}
+
+TEST(Stream, BoxesComeWhenTheirListCloses) {
+  TestServer server;
+  const GoldenCase one = golden_cases().at(0);
+  std::vector<std::string> texts;
+  const std::vector<json> events = events_of(server.post(kChat, streamed(golden_chat(one))).body);
+  const std::vector<json> boxes = boxes_of(events, texts);
+  EXPECT_EQ(json(boxes), events[events.size() - 2].at("choices").at(0).at("grounding"));
+  ASSERT_EQ(texts.size(), 1u);
+  EXPECT_TRUE(texts[0].ends_with("<|/det|>")) << texts[0];
+
+  // Two lists, of two things and one, and a third that is not closed.
+  json body = streamed(golden_chat(one));
+  body["response_format"] = {
+      {"type", "regex"},
+      {"pattern", R"(<\|ref\|>a<\|/ref\|><\|det\|>\[\[1, 2, 3, 4\], \[5, 6, 7, 8\]\]<\|/det\|> and )"
+                  R"(<\|ref\|>b<\|/ref\|><\|det\|>\[\[9, 10, 11, 12\]\]<\|/det\|> and )"
+                  R"(<\|ref\|>c<\|/ref\|><\|det\|>\[\[13, 14, 15, 16\], )"}};
+  texts.clear();
+  const std::vector<json> forced = events_of(server.post(kChat, body).body);
+  const std::vector<json> some = boxes_of(forced, texts);
+  ASSERT_EQ(some.size(), 3u) << json(forced);
+  EXPECT_EQ(some[0].at("label"), "a");
+  EXPECT_EQ(some[1].at("box_norm"), json({5, 6, 7, 8}));
+  EXPECT_EQ(some[2].at("label"), "b");
+  for (const json& box : some) EXPECT_TRUE(box.contains("score")) << box;
+  EXPECT_EQ(texts[0], texts[1]);
+  EXPECT_TRUE(texts[0].ends_with("8]]<|/det|>")) << texts[0];
+  EXPECT_TRUE(texts[2].ends_with("12]]<|/det|>")) << texts[2];
+  const json all = forced[forced.size() - 2].at("choices").at(0).at("grounding");
+  ASSERT_EQ(all.size(), 4u) << "whole boxes of a list that is not closed count at the end";
+  for (size_t i = 0; i < 3; ++i) EXPECT_EQ(all.at(i), some[i]);
+}
+
+TEST(Stream, ProgressOfThePromptComesWhenItIsAskedFor) {
+  EngineOptions small_steps;
+  small_steps.prefill_chunk = 64;
+  TestServer server(ServerOptions{}, true, small_steps);
+  const GoldenCase one = golden_cases().at(0);
+  json body = streamed(golden_chat(one));
+  const auto progress = [&] {
+    std::vector<json> result;
+    bool answering = false;
+    for (const json& event : events_of(server.post(kChat, body).body)) {
+      if (event.is_string()) continue;
+      answering |= !event.at("choices").at(0).at("delta").value("content", "").empty();
+      if (!event.contains("prompt_progress")) continue;
+      EXPECT_FALSE(answering);
+      EXPECT_EQ(event.at("choices").at(0).at("delta"), json::object());
+      result.push_back(event.at("prompt_progress"));
+    }
+    return result;
+  };
+  EXPECT_TRUE(progress().empty());
+  body["return_progress"] = true;
+  const std::vector<json> cached = progress();
+  ASSERT_FALSE(cached.empty());
+  EXPECT_GT(cached.back().at("cache"), 0);
+  json other = golden_chat(one);
+  body["messages"] =
+      chat({text_part("This begins in another way."), other.at("messages").at(0).at("content").at(0)}).at("messages");
+  const std::vector<json> fresh = progress();
+  ASSERT_FALSE(fresh.empty());
+  int64_t before = 0;
+  for (const json& one_step : fresh) {
+    EXPECT_EQ(one_step.at("cache"), 0);
+    EXPECT_EQ(one_step.at("total"), fresh.front().at("total"));
+    EXPECT_GT(one_step.at("processed"), before);
+    before = one_step.at("processed");
+  }
+  EXPECT_EQ(before, fresh.back().at("total"));
+  EXPECT_GE(fresh.back().at("time_ms"), fresh.front().at("time_ms"));
+}
+
 TEST(Stream, AConnectionServesOneAfterTheOther) {
   TestServer server;
   TestClient client(server.port());

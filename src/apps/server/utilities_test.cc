@@ -103,6 +103,34 @@ TEST_F(Utilities, CompletionsGoOnWithTexts) {
   EXPECT_EQ(server_.post("/v1/completions", echo).parsed().at("choices").at(0).at("text"), "The square is" + text);
 }
 
+TEST_F(Utilities, PenaltiesAndBiasesReachTheSampler) {
+  json body = {{"prompt", "The square is"}, {"max_tokens", 24}, {"ignore_eos", true}};
+  const auto text = [&] { return server_.post("/v1/completions", body).parsed().at("choices").at(0).at("text"); };
+  const auto direct = [&](const SamplingParams& sampling) {
+    Request request;
+    request.prompt = server_.engine->processor().build_raw("The square is", {});
+    request.sampling = sampling;
+    request.max_new_tokens = 24;
+    request.ignore_eos = true;
+    return server_.engine->submit(request)->answer().text;
+  };
+  const std::string plain = text();
+  body["presence_penalty"] = 2;
+  EXPECT_EQ(text(), direct({.presence_penalty = 2}));
+  body["frequency_penalty"] = 1.5;
+  const std::string penalised = text();
+  EXPECT_EQ(penalised, direct({.presence_penalty = 2, .frequency_penalty = 1.5}));
+  EXPECT_NE(penalised, plain);
+  const int32_t a = server_.post("/tokenize", {{"content", "a"}}).parsed().at("tokens").at(0);
+  body["logit_bias"] = {{std::to_string(a), 100}};
+  EXPECT_EQ(text(), std::string(24, 'a'));
+
+  // Ollama's options have them, too.
+  const json options = {{"logit_bias", body["logit_bias"]}, {"num_predict", 3}, {"ignore_eos", true}};
+  const json ollama = {{"model", "nano"}, {"prompt", "Hello"}, {"stream", false}, {"options", options}};
+  EXPECT_EQ(server_.post("/api/generate", ollama).parsed().at("response"), "aaa");
+}
+
 TEST_F(Utilities, CompletionsTakePicturesWhereTheirTextSaysSo) {
   const json picture = data_url(picture_file("g13_200x200.png"));
   const json body = {{"prompt", "<image>\nA picture of"}, {"images", {picture}}, {"max_tokens", 2}};

@@ -1,4 +1,4 @@
-// Base64 as people send it. Pure function: any thread.
+// Base64 as people send it, and as it should be. Pure functions: any thread.
 #pragma once
 
 #include <optional>
@@ -10,7 +10,7 @@ namespace vl2 {
 // Both alphabets (+ / and - _), white space anywhere, padding that may be missing. nullopt: anything else.
 std::optional<std::string> decode_base64(std::string_view text);
 
-// With + and /, padded, on one line.
+// The standard alphabet, padded, in one line.
 std::string encode_base64(std::string_view bytes);
 
 }  // namespace vl2

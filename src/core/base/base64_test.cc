@@ -17,6 +17,12 @@ TEST(Base64, KnowsTheExamplesOfTheStandard) {
     EXPECT_EQ(decode_base64(text), bytes) << text;
     EXPECT_EQ(encode_base64(bytes), text);
   }
+}
+
+TEST(Base64, EveryByteComesBack) {
+  std::string bytes;
+  for (int i = 0; i < 256; ++i) bytes += static_cast<char>(i);
+  EXPECT_EQ(decode_base64(encode_base64(bytes)), bytes);
   EXPECT_EQ(encode_base64("\xfb\xff\xbf"), "+/+/");
 }
 

@@ -144,7 +144,9 @@ class Builder {
            placeholder_);
     const ImageSize size = sizes_[index];
     const ProcessorConfig& config = processor_.config();
-    const TileGrid grid = choose_grid(size.width, size.height, config.candidate_resolutions, dynamic_tiling_);
+    const PictureDetail detail = index < options_.details.size() ? options_.details[index] : PictureDetail::kAuto;
+    const bool dynamic = detail == PictureDetail::kAuto ? dynamic_tiling_ : detail == PictureDetail::kHigh;
+    const TileGrid grid = choose_grid(size.width, size.height, config.candidate_resolutions, dynamic);
     check_can_tile(size.width, size.height, grid, config.tile_size(), fmt::format("picture {}", index + 1));
     TiledImage tiled;
     tiled.original_width = size.width;

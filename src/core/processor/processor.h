@@ -23,6 +23,10 @@ struct SpecialTokens {
   int32_t user = 0, assistant = 0;
 };
 
+// How finely a picture is cut: by the reference's rule, not at all (1 x 1), or as its shape wants it, however many
+// pictures there are.
+enum class PictureDetail { kAuto, kLow, kHigh };
+
 struct PromptOptions {
   bool mask_prompt = false;   // labels of system and user text are -100
   bool training = false;      // keeps the eos behind the last answer; else the prompt ends where an answer begins
@@ -33,6 +37,7 @@ struct PromptOptions {
   // What stands for a picture in the messages; empty: the model's image token, "<image>". A server takes bytes that no
   // message can contain, so that an "<image>" somebody wrote stays text.
   std::string_view placeholder = {};
+  std::span<const PictureDetail> details = {};  // of each picture; those beyond its end are kAuto
 };
 
 class Processor {

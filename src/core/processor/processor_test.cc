@@ -310,5 +310,33 @@ TEST(Conversation, MissingPlaceholdersComeFirst) {
   EXPECT_EQ(count_placeholders("abc", ""), 0u);
 }
 
+TEST(Processor, DetailSaysHowAPictureIsCut) {
+  const Processor& processor = toy_processor();
+  const int64_t size = processor.config().tile_size();
+  const Sizes two = {{2 * size, size}, {2 * size, size}}, three = {two[0], two[0], two[0]};
+  const auto grids = [&](const Sizes& sizes, std::vector<PictureDetail> details) {
+    Message question{"user", ""};
+    for (size_t i = 0; i < sizes.size(); ++i) question.content += "<image>";
+    PromptOptions options;
+    options.details = details;
+    std::vector<int64_t> tiles;
+    const MultimodalPrompt prompt = processor.build_from_sizes(Messages{question, {"assistant", ""}}, sizes, options);
+    for (size_t i = 0; i < sizes.size(); ++i) {
+      const TiledImage& image = prompt.images[i];
+      EXPECT_EQ(prompt.num_image_tokens[i],
+                num_vision_tokens({image.tiles_wide, image.tiles_high}, processor.config().tokens_per_side()));
+      tiles.push_back(image.tiles_wide * image.tiles_high);
+    }
+    return tiles;
+  };
+  using enum PictureDetail;
+  using Tiles = std::vector<int64_t>;
+  EXPECT_EQ(grids(two, {}), (Tiles{2, 2}));
+  EXPECT_EQ(grids(two, {kLow}), (Tiles{1, 2}));
+  EXPECT_EQ(grids(two, {kAuto, kLow}), (Tiles{2, 1}));
+  EXPECT_EQ(grids(three, {kAuto, kAuto, kAuto}), (Tiles{1, 1, 1}));
+  EXPECT_EQ(grids(three, {kLow, kHigh}), (Tiles{1, 2, 1}));
+}
+
 }  // namespace
 }  // namespace vl2

@@ -77,6 +77,10 @@ void decoder(const ModelContext& context, const ModelWeights& weights, const Rop
     ops.rms_norm(normed_TD, x_TD, weights.norm, eps);
     context.stage(fmt::format("hidden.{}", weights.layers.size()), normed_TD);
   }
+  if (!batch.hidden_rows.empty()) {
+    ops.gather_rows(batch.hidden, x_TD, batch.hidden_rows);
+    ops.rms_norm(batch.hidden, batch.hidden, weights.norm, eps);
+  }
   if (batch.logit_rows.empty()) return;
   Tensor last_SD = ops.workspace().tensor(static_cast<int64_t>(batch.logit_rows.size()), x_TD.cols);
   ops.gather_rows(last_SD, x_TD, batch.logit_rows);

@@ -12,6 +12,9 @@ namespace vl2 {
 struct ForwardBatch {
   std::span<const SequenceSlice> sequences;  // cover the rows in order
   std::span<const int32_t> logit_rows;       // rows whose logits are wanted
+  // Rows whose hidden states behind the last norm are wanted, and where they go, [hidden_rows, D].
+  std::span<const int32_t> hidden_rows = {};
+  Tensor hidden = {};
 };
 
 }  // namespace vl2

@@ -104,6 +104,7 @@ class Engine::Impl {
                .vocab_size = config.language.vocab_size,
                .max_context = options_.max_context,
                .eos = static_cast<int32_t>(config.language.eos_token_id),
+               .bos = static_cast<int32_t>(config.language.bos_token_id),
                .tokens_per_side = config.tokens_per_side(),
                .share_prefixes = options_.prefix_cache,
                .block_tokens = kBlockTokens},
@@ -197,6 +198,7 @@ std::shared_ptr<TokenStream> Engine::submit(Request request) { return impl_->sub
 std::shared_ptr<const Constraint> Engine::compile(const ConstraintSpec& spec) { return impl_->compile(spec); }
 const ModelConfig& Engine::config() const { return impl_->model().config(); }
 std::string Engine::backend() const { return std::string(impl_->ops().name()); }
+const std::filesystem::path& Engine::lora() const { return impl_->options().lora; }
 int64_t Engine::max_context() const { return impl_->options().max_context; }
 const MemoryReport& Engine::memory() const { return impl_->memory(); }
 EngineStats Engine::stats() const { return impl_->stats(); }

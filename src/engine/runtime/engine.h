@@ -75,9 +75,10 @@ class Engine {
   std::shared_ptr<const Constraint> compile(const ConstraintSpec& spec);
 
   const ModelConfig& config() const;
-  const Tokenizer& tokenizer() const;  // kNotFound without one
-  const Processor& processor() const;  // kNotFound without a folder
-  std::string backend() const;         // the one "auto" became
+  const Tokenizer& tokenizer() const;         // kNotFound without one
+  const Processor& processor() const;         // kNotFound without a folder
+  std::string backend() const;                // the one "auto" became
+  const std::filesystem::path& lora() const;  // the adapter that was merged; empty: none
   int64_t max_context() const;
   const MemoryReport& memory() const;
   EngineStats stats() const;

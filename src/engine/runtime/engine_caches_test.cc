@@ -267,6 +267,21 @@ TEST_F(Caches, WhoFailsWhileOthersShareItsPromptFailsAlone) {
   EXPECT_EQ(good->answer().usage.cached_tokens, 64);
 }
 
+TEST_F(Caches, ProgressTellsWhatDoesNotHaveToBeRun) {
+  open();
+  Request request = test_request(test_prompt(config_, 40, {}, 5), 2);
+  std::vector<std::pair<Stage, int64_t>> told;
+  request.progress = [&](Stage stage, int64_t done, int64_t total) {
+    EXPECT_EQ(total, 40);
+    told.emplace_back(stage, done);
+  };
+  engine_->submit(request)->answer();
+  EXPECT_EQ(told, (std::vector<std::pair<Stage, int64_t>>{{Stage::kPrefill, 40}}));
+  told.clear();
+  engine_->submit(request)->answer();
+  EXPECT_EQ(told, (std::vector<std::pair<Stage, int64_t>>{{Stage::kCached, 32}, {Stage::kPrefill, 40}}));
+}
+
 TEST_F(Caches, RememberedBlocksGiveWayToRequestsThatNeedThem) {
   EngineOptions options = without_caches();
   options.max_cached_tokens = 256;

@@ -51,6 +51,32 @@ TEST_F(Cancelling, AnAnswerStopsWithinAStepAndItsCacheIsFree) {
   EXPECT_EQ(stats.finished, 1);
 }
 
+TEST_F(Queueing, WhatRunsIsKnownByItsSlot) {
+  EngineOptions options;
+  options.max_sequences = 2;
+  engine(options);
+  const auto slots = [&] {
+    std::vector<int64_t> result;
+    for (const SequenceStats& one : engine_->stats().sequences) result.push_back(one.slot);
+    return result;
+  };
+  witness_.stop_after(2);
+  const auto first = engine_->submit(text(10, 3)), second = engine_->submit(text(12, 40)),
+             third = engine_->submit(text(14, 40));
+  witness_.wait_for_stop();
+  witness_.stop_after(8);  // the first one is complete, and the third in its place
+  witness_.wait_for_stop();
+  EXPECT_EQ(slots(), (std::vector<int64_t>{1, 0}));
+  const SequenceStats stats = engine_->stats().sequences.front();
+  EXPECT_EQ(stats.prompt_tokens, 12);
+  EXPECT_EQ(stats.prefilled_tokens, 12);
+  EXPECT_GE(stats.generated_tokens, 6);
+  EXPECT_EQ(stats.generated_tokens + stats.remaining_tokens, 40);
+  witness_.go_on();
+  for (const auto& stream : {first, second, third}) stream->answer();
+  EXPECT_TRUE(slots().empty());
+}
+
 TEST_F(Cancelling, DroppingTheStreamIsEnough) {
   engine();
   witness_.stop_after(1);

@@ -85,10 +85,20 @@ void EngineLoop::admit() {
   const std::vector<Schedulable*> admitted = scheduler_.admit();
   stats_.prefix_hit_tokens += scheduler_.pass_cached();
   for (Schedulable* s : admitted) {
+    static_cast<Sequence*>(s)->slot = free_slot();
     static_cast<Sequence*>(s)->admitted();
-    if (sequence_limits_.share_prefixes) stats_.prefix_query_tokens += s->prompt_tokens;
+    if (sequence_limits_.share_prefixes && !s->embeds) stats_.prefix_query_tokens += s->prompt_tokens;
   }
   for (Schedulable* s : scheduler_.running()) static_cast<Sequence*>(s)->look_at_pictures();
+}
+
+// Few are running: a search is as good as a list.
+int64_t EngineLoop::free_slot() const {
+  const auto& running = scheduler_.running();
+  for (int64_t slot = 0;; ++slot)
+    if (std::none_of(running.begin(), running.end(),
+                     [slot](const Schedulable* s) { return static_cast<const Sequence*>(s)->slot == slot; }))
+      return slot;
 }
 
 void EngineLoop::retire_cancelled() {
@@ -158,9 +168,9 @@ void EngineLoop::step(bool prompts, StepReport& report) {
 void EngineLoop::run_slices(std::span<const Scheduler::Slice> slices, StepReport& report) {
   Workspace::Scope scope(parts_.model.ops().workspace());
   const Clock::time_point begin = Clock::now();
-  HostTensor logits;
+  Output output;
   try {
-    logits = forward(slices);
+    output = forward(slices);
   } catch (...) {
     report.forward_ms += milliseconds_since(begin);
     if (slices.size() == 1 && slices.front().sequence->drafts == 0) {
@@ -181,11 +191,11 @@ void EngineLoop::run_slices(std::span<const Scheduler::Slice> slices, StepReport
   for (const Scheduler::Slice& slice : slices) rows += slice.count;
   if (std::all_of(slices.begin(), slices.end(), [](const auto& slice) { return slice.sequence->decoding(); }))
     cost_.measured(rows, forward_ms);
-  after_forward(slices, logits.values, report);
+  after_forward(slices, output, report);
 }
 
-HostTensor EngineLoop::forward(std::span<const Scheduler::Slice> slices) {
-  std::vector<int32_t> ids, logit_rows;
+EngineLoop::Output EngineLoop::forward(std::span<const Scheduler::Slice> slices) {
+  std::vector<int32_t> ids, logit_rows, hidden_rows;
   std::vector<SequenceSlice> sequences;
   std::vector<std::vector<int32_t>> places;  // of each sequence's vision tokens in the batch
   std::vector<VisionRows> vision;
@@ -201,31 +211,49 @@ HostTensor EngineLoop::forward(std::span<const Scheduler::Slice> slices) {
     for (const VisionPart& part : s.vision_parts(slice.count))
       vision.push_back({part.features, std::span<const int32_t>(rows).subspan(
                                            static_cast<size_t>(part.first), static_cast<size_t>(part.features.rows))});
+    for (int64_t row = slice.hidden_rows(); row > 0; --row)
+      hidden_rows.push_back(static_cast<int32_t>(static_cast<int64_t>(ids.size()) - row));
     for (int64_t row = slice.logit_rows(); row > 0; --row)
       logit_rows.push_back(static_cast<int32_t>(static_cast<int64_t>(ids.size()) - row));
   }
   const DeepseekVl2& model = parts_.model;
-  Tensor logits = model.ops().workspace().tensor(static_cast<int64_t>(logit_rows.size()), sequence_limits_.vocab_size);
-  model.forward(ids, vision, {sequences, logit_rows}, parts_.cache, logits);
-  return model.ops().to_host(logits);
+  Workspace& memory = model.ops().workspace();
+  Tensor logits = memory.tensor(static_cast<int64_t>(logit_rows.size()), sequence_limits_.vocab_size);
+  Tensor hidden = memory.tensor(static_cast<int64_t>(hidden_rows.size()), model.config().language.hidden_size);
+  model.forward(ids, vision, {sequences, logit_rows, hidden_rows, hidden}, parts_.cache, logits);
+  return {model.ops().to_host(logits), model.ops().to_host(hidden)};
 }
 
-void EngineLoop::after_forward(std::span<const Scheduler::Slice> slices, Tensor logits, StepReport& report) {
+void EngineLoop::after_forward(std::span<const Scheduler::Slice> slices, const Output& output, StepReport& report) {
   const Clock::time_point begin = Clock::now();
-  int64_t row = 0;
+  const Tensor& logits = output.logits.values;
+  int64_t row = 0, hidden_row = 0;
   for (const Scheduler::Slice& slice : slices) {
     Sequence& s = sequence_of(slice);
     const bool samples = slice.samples(), decoding = s.decoding();
-    const int64_t logit_rows = slice.logit_rows();
+    const int64_t logit_rows = slice.logit_rows(), hidden_rows = slice.hidden_rows();
     (decoding ? report.decode_tokens : report.prefill_tokens) += slice.count;
     report.drafted_tokens += s.drafts;
     s.ran(slice.count);
     if (!decoding) scheduler_.filled(s, s.past - slice.count);
     row += logit_rows;
+    hidden_row += hidden_rows;
+    if (!decoding && s.cached_tokens > 0 && !report_progress(s, Stage::kCached, s.cached_tokens, s.prompt_tokens))
+      continue;
     if (!decoding && !report_progress(s, Stage::kPrefill, s.past, s.prompt_tokens)) continue;
     if (samples) sample_rows(s, logits.row_range(row - logit_rows, logit_rows), report);
+    if (hidden_rows > 0) embed(s, output.hidden.values.row_range(hidden_row - hidden_rows, hidden_rows));
   }
   report.sample_ms += milliseconds_since(begin);
+}
+
+void EngineLoop::embed(Sequence& sequence, Tensor hidden) {
+  try {
+    sequence.add_hidden(hidden);
+    if (sequence.past >= sequence.prompt_tokens) finish(sequence, FinishReason::kStop);
+  } catch (...) {
+    finish(sequence, FinishReason::kError, current_error());
+  }
 }
 
 // Row by row, as if each had been a step of its own; those behind a token that was not drafted mean nothing. What they
@@ -269,6 +297,9 @@ void EngineLoop::finish_all(FinishReason reason, const std::optional<Error>& err
 void EngineLoop::publish() {
   stats_.waiting = static_cast<int64_t>(scheduler_.waiting().size());
   stats_.running = static_cast<int64_t>(scheduler_.running().size());
+  stats_.sequences.clear();
+  for (const Schedulable* s : scheduler_.running())
+    stats_.sequences.push_back(static_cast<const Sequence*>(s)->stats());
   stats_.cache_blocks_used = blocks_.num_used();
   stats_.cache_blocks_remembered = blocks_.num_remembered();
   stats_.cache_blocks_total = blocks_.num_blocks();

@@ -40,14 +40,19 @@ class EngineLoop {
   void accept(Submission submission);
   void turn();
   void admit();
+  int64_t free_slot() const;
   void retire_cancelled();
   void encode_pictures(int64_t most_tiles, StepReport& report);
   bool report_progress(Sequence& sequence, Stage stage, int64_t done, int64_t total);
   void step(bool prompts, StepReport& report);
   void draft();
   void run_slices(std::span<const Scheduler::Slice> slices, StepReport& report);
-  HostTensor forward(std::span<const Scheduler::Slice> slices);
-  void after_forward(std::span<const Scheduler::Slice> slices, Tensor logits, StepReport& report);
+  struct Output {
+    HostTensor logits, hidden;  // rows of all slices, one after the other
+  };
+  Output forward(std::span<const Scheduler::Slice> slices);
+  void after_forward(std::span<const Scheduler::Slice> slices, const Output& output, StepReport& report);
+  void embed(Sequence& sequence, Tensor hidden);
   void sample_rows(Sequence& sequence, Tensor logits, StepReport& report);
   bool sample(Sequence& sequence, std::span<const float> logits);
   void finish(Sequence& sequence, FinishReason reason, std::optional<Error> error = std::nullopt);

@@ -9,13 +9,23 @@
 
 namespace vl2 {
 
+// A request that is running.
+struct SequenceStats {
+  int64_t slot = 0;  // 0 to max_sequences - 1; its own until it is finished
+  int64_t prompt_tokens = 0;
+  int64_t prefilled_tokens = 0;  // of the prompt, cached ones too
+  int64_t generated_tokens = 0;
+  int64_t remaining_tokens = 0;  // that may follow at most
+};
+
 // A snapshot; counters run since the engine was opened.
 struct EngineStats {
   int64_t waiting = 0;  // requests
   int64_t running = 0;
   int64_t finished = 0;
-  int64_t cache_blocks_used = 0;        // by requests
-  int64_t cache_blocks_remembered = 0;  // by nobody, but what they hold is known; they are free as well
+  std::vector<SequenceStats> sequences = {};  // those that run, in order of arrival
+  int64_t cache_blocks_used = 0;              // by requests
+  int64_t cache_blocks_remembered = 0;        // by nobody, but what they hold is known; they are free as well
   int64_t cache_blocks_total = 0;
   int64_t prefix_query_tokens = 0;  // of prompts that were looked up in the cache
   int64_t prefix_hit_tokens = 0;    // those of them that did not have to be run

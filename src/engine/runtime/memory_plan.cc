@@ -51,7 +51,8 @@ double language_row_floats(const LanguageConfig& c) {
   const int64_t dense = 2 * c.intermediate_size;
   const int64_t routed = c.num_experts_per_tok * (2 * c.moe_intermediate_size + 2 * c.hidden_size) +
                          2 * c.n_shared_experts * c.moe_intermediate_size + c.n_routed_experts.value_or(0);
-  return static_cast<double>(3 * c.hidden_size + std::max({attention, dense, routed}));
+  // The last of the four: hidden states that embeddings are made of.
+  return static_cast<double>(4 * c.hidden_size + std::max({attention, dense, routed}));
 }
 
 int64_t chunk_tokens(const MemoryPlanInput& input) {

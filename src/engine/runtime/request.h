@@ -15,8 +15,9 @@
 
 namespace vl2 {
 
-// kLoad counts tensors, kVision tiles, kPrefill prompt tokens.
-enum class Stage { kLoad, kVision, kPrefill };
+// kLoad counts tensors, kVision tiles, kPrefill prompt tokens, kCached those of them that were in the cache; it comes
+// before kPrefill, where there are any.
+enum class Stage { kLoad, kVision, kCached, kPrefill };
 // kLoad is reported by the thread that opens the engine, the others by the engine's thread: return quickly, do not
 // throw.
 using ProgressCallback = std::function<void(Stage stage, int64_t done, int64_t total)>;
@@ -41,7 +42,10 @@ struct Request {
   // What the answer must be; optional, of Engine::compile(). Such an answer ends where the constraint lets it end, or
   // as kLength somewhere inside. Reported logprobs are those of the model, without the constraint.
   std::shared_ptr<const Constraint> constraint;
-  ProgressCallback progress;    // optional: kVision and kPrefill of this request
+  // No answer but an embedding of the prompt (Answer::embedding). It does not look into the prefix cache, which has no
+  // hidden states; what says how to answer means nothing.
+  bool embed = false;
+  ProgressCallback progress;    // optional: kVision, kCached and kPrefill of this request
   std::shared_ptr<void> lease;  // optional: let go of when the engine is done with the request, before its reader knows
 };
 
@@ -96,7 +100,11 @@ struct Answer {
   std::vector<int32_t> ids;  // every sampled token, the end-of-sentence token included
   std::string text;
   std::optional<std::string> stop_string;  // the one that ended it
-  std::optional<Error> error;              // kError
+  // Of Request::embed, [hidden_size], of length 1: the mean of the decoder's final hidden states, behind the last norm,
+  // over the tokens of the prompt, vision tokens too. A leading begin-of-sentence token is left out where there are
+  // others: it sees nothing but itself.
+  std::vector<float> embedding;
+  std::optional<Error> error;  // kError
   Usage usage;
   Timings timings;
 };

@@ -100,6 +100,7 @@ void check_request(const Request& request, const ModelConfig& config, int64_t ma
   if (request.top_logprobs < 0 || request.top_logprobs > kMaxTopLogprobs)
     fail(ErrorCode::kInvalidArgument, "top_logprobs is {}, expected 0 to {}", request.top_logprobs, kMaxTopLogprobs);
   validate_sampling(request.sampling);
+  validate_logit_bias(request.sampling, vocab);
   StopStrings::check(request.stop);
   if (request.constraint != nullptr) check_constraint(*request.constraint, request.ignore_eos, config, has_tokenizer);
   if (!request.stop.empty() && !has_tokenizer)

@@ -36,8 +36,20 @@ void validate_sampling(const SamplingParams& p) {
   check_range("min_p", p.min_p, p.min_p >= 0 && p.min_p <= 1, "0 (off) to 1");
   check_range("repetition_penalty", p.repetition_penalty, p.repetition_penalty > 0 && p.repetition_penalty <= 100,
               "more than 0 and at most 100; 1 is off");
+  for (const auto& [name, value] :
+       {std::pair{"presence_penalty", p.presence_penalty}, std::pair{"frequency_penalty", p.frequency_penalty}})
+    check_range(name, value, value >= -100 && value <= 100, "-100 to 100; 0 is off");
   check_range("no_repeat_ngram_size", static_cast<double>(p.no_repeat_ngram_size),
               p.no_repeat_ngram_size >= 0 && p.no_repeat_ngram_size <= 1024, "0 (off) to 1024");
+}
+
+void validate_logit_bias(const SamplingParams& params, int64_t vocab_size) {
+  for (const TokenBias& one : params.logit_bias) {
+    if (one.id < 0 || one.id >= vocab_size)
+      fail(ErrorCode::kInvalidArgument, "logit_bias names token {}, outside of the vocabulary, expected 0 to {}",
+           one.id, vocab_size - 1);
+    check_range("logit_bias", one.bias, one.bias >= -1000 && one.bias <= 1000, "-1000 to 1000");
+  }
 }
 
 Sampler::Sampler(const SamplingParams& params, int64_t vocab_size, int64_t num_ids, std::span<const int32_t> prompt)
@@ -48,6 +60,10 @@ Sampler::Sampler(const SamplingParams& params, int64_t vocab_size, int64_t num_i
   seen_.resize(static_cast<size_t>(vocab_size));
   history_.reserve(prompt.size());
   for (const int32_t id : prompt) push(id);
+  validate_logit_bias(params, vocab_size);
+  if (!params.logit_bias.empty()) bias_.resize(static_cast<size_t>(vocab_size));
+  for (const TokenBias& one : params.logit_bias) bias_[static_cast<size_t>(one.id)] += one.bias;
+  if (params.presence_penalty != 0 || params.frequency_penalty != 0) said_.resize(static_cast<size_t>(vocab_size));
 }
 
 void Sampler::push(int32_t id) {
@@ -56,6 +72,7 @@ void Sampler::push(int32_t id) {
          vocab_size_ - 1);
   history_.push_back(id);
   seen_[static_cast<size_t>(id)] = 1;
+  if (!said_.empty()) ++said_[static_cast<size_t>(id)];
 }
 
 void Sampler::check_logits(std::span<const float> logits) const {
@@ -65,8 +82,12 @@ void Sampler::check_logits(std::span<const float> logits) const {
 }
 
 double Sampler::penalised(int32_t id, double logit) const {
-  if (params_.repetition_penalty == 1.0 || seen_[static_cast<size_t>(id)] == 0) return logit;
-  return logit < 0 ? logit * params_.repetition_penalty : logit / params_.repetition_penalty;
+  const auto i = static_cast<size_t>(id);
+  if (!bias_.empty()) logit += bias_[i];
+  if (params_.repetition_penalty != 1.0 && seen_[i] != 0)
+    logit = logit < 0 ? logit * params_.repetition_penalty : logit / params_.repetition_penalty;
+  if (!said_.empty() && said_[i] > 0) logit -= params_.presence_penalty + params_.frequency_penalty * said_[i];
+  return logit;
 }
 
 // The ids that would repeat an n-gram: what followed each earlier place of the last n - 1 ids.

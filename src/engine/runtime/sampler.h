@@ -1,9 +1,10 @@
 // Chooses the next token from a row of logits.
 //
-// Order, as transformers 4.38 has it: repetition penalty, n-gram ban, temperature, top-k, top-p, min-p, then one draw.
-// A constraint comes before all of them: what its mask leaves out is not there. Temperature 0 takes the largest (the
-// first of equals) after penalty and ban. One sampler per sequence, one thread at a time; what it draws depends on its
-// seed, its history and the logits alone, never on other sequences.
+// Order, as transformers 4.38 has it: logit bias, repetition penalty, n-gram ban, temperature, top-k, top-p, min-p,
+// then one draw; presence and frequency penalty, which it has not, behind the repetition penalty. A constraint comes
+// before all of them: what its mask leaves out is not there. Temperature 0 takes the largest (the first of equals)
+// after penalties and ban. One sampler per sequence, one thread at a time; what it draws depends on its seed, its
+// history and the logits alone, never on other sequences.
 #pragma once
 
 #include <cstdint>
@@ -16,18 +17,27 @@ namespace vl2 {
 
 struct TokenMask;
 
+struct TokenBias {
+  int32_t id = 0;
+  double bias = 0;
+};
+
 struct SamplingParams {
-  double temperature = 0.0;          // 0: greedy
-  int64_t top_k = 0;                 // keep the k most likely and what equals the last of them; 0: off
-  double top_p = 1.0;                // keep the smallest set of most likely tokens that holds this probability; 1: off
-  double min_p = 0.0;                // keep what is at least this likely relative to the most likely; 0: off
-  double repetition_penalty = 1.0;   // of every id in prompt or answer, placeholders too, once however often; 1: off
-  int64_t no_repeat_ngram_size = 0;  // no sequence of this many ids twice in prompt and answer; 0: off
+  double temperature = 0.0;         // 0: greedy
+  int64_t top_k = 0;                // keep the k most likely and what equals the last of them; 0: off
+  double top_p = 1.0;               // keep the smallest set of most likely tokens that holds this probability; 1: off
+  double min_p = 0.0;               // keep what is at least this likely relative to the most likely; 0: off
+  double repetition_penalty = 1.0;  // of every id in prompt or answer, placeholders too, once however often; 1: off
+  double presence_penalty = 0.0;    // taken from the logit of every id of the answer, once however often; 0: off
+  double frequency_penalty = 0.0;   // the same, as many times as the id is there; 0: off
+  std::vector<TokenBias> logit_bias = {};  // added to logits; of an id that is there twice, both
+  int64_t no_repeat_ngram_size = 0;        // no sequence of this many ids twice in prompt and answer; 0: off
   uint64_t seed = 0;
 };
 
-// kInvalidArgument, naming the parameter and its range.
+// kInvalidArgument, naming the parameter and its range; ids of biases with the vocabulary's size.
 void validate_sampling(const SamplingParams& params);
+void validate_logit_bias(const SamplingParams& params, int64_t vocab_size);
 
 class Sampler {
  public:
@@ -68,6 +78,8 @@ class Sampler {
   Random random_;
   std::vector<int32_t> history_;
   std::vector<uint8_t> seen_;  // [vocab_size]
+  std::vector<double> bias_;   // [vocab_size]; empty: none
+  std::vector<int32_t> said_;  // [vocab_size], how often each id is in the answer; empty: nobody asks
 };
 
 // Of the unchanged distribution, before temperature, penalty and bans: ln of the sum of exp(logit), so that

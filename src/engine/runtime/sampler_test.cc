@@ -257,5 +257,54 @@ TEST(Sampler, LogprobsAreOfTheUnchangedDistribution) {
   EXPECT_TRUE(largest_ids(logits, 0).empty());
 }
 
+// What OpenAI's reference says of its two penalties: mu[j] - c[j] * frequency - (c[j] > 0) * presence.
+TEST(Sampler, PresenceAndFrequencyPenaltiesCountTheAnswerAlone) {
+  const std::vector<float> logits = {2.0f, 1.5f, 1.0f, -0.5f};
+  SamplingParams params;
+  params.temperature = 1;
+  params.presence_penalty = 0.25;
+  params.frequency_penalty = 0.5;
+  Sampler one = sampler(params, 4, {0, 0, 3});
+  const std::vector<double> before = one.probabilities(logits);
+  EXPECT_EQ(before, sampler(SamplingParams{.temperature = 1}, 4).probabilities(logits));
+  for (const int32_t id : {1, 3, 3}) one.push(id);
+  const std::vector<double> after = one.probabilities(logits);
+  const std::vector<double> expected = {2.0, 1.5 - 0.75, 1.0, -0.5 - 0.25 - 2 * 0.5};
+  double sum = 0;
+  for (const double logit : expected) sum += std::exp(logit);
+  for (size_t i = 0; i < 4; ++i) EXPECT_NEAR(after[i], std::exp(expected[i]) / sum, 1e-12) << i;
+}
+
+TEST(Sampler, NegativePenaltiesKeepToWhatWasSaid) {
+  SamplingParams params;
+  params.presence_penalty = -1;
+  Sampler one = sampler(params, 3);
+  EXPECT_EQ(one.sample(std::vector<float>{1.0f, 0.5f, 0.0f}), 0);
+  EXPECT_EQ(one.sample(std::vector<float>{0.0f, 0.9f, 0.0f}), 0);
+  EXPECT_EQ(one.sample(std::vector<float>{0.0f, 1.1f, 0.0f}), 1);
+}
+
+TEST(Sampler, ABiasIsAddedBeforeThePenalties) {
+  SamplingParams params;
+  params.logit_bias = {{1, 1.5}, {1, 0.75}, {2, -100}};
+  EXPECT_EQ(sampler(params, 3).sample(std::vector<float>{2.0f, 0.0f, 50.0f}), 1);
+  EXPECT_EQ(sampler(params, 3).sample(std::vector<float>{2.3f, 0.0f, 50.0f}), 0);
+  params.repetition_penalty = 2;
+  EXPECT_EQ(sampler(params, 3, {1}).sample(std::vector<float>{1.2f, 0.0f, 50.0f}), 0);  // 2.25 / 2
+  EXPECT_EQ(sampler(params, 3, {1}).sample(std::vector<float>{1.1f, 0.0f, 50.0f}), 1);
+  SamplingParams all;  // nothing becomes possible that is not
+  all.logit_bias = {{0, 100}};
+  EXPECT_EQ(sampler(all, 2).sample(std::vector<float>{-kInf, -5.0f}), 1);
+}
+
+TEST(Sampler, PenaltiesAndBiasesOutOfRangeAreNamed) {
+  for (const double value : {-101.0, 101.0, static_cast<double>(NAN)}) {
+    EXPECT_EQ(code_of([&] { validate_sampling({.presence_penalty = value}); }), ErrorCode::kInvalidArgument);
+    EXPECT_EQ(code_of([&] { validate_sampling({.frequency_penalty = value}); }), ErrorCode::kInvalidArgument);
+  }
+  for (const TokenBias one : {TokenBias{3, 1}, {-1, 1}, {0, 1001}, {0, static_cast<double>(NAN)}})
+    EXPECT_EQ(code_of([&] { validate_logit_bias({.logit_bias = {one}}, 3); }), ErrorCode::kInvalidArgument);
+}
+
 }  // namespace
 }  // namespace vl2

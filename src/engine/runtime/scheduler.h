@@ -27,6 +27,7 @@ struct Schedulable {
   int64_t past = 0;             // tokens in the cache
   int64_t cached_tokens = 0;    // those of them that it did not run itself
   int64_t encode_until = 0;     // tokens before this one need pictures that are not encoded yet
+  bool embeds = false;          // its prompt is run for hidden states, and nothing is sampled
   int64_t drafts = 0;           // guessed tokens to run behind its next one; decoding sequences only
   std::vector<BlockKey> keys;   // of its prompt's full blocks; empty: it shares nothing
   std::vector<int32_t> blocks;  // of the cache; the scheduler's to fill and to free
@@ -48,9 +49,10 @@ class Scheduler {
     Schedulable* sequence = nullptr;
     int64_t count = 0;
 
-    bool samples() const { return sequence->past + count >= sequence->prompt_tokens; }
+    bool samples() const { return !sequence->embeds && sequence->past + count >= sequence->prompt_tokens; }
     // Its last rows, whose logits are wanted: of a prompt the last one, of an answer all.
     int64_t logit_rows() const { return sequence->decoding() ? count : samples() ? 1 : 0; }
+    int64_t hidden_rows() const { return sequence->embeds ? count : 0; }
   };
 
   Scheduler(const SchedulerLimits& limits, KvBlocks& blocks);

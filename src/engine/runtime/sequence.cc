@@ -1,6 +1,7 @@
 #include "engine/runtime/sequence.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "engine/model/visual_sequence.h"
@@ -31,12 +32,14 @@ Sequence::Sequence(Submission submission, const SequenceLimits& limits)
   prompt_tokens = static_cast<int64_t>(ids_.size());
   max_new_tokens_ = std::min(request_.max_new_tokens, limits.max_context - prompt_tokens);
   max_cached = prompt_tokens + max_new_tokens_ - 1;  // the last token is never run
+  embeds = request_.embed;
+  if (embeds) max_cached = prompt_tokens;
   if (limits.tokenizer != nullptr) decoder_.emplace(*limits.tokenizer);
   if (request_.detect_loops) loops_.emplace();
   find_pictures(submission.picture_keys);
   answer_.usage.prompt_tokens = prompt_tokens;
   answer_.usage.vision_tokens = static_cast<int64_t>(vision_places_.size());
-  if (!limits.share_prefixes) return;
+  if (!limits.share_prefixes || embeds) return;
   std::vector<int64_t> rows;
   for (const SequencePicture& p : pictures) rows.push_back(p.rows);
   keys = prefix_keys(request_.prompt, submission.picture_keys, rows, limits.block_tokens);
@@ -80,6 +83,11 @@ std::vector<VisionPart> Sequence::vision_parts(int64_t count) const {
     parts.push_back({p.picture->features_SD.row_range(first - p.first_row, last - first), first - begin});
   }
   return parts;
+}
+
+SequenceStats Sequence::stats() const {
+  const auto generated = static_cast<int64_t>(answer_.ids.size());
+  return {slot, prompt_tokens, std::min(past, prompt_tokens), generated, embeds ? 0 : max_new_tokens_ - generated};
 }
 
 int64_t Sequence::tiles_done() const {
@@ -189,9 +197,32 @@ bool Sequence::sample(std::span<const float> logits) {
   return reason_.has_value();
 }
 
+// Token by token and in double: the sum is the same however the prompt is cut into steps.
+void Sequence::add_hidden(Tensor rows) {
+  hidden_sum_.resize(static_cast<size_t>(rows.cols));
+  for (int64_t row = 0, token = past - rows.rows; row < rows.rows; ++row, ++token) {
+    if (token == 0 && prompt_tokens > 1 && ids_.front() == limits_.bos) continue;
+    for (int64_t i = 0; i < rows.cols; ++i) hidden_sum_[static_cast<size_t>(i)] += rows.row(row)[i];
+  }
+  if (!std::all_of(hidden_sum_.begin(), hidden_sum_.end(), [](double sum) { return std::isfinite(sum); }))
+    fail(ErrorCode::kCorrupt,
+         "the model's hidden states are no numbers; its weights are damaged or too large for their type");
+}
+
+// Scaled to length 1, so the count of tokens drops out.
+std::vector<float> Sequence::embedding() const {
+  double squares = 0;
+  for (const double sum : hidden_sum_) squares += sum * sum;
+  const double scale = squares > 0 ? 1 / std::sqrt(squares) : 0;
+  std::vector<float> result;
+  for (const double sum : hidden_sum_) result.push_back(static_cast<float>(sum * scale));
+  return result;
+}
+
 Answer Sequence::finish(FinishReason reason, std::optional<Error> error) {
   begin_phase(phase_);
   answer_.finish = reason;
+  if (embeds && reason == FinishReason::kStop) answer_.embedding = embedding();
   answer_.error = std::move(error);
   answer_.stop_string = stops_.matched();
   answer_.usage.cached_tokens = cached_tokens;

@@ -25,7 +25,7 @@ struct SequenceLimits {
   const Tokenizer* tokenizer = nullptr;  // optional
   int64_t vocab_size = 0;
   int64_t max_context = 0;
-  int32_t eos = 0;
+  int32_t eos = 0, bos = 0;
   int64_t tokens_per_side = 0;  // of a tile
   bool share_prefixes = false;
   int64_t block_tokens = 1;
@@ -61,6 +61,8 @@ class Sequence : public Schedulable {
   std::vector<VisionPart> vision_parts(int64_t count) const;
 
   std::vector<SequencePicture> pictures;
+  int64_t slot = -1;  // of SequenceStats, while it is running
+  SequenceStats stats() const;
   int64_t num_tiles() const { return answer_.usage.tiles; }
   int64_t tiles_done() const;  // encoded, or not needed
 
@@ -84,6 +86,9 @@ class Sequence : public Schedulable {
   // ConstraintState::allowed().
   bool sample(std::span<const float> logits);
 
+  // Of an embedding: the hidden states of the `rows.rows` tokens before `past`, on the host. kCorrupt: no numbers.
+  void add_hidden(Tensor rows);
+
   // The answer as it stands, ended for this reason; the caller hands it to the channel.
   Answer finish(FinishReason reason, std::optional<Error> error = std::nullopt);
   FinishReason finish_reason() const { return *reason_; }  // after sample() was true
@@ -96,6 +101,7 @@ class Sequence : public Schedulable {
   double& stage_ms();
   std::string text_of(int32_t id);
   std::string rest_of_text();
+  std::vector<float> embedding() const;
 
   Request request_;
   std::shared_ptr<TokenChannel> channel_;
@@ -110,6 +116,7 @@ class Sequence : public Schedulable {
   Drafter drafter_;
   std::vector<int32_t> draft_;
   int64_t max_new_tokens_;
+  std::vector<double> hidden_sum_;
   Answer answer_;
   std::optional<FinishReason> reason_;
   Phase phase_ = Phase::kQueue;

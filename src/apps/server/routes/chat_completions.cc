@@ -46,7 +46,8 @@ class ChatReply {
         eos_(call.server.engine().processor().special().eos),
         id_(call.server.new_id("chatcmpl-")),
         created_(std::time(nullptr)),
-        choices_(chat.size()) {}
+        choices_(chat.size()),
+        shown_(chat.size()) {}
 
   void whole() {
     std::vector<ordered_json> done(choices_.size());
@@ -78,8 +79,12 @@ class ChatReply {
     Generation::Reader reader;
     reader.token = [&](size_t i, const TokenEvent& event) {
       note_logprob(i, event);
-      if (!event.text.empty()) send(i, {{"content", event.text}}, take_logprobs(i, false), nullptr);
+      if (event.text.empty()) return;
+      ordered_json delta = {{"content", event.text}};
+      add_closed_boxes(i, event.text, delta);
+      send(i, std::move(delta), take_logprobs(i, false), nullptr);
     };
+    reader.progress = [&](size_t i, const PromptProgress& progress) { send_progress(i, progress); };
     reader.finish = [&](size_t i, const Answer& answer) { finish(i, answer); };
     reader.idle = [&] { call_.http.write_events(kSsePing); };
     try {
@@ -122,6 +127,32 @@ class ChatReply {
     call_.http.write_events(sse_event(chunk));
   }
 
+  void send_progress(size_t i, const PromptProgress& progress) {
+    ordered_json chunk = envelope("chat.completion.chunk");
+    chunk["choices"] = ordered_json::array(
+        {{{"index", i}, {"delta", ordered_json::object()}, {"logprobs", nullptr}, {"finish_reason", nullptr}}});
+    if (params_.include_usage) chunk["usage"] = nullptr;
+    chunk["prompt_progress"] = {{"total", progress.total},
+                                {"cache", progress.cached},
+                                {"processed", progress.processed},
+                                {"time_ms", static_cast<int64_t>(progress.milliseconds)}};
+    call_.http.write_events(sse_event(chunk));
+  }
+
+  // A list of boxes is complete with its closing tag: what it locates comes along.
+  void add_closed_boxes(size_t i, const std::string& text, ordered_json& delta) {
+    constexpr std::string_view kClosed = "<|/det|>";
+    Shown& shown = shown_[i];
+    const size_t before = shown.text.size();
+    shown.text += text;
+    const size_t closed = shown.text.rfind(kClosed);
+    if (closed == std::string::npos || closed + kClosed.size() <= before) return;
+    ordered_json found = chat_.grounding(i, std::string_view(shown.text).substr(0, closed + kClosed.size()));
+    if (found.size() <= shown.located) return;
+    delta["grounding"] = ordered_json(found.begin() + static_cast<std::ptrdiff_t>(shown.located), found.end());
+    shown.located = found.size();
+  }
+
   void send(size_t i, ordered_json delta, ordered_json logprobs, ordered_json finish_reason) {
     ordered_json chunk = envelope("chat.completion.chunk");
     ordered_json choice = {{"index", i},
@@ -156,6 +187,11 @@ class ChatReply {
   const std::string id_;
   const std::time_t created_;
   std::vector<ordered_json> choices_;  // log-probabilities that have not been sent
+  struct Shown {
+    std::string text;
+    size_t located = 0;  // things on the picture that were sent
+  };
+  std::vector<Shown> shown_;  // of streams
 };
 
 }  // namespace

@@ -62,6 +62,7 @@ class CompletionRequest {
     const Fields fields(body);
     call.server.check_model(fields.string("model").value_or(""));
     params = parse_answer_params(body, forms);
+    if (params.lora) check_lora(call.server.engine(), *params.lora, "lora");
     if (params.form) params.constraint = compile_form(call.server.engine(), *params.form);
     if (!params.max_tokens) params.max_tokens = kDefaultTokens;
     if (const auto suffix = fields.string("suffix"); suffix && !suffix->empty())

@@ -1,10 +1,14 @@
-// POST /v1/images/plan: {images: [...]} -> how each would be cut, and what it costs. Nothing is computed by the model.
+// POST /v1/images/plan: {images: [...], preview} -> how each would be cut, and what it costs. Nothing is computed by
+// the model.
 #include <nlohmann/json.hpp>
 
 #include "apps/server/api_error.h"
 #include "apps/server/api_fields.h"
 #include "apps/server/prompt.h"
 #include "apps/server/route.h"
+#include "core/base/base64.h"
+#include "core/image/draw.h"
+#include "core/image/encode.h"
 #include "core/image/tiling.h"
 
 namespace vl2::server {
@@ -12,10 +16,26 @@ namespace {
 
 using nlohmann::ordered_json;
 
+constexpr size_t kMostPreviews = 8;  // their PNG files are held together
+
+// What the local tiles show: the picture on its canvas, with a frame around each tile.
+std::string preview_url(const Image& image, const TiledImage& plan) {
+  const int64_t size = plan.tile_size;
+  const Image canvas = fit_and_pad(image, plan.tiles_wide * size, plan.tiles_high * size);
+  std::vector<LabelledBox> frames;
+  for (int64_t row = 0; row < plan.tiles_high; ++row)
+    for (int64_t column = 0; column < plan.tiles_wide; ++column)
+      frames.push_back({static_cast<double>(column * size), static_cast<double>(row * size),
+                        static_cast<double>((column + 1) * size - 1), static_cast<double>((row + 1) * size - 1), ""});
+  return "data:image/png;base64," + encode_base64(encode_png(draw_boxes(canvas, frames), PngEffort::kFast));
+}
+
 ordered_json plan_json(const TiledImage& image, int64_t tokens) {
   const int64_t width = image.tiles_wide * image.tile_size, height = image.tiles_high * image.tile_size;
   const PadPlan fitted = plan_pad(image.original_width, image.original_height, width, height);
-  return {{"size", {image.original_width, image.original_height}},
+  return {{"width", image.original_width},
+          {"height", image.original_height},
+          {"size", {image.original_width, image.original_height}},
           {"best_resolution", {width, height}},
           {"grid", {image.tiles_wide, image.tiles_high}},
           {"tile_size", image.tile_size},
@@ -37,6 +57,9 @@ void answer_images_plan(RouteCall& call) {
   std::vector<MediaSource> sources;
   for (size_t i = 0; i < images->size(); ++i)
     sources.push_back(parse_image_url((*images)[i], fmt::format("images[{}]", i)));
+  const bool preview = fields.boolean("preview").value_or(false);
+  if (preview && sources.size() > kMostPreviews)
+    fields.reject("preview", fmt::format("false: at most {} pictures are drawn at a time", kMostPreviews));
   const LoadedPictures pictures = load_pictures(call.server, std::move(sources));
   // As in one message: how many there are decides how finely they are cut.
   Message message{"user", ""};
@@ -48,6 +71,11 @@ void answer_images_plan(RouteCall& call) {
   for (size_t i = 0; i < prompt.images.size(); ++i) {
     out.push_back(plan_json(prompt.images[i], prompt.num_image_tokens[i]));
     total += prompt.num_image_tokens[i];
+  }
+  if (preview) {
+    const DecodedPictures decoded(call.server, pictures);
+    for (size_t i = 0; i < prompt.images.size(); ++i)
+      out[i]["preview"] = preview_url(decoded.images[i], prompt.images[i]);
   }
   reply_json(call, {{"images", std::move(out)}, {"tokens", total}});
 }

@@ -1,6 +1,7 @@
-// GET /api/tags, /api/ps and /api/version, POST /api/show: what Ollama's clients ask before they chat.
+// GET /api/tags, /api/ps and /api/version, POST /api/show and /api/pull: what Ollama's clients ask before they chat.
 #include <nlohmann/json.hpp>
 
+#include "apps/server/api_error.h"
 #include "apps/server/api_fields.h"
 #include "apps/server/api_reply.h"
 #include "apps/server/route.h"
@@ -34,6 +35,14 @@ ordered_json model_json(const ServerContext& server, const std::string& id) {
           {"size", engine.memory().weights}, {"digest", kNoDigest},     {"details", details(engine)}};
 }
 
+// Names may have a tag: "nano:latest" is "nano".
+void check_name(const RouteCall& call, const Fields& fields) {
+  std::string name = fields.string("model").value_or(fields.string("name").value_or(""));
+  if (name.empty()) fields.reject("model", "the name of a model");
+  if (name.ends_with(":latest")) name.resize(name.size() - 7);
+  call.server.check_model(name);
+}
+
 }  // namespace
 
 void answer_ollama_tags(RouteCall& call) {
@@ -58,9 +67,7 @@ void answer_ollama_show(RouteCall& call) {
   const Engine& engine = call.server.engine();
   const nlohmann::json body = read_json(call);
   const Fields fields(body);
-  std::string name = fields.string("model").value_or(fields.string("name").value_or(""));
-  if (name.ends_with(":latest")) name.resize(name.size() - 7);
-  call.server.check_model(name);
+  check_name(call, fields);
   reply_json(call, {{"modified_at", rfc3339(call.server.created())},
                     {"details", details(engine)},
                     {"model_info",
@@ -69,7 +76,20 @@ void answer_ollama_show(RouteCall& call) {
                       {"deepseek_vl_v2.context_length", engine.max_context()},
                       {"deepseek_vl_v2.embedding_length", engine.config().language.hidden_size},
                       {"deepseek_vl_v2.block_count", engine.config().language.num_hidden_layers}}},
-                    {"capabilities", ordered_json::array({"completion", "vision"})}});
+                    {"capabilities", ordered_json::array({"completion", "vision", "embedding"})}});
+}
+
+// The model that is served is there already; others are not fetched.
+void answer_ollama_pull(RouteCall& call) {
+  call.server.engine();
+  const nlohmann::json body = read_json(call);
+  const Fields fields(body);
+  check_name(call, fields);
+  if (!fields.boolean("stream").value_or(true)) return reply_json(call, {{"status", "success"}});
+  call.http.begin_events("application/x-ndjson; charset=utf-8");
+  for (const char* status : {"pulling manifest", "verifying sha256 digest", "writing manifest", "success"})
+    call.http.write_events(dump_json({{"status", status}}) + "\n");
+  call.http.end_events();
 }
 
 void answer_ollama_version(RouteCall& call) { reply_json(call, {{"version", VL2_VERSION}}); }
