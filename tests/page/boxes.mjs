@@ -50,10 +50,15 @@ export const tests = [
   { name: "labels, scores and pixels come from the reply", async body(page, t) {
     await open(page, t.open);
     await attach(page, "7-three-in-a-row");
-    const reply = page.waitForResponse("**/v1/chat/completions");
+    let body = "", sent = null;
+    await page.route("**/v1/chat/completions", async (route) => {
+      sent = route.request().postDataJSON();
+      const response = await route.fetch();
+      body = await response.text();
+      await route.fulfill({ response, body });
+    });
     await ask(page, "What is in the picture?", "ground");
     assert.equal((await answer(page)).replace(/\s+/g, " "), "a yellow circle, a pink ring and a green triangle");
-    const body = await (await reply).text();
     const grounding = JSON.parse(/"grounding":(\[.*?\}\])/.exec(body)[1]);
     assert.equal(grounding.length, 3);
     const entries = await page.locator(".found button").allInnerTexts();
@@ -61,7 +66,6 @@ export const tests = [
       assert.ok(entries[i].includes(label) && entries[i].includes(`${Math.round(score * 100)} %`), entries[i]);
       assert.ok(entries[i].includes(`${Math.round(box_px[0])}, ${Math.round(box_px[1])}`), entries[i]);
     }
-    const sent = (await reply).request().postDataJSON();
     assert.deepEqual(sent.messages[0].content[1], { type: "text", text: "<|grounding|>What is in the picture?" });
     assert.deepEqual(sent.response_format, { type: "grounding" });
     assert.equal(sent.temperature, undefined);

@@ -22,7 +22,7 @@ export const tests = [
     await page.unroute("**/v1/chat/completions");
     await page.click("#new");
     await ask(page, "Describe yourself.");
-    assert.ok((await answer(page)).length > 10);
+    assert.ok((await answer(page)).length > 0);
   } },
 
   { name: "an answer is made again, and what came after it is gone", async body(page, t) {
@@ -157,7 +157,7 @@ export const tests = [
     await t.shot("failure");
     await page.unroute("**/v1/chat/completions");
     await page.click(".answer .problem button");
-    assert.ok((await answer(page)).length > 10);
+    assert.ok((await answer(page)).length > 0);
     assert.equal(await page.locator(".problem:visible").count(), 0);
     // A question too long, for real.
     await ask(page, "word ".repeat(9000));

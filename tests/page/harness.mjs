@@ -29,7 +29,7 @@ export class Harness {
       dialog.dismiss();
     });
     try {
-      await body(page, { ...this, context, name, expect: (pattern) => expected.push(pattern), shot: (file) => this.shot(page, file) });
+      await body(page, Object.assign(Object.create(this), { context, expect: (pattern) => expected.push(pattern), shot: (file) => this.shoot(page, file) }));
       const unexpected = errors.filter((text) => !expected.some((pattern) => pattern.test(text)));
       assert.deepEqual(unexpected, [], "errors in the console");
     } catch (error) {
@@ -40,7 +40,7 @@ export class Harness {
     }
   }
 
-  async shot(page, file) {
+  async shoot(page, file) {
     await page.waitForTimeout(350); // transitions
     await page.screenshot({ path: `${this.folder}/${file}.png` });
   }

@@ -79,7 +79,7 @@ export const tests = [
   } },
 
   { name: "scripts of others are refused by the policy", async body(page, t) {
-    t.expect(/Content.Security.Policy|TrustedHTML|violates/i);
+    t.expect(/Content.Security.Policy|TrustedHTML|TrustedScript|violates/i);
     await open(page, t.open);
     const results = await page.evaluate(async () => {
       const found = {};

@@ -98,7 +98,7 @@ export const tests = [
       reached.add(await page.evaluate(() => {
         const node = document.activeElement;
         const style = getComputedStyle(node.closest(".modes label") ?? node);
-        return `${node.className || node.id || node.name}: ${style.outlineStyle !== "none" || node.matches("textarea, body") ? "seen" : "NOT SEEN"}`;
+        return `${node.id || node.className || node.name}: ${style.outlineStyle !== "none" || node.matches("textarea, body") ? "seen" : "NOT SEEN"}`;
       }));
     }
     const all = [...reached].join("\n");

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The page of `vl2 serve` in a browser: starts the program on a free port, runs the tests, ends it.
 #
-#   tests/page/run.sh PROGRAM [FOLDER]     FOLDER: for screenshots (default: page-screenshots beside the program)
+#   tests/page/run.sh PROGRAM [FOLDER [NAME]]     FOLDER: for screenshots (default: page-screenshots beside the program)
+#                                               NAME: only tests whose name holds it
 #
 # Exit code 0: all is well, 1: something is not, 77: skipped, because node, its packages (npm ci in this folder) or chromium
 # are not here. With CI=true nothing is skipped: what is missing is a failure. VL2_CHROMIUM names another browser.
@@ -56,4 +57,4 @@ start locked --quiet --api-key secret-of-the-test
 locked=$url
 
 mkdir -p "$folder"
-node all.mjs "$open" "$locked" "$folder"
+node all.mjs "$open" "$locked" "$folder" "${3:-}"

@@ -83,7 +83,7 @@ class Inline {
         this.push(el("br"));
         return 1;
       case MARK: {
-        const end = text.indexOf(MARK_END, i);
+        const end = this.find(MARK_END, i);
         if (end < 0) return 0;
         this.push(this.atom(Number(text.slice(i + 1, end))));
         return end + 1 - i;

@@ -43,6 +43,10 @@ class Chat {
       if (event.key === "Escape" && !document.querySelector("dialog[open]")) this.stop();
     });
     addEventListener("pagehide", () => saveConversation(this.turns));
+    this.following = true;
+    this.page.addEventListener("scroll", () => { this.following = this.isNearTheEnd(); }, { passive: true });
+    // The composer grows with what is in it; what was last said must not disappear behind it.
+    new ResizeObserver(() => this.following && this.turns.length > 0 && this.toEnd()).observe(this.page);
     for (const dialog of document.querySelectorAll("dialog")) closeByClick(dialog);
     this.show();
   }
@@ -147,7 +151,7 @@ class Chat {
     const draw = () => {
       this.frame = null;
       if (!this.turns.includes(turn)) return;
-      const follow = this.page.scrollHeight - this.page.scrollTop - this.page.clientHeight < NEAR_THE_END;
+      const follow = this.isNearTheEnd();
       view.show();
       if (follow) this.toEnd();
     };
@@ -159,6 +163,7 @@ class Chat {
     }
   }
 
+  isNearTheEnd() { return this.page.scrollHeight - this.page.scrollTop - this.page.clientHeight < NEAR_THE_END; }
   toEnd() { this.page.scrollTop = this.page.scrollHeight; }
 
   stop() { this.running?.abort(); }
