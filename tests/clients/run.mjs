@@ -9,7 +9,7 @@ import { inspect } from "node:util";
 
 // The server has /v1/embeddings and /api/embed. Until it does, their checks are not run, and it is checked that they
 // are not there: whoever adds them turns this on.
-const kEmbeddings = false;
+const kEmbeddings = true;
 
 const kChecks = ["openai", "openai_responses", "anthropic", "ai_sdk", "ollama", "langchain"];
 if (kEmbeddings) kChecks.push("embeddings");
