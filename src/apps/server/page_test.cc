@@ -12,7 +12,7 @@ namespace {
 constexpr const char* kBrowser = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8";
 
 TEST(Page, BrowsersGetThePageAndOllamasClientsTheirWord) {
-  const TestServer server({}, false);
+  TestServer server({}, false);
   for (const char* accept : {kBrowser, "text/html", "application/json, TEXT/HTML;q=0.5"}) {
     const HttpReply page = server.get("/", {{"Accept", accept}});
     EXPECT_EQ(page.status, 200);
@@ -32,7 +32,7 @@ TEST(Page, BrowsersGetThePageAndOllamasClientsTheirWord) {
 }
 
 TEST(Page, EveryFileComesWithItsTypeAndThePolicy) {
-  const TestServer server({}, false);
+  TestServer server({}, false);
   TestClient client(server.port());
   std::set<std::string_view> types;
   size_t bytes = 0;
@@ -78,7 +78,7 @@ TEST(Page, FilesAreTheOnesOfTheSource) {
 }
 
 TEST(Page, WhatABrowserHasIsNotSentAgain) {
-  const TestServer server({}, false);
+  TestServer server({}, false);
   TestClient client(server.port());
   const std::string tag = client.get("/page/main.js").headers.at("etag");
   EXPECT_EQ(tag.front(), '"');
@@ -99,7 +99,7 @@ TEST(Page, WhatABrowserHasIsNotSentAgain) {
 }
 
 TEST(Page, HeadIsTheHeadOfGet) {
-  const TestServer server({}, false);
+  TestServer server({}, false);
   TestClient client(server.port());
   const HttpReply head = client.request("HEAD", "/page/main.js"), get = client.get("/page/main.js");
   EXPECT_EQ(head.status, 200);
@@ -110,7 +110,7 @@ TEST(Page, HeadIsTheHeadOfGet) {
 }
 
 TEST(Page, NothingElseIsThere) {
-  const TestServer server({}, false);
+  TestServer server({}, false);
   for (const char* path : {"/page/", "/page/none.js", "/page/../routes.cc", "/page/%2e%2e/x", "/page/MAIN.JS",
                            "/page/main.js/", "/page//main.js"}) {
     const HttpReply reply = server.get(path);
@@ -123,7 +123,7 @@ TEST(Page, NothingElseIsThere) {
 TEST(Page, NoKeyIsNeededToReadIt) {
   ServerOptions options;
   options.keys = {"secret"};
-  const TestServer server(options, false);
+  TestServer server(options, false);
   EXPECT_EQ(server.get("/", {{"Accept", kBrowser}}).status, 200);
   EXPECT_EQ(server.get("/page/main.js").status, 200);
   EXPECT_EQ(server.get("/v1/models").status, 401);

@@ -125,7 +125,7 @@ export class AnswerView {
     if (streaming) return this.tools.replaceChildren();
     if (this.tools.childElementCount > 0) return undefined;
     return this.tools.replaceChildren(...append(document.createDocumentFragment(), [
-      iconButton("again", "Answer again", () => this.actions.regenerate(turn)),
+      (turn.state !== "failed" || turn.text !== "") && iconButton("again", "Answer again", () => this.actions.regenerate(turn)),
       turn.text && copyButton(() => turn.text),
       turn.text && iconButton("source", "Show what the model wrote, markup and all", (event) => this.toggleSource(event.currentTarget), { "aria-pressed": "false" }),
       el("span", { class: "usage", title: usageTitle(turn) }, usageText(turn)),
@@ -183,6 +183,7 @@ export class AnswerView {
     }[failure.code];
     const button = failure.status === 401 ? el("button", { type: "button", class: "plain", onclick: () => this.actions.enterKey() }, "Enter a key")
       : el("button", { type: "button", class: "plain", onclick: () => this.actions.regenerate(this.turn) }, "Try again");
-    return el("div", { class: "problem", role: "alert" }, el("p", {}, failure.message, advice && ` ${advice}`), button);
+    const message = /[.!?]$/.test(failure.message) ? failure.message : `${failure.message}.`;
+    return el("div", { class: "problem", role: "alert" }, el("p", {}, message, advice && ` ${advice}`), button);
   }
 }
