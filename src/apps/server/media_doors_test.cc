@@ -131,7 +131,7 @@ class OtherMachine {
             [](HttpExchange& exchange, const Error&) { exchange.reply(400, "text/plain", "?"); }) {
     http_.start("127.0.0.1", 0);
   }
-  std::string port() const { return ":" + std::to_string(http_.port()); }
+  std::string port() const { return fmt::format(":{}", http_.port()); }
   std::atomic<int> asked{0};
   std::string location;
 
@@ -155,7 +155,7 @@ TEST(SsrfDoors, ANameThatChangesItsAddressGainsNothing) {
     sockaddr_in in = {};
     if (address.sa_family == AF_INET) std::memcpy(&in, &address, sizeof(in));
     if (address_text(address) != "127.0.0.1") return false;  // localhost is more than one
-    seen = "127.0.0.1:" + std::to_string(ntohs(in.sin_port));
+    seen = fmt::format("127.0.0.1:{}", ntohs(in.sin_port));
     return ++looks == 1;  // later, it is somewhere else
   };
   EXPECT_EQ(code_of("http://localhost" + other.port() + "/a.png", options), "fetched");
