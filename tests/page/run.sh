@@ -16,7 +16,7 @@ missing() {
   if [ "${CI:-}" = true ]; then exit 1; fi
   exit 77
 }
-command -v node >/dev/null || missing "node is not installed (scripts/install_deps.sh --web)"
+node=$(../clients/node.sh) || missing "no node that is new enough (scripts/install_deps.sh --web)"
 [ -d node_modules/playwright-core ] || missing "no node_modules here (npm ci in tests/page)"
 VL2_CHROMIUM=${VL2_CHROMIUM:-$(command -v chromium || command -v chromium-browser || true)}
 [ -n "$VL2_CHROMIUM" ] || missing "chromium is not installed (scripts/install_deps.sh --web)"
@@ -57,4 +57,4 @@ start locked --quiet --api-key secret-of-the-test
 locked=$url
 
 mkdir -p "$folder"
-node all.mjs "$open" "$locked" "$folder" "${3:-}"
+"$node" all.mjs "$open" "$locked" "$folder" "${3:-}"
