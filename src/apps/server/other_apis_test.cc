@@ -358,7 +358,7 @@ TEST_F(Ollama, ToldOfItsModels) {
   EXPECT_EQ(tags.at("models").at(0).at("name"), "nano:latest");
   EXPECT_EQ(server_.get("/api/ps").parsed().at("models").at(0).at("model"), "nano:latest");
   const json show = server_.post("/api/show", {{"model", "nano:latest"}}).parsed();
-  EXPECT_EQ(show.at("capabilities"), json({"completion", "vision"}));
+  EXPECT_EQ(show.at("capabilities"), json({"completion", "vision", "embedding"}));
   EXPECT_GT(show.at("model_info").at("general.parameter_count"), 0);
   EXPECT_FALSE(server_.get("/api/version").parsed().at("version").get<std::string>().empty());
 }
