@@ -1,4 +1,5 @@
 // vl2 serve: the HTTP API over one model, until a signal ends it.
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 
@@ -174,7 +175,16 @@ void drain(server::ApiServer& server, const SignalWait& signals, seconds patienc
   server.stop();
 }
 
+// Requests come on many threads, with bodies and pictures of megabytes. As many heaps as threads, and large blocks in
+// them, would keep what one request needed for ever: 150 instead of 100 MiB among 200 clients.
+void keep_heaps_small() {
+  constexpr int kHeaps = 4, kOwnPagesFrom = 256 << 10;
+  ::mallopt(M_ARENA_MAX, kHeaps);
+  ::mallopt(M_MMAP_THRESHOLD, kOwnPagesFrom);
+}
+
 int run(ServeOptions& options) {
+  keep_heaps_small();
   const std::filesystem::path folder = find_model(options.model);
   complete(options, folder);
   ServePlan planned;
