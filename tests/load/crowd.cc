@@ -23,6 +23,7 @@ using std::chrono::milliseconds;
 
 constexpr const char* kChat = "/v1/chat/completions";
 constexpr std::chrono::seconds kPatience{120};
+constexpr milliseconds kDawdled{400};
 constexpr int kSmallestWindow = 2048;
 
 // The connection ended before there was a status.
@@ -79,8 +80,11 @@ void Crowd::run(Clock::time_point until, const std::atomic<bool>& server_ends) {
         try {
           visit(act, one);
         } catch (const NotTaken&) {
-          // Fine at the end alone: nobody has begun to read it.
-          if (!server_ends) tally_.violation(fmt::format("{} ({}): not answered at all", one.id, name_of(act)));
+          // Fine at the end, when nobody has begun to read it, and where a crowded server waited in vain: it lets go of
+          // connections that are silent for a second.
+          const bool dawdled = one.sent - one.begun > kDawdled;
+          if (!server_ends && !dawdled)
+            tally_.violation(fmt::format("{} ({}): not answered at all", one.id, name_of(act)));
           tally_.count("not taken");
         } catch (const Error& error) {
           tally_.violation(fmt::format("{} ({}): {}", one.id, name_of(act), error.what()));
@@ -101,7 +105,8 @@ cli::HttpClient::Headers Crowd::headers(const Visit& visit) const {
   return headers;
 }
 
-std::unique_ptr<cli::HttpClient> Crowd::connect(int receive_bytes) const {
+std::unique_ptr<cli::HttpClient> Crowd::connect(Visit& visit, int receive_bytes) const {
+  visit.begun = Clock::now();
   try {
     return std::make_unique<cli::HttpClient>(options_.server, kPatience, receive_bytes);
   } catch (const Error&) {
@@ -113,6 +118,11 @@ std::string Crowd::head_of(const Visit& visit, const std::string& more) const {
   std::string head = fmt::format("POST {} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n", kChat);
   for (const auto& [name, value] : headers(visit)) head += fmt::format("{}: {}\r\n", name, value);
   return head + more + "\r\n\r\n";
+}
+
+void Crowd::send(Visit& visit, cli::HttpClient& client, std::string_view bytes) {
+  send_quietly(client, bytes);
+  visit.sent = Clock::now();
 }
 
 // The status of a request that must not be good; nothing where it was turned away at the door.
@@ -176,8 +186,8 @@ bool Crowd::turned_away(int status, cli::HttpClient& client, const Visit& visit)
 void Crowd::ask(Act act, Visit& visit) {
   bool stream = false;
   const std::string body = question(act, visit, stream);
-  const auto client = connect(act == Act::kSlow ? kSmallestWindow : 0);
-  send_quietly(*client, head_of(visit, fmt::format("Content-Length: {}", body.size())) + body);
+  const auto client = connect(visit, act == Act::kSlow ? kSmallestWindow : 0);
+  send(visit, *client, head_of(visit, fmt::format("Content-Length: {}", body.size())) + body);
   if (act == Act::kLeave && visit.random.below(3) == 0) {
     tally_.left(visit.id);
     return sleep_up_to(milliseconds(100), visit.random);
@@ -247,9 +257,10 @@ void Crowd::cut_body(Visit& visit) {
   bool stream = false;
   const std::string body = question(Act::kCutBody, visit, stream);
   tally_.left(visit.id);
-  const auto client = connect();
-  send_quietly(*client, head_of(visit, fmt::format("Content-Length: {}", body.size())) +
-                            body.substr(0, static_cast<size_t>(visit.random.below(std::ssize(body)))));
+  const auto client = connect(visit);
+  send(visit, *client,
+       head_of(visit, fmt::format("Content-Length: {}", body.size())) +
+           body.substr(0, static_cast<size_t>(visit.random.below(std::ssize(body)))));
   sleep_up_to(milliseconds(300), visit.random);
   if (visit.random.below(2) == 0) linger_none(*client);
 }
@@ -257,9 +268,8 @@ void Crowd::cut_body(Visit& visit) {
 void Crowd::half_open(Visit& visit) {
   const auto until =
       std::min(visit.until, Clock::now() + milliseconds(visit.random.below(options_.longest_visit.count() + 1)));
-  const auto client = connect();
-  if (visit.random.below(2) == 0)
-    send_quietly(*client, fmt::format("POST {} HTTP/1.1\r\nHost: x\r\nContent-Le", kChat));
+  const auto client = connect(visit);
+  if (visit.random.below(2) == 0) send(visit, *client, fmt::format("POST {} HTTP/1.1\r\nHost: x\r\nContent-Le", kChat));
   if (visit.random.below(3) == 0) ::shutdown(client->descriptor(), SHUT_WR);
   std::this_thread::sleep_until(until);
 }
@@ -267,9 +277,10 @@ void Crowd::half_open(Visit& visit) {
 void Crowd::malformed(Visit& visit) {
   const std::vector<MalformedRequest>& all = malformed_requests();
   const MalformedRequest& one = all[static_cast<size_t>(visit.random.below(std::ssize(all)))];
-  const auto client = connect();
-  send_quietly(*client, one.head.empty() ? head_of(visit, fmt::format("Content-Length: {}", one.body.size())) + one.body
-                                         : one.head + one.body);
+  const auto client = connect(visit);
+  send(visit, *client,
+       one.head.empty() ? head_of(visit, fmt::format("Content-Length: {}", one.body.size())) + one.body
+                        : one.head + one.body);
   if (const auto status = refusal(*client, visit))
     expect(*status == one.status, visit,
            fmt::format("{} was answered {}: {}", one.name, *status, client->read_all().substr(0, 200)));
@@ -278,30 +289,32 @@ void Crowd::malformed(Visit& visit) {
 void Crowd::huge(Visit& visit) {
   const bool chunked = visit.random.below(2) == 0;
   const std::string half(options_.body_limit / 2, ' ');
-  const auto client = connect();
-  send_quietly(*client, head_of(visit, chunked ? std::string("Transfer-Encoding: chunked")
-                                               : fmt::format("Content-Length: {}", 3 * half.size())));
-  for (int i = 0; i < 3; ++i) send_quietly(*client, chunked ? fmt::format("{:x}\r\n{}\r\n", half.size(), half) : half);
+  const auto client = connect(visit);
+  send(visit, *client,
+       head_of(visit, chunked ? std::string("Transfer-Encoding: chunked")
+                              : fmt::format("Content-Length: {}", 3 * half.size())));
+  for (int i = 0; i < 3; ++i) send(visit, *client, chunked ? fmt::format("{:x}\r\n{}\r\n", half.size(), half) : half);
   if (const auto status = refusal(*client, visit))
     expect(*status == 413, visit, fmt::format("a body over the limit was answered {}", *status));
 }
 
 void Crowd::wrong_key(Visit& visit) {
-  const auto client = connect();
-  send_quietly(*client, fmt::format("POST {} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer wrong\r\nContent-Length: 2"
-                                    "\r\n\r\n{{}}",
-                                    kChat));
+  const auto client = connect(visit);
+  send(visit, *client,
+       fmt::format("POST {} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer wrong\r\nContent-Length: 2"
+                   "\r\n\r\n{{}}",
+                   kChat));
   if (const auto status = refusal(*client, visit))
     expect(*status == 401, visit, fmt::format("a wrong key was answered {}", *status));
 }
 
 void Crowd::watch(Visit& visit) {
   constexpr std::array kPlaces = {"/health", "/metrics", "/v1/models"};
-  const auto client = connect();
+  const auto client = connect(visit);
   std::string head =
       fmt::format("GET {} HTTP/1.1\r\nHost: x\r\n", kPlaces[static_cast<size_t>(visit.random.below(kPlaces.size()))]);
   for (const auto& [name, value] : headers(visit)) head += fmt::format("{}: {}\r\n", name, value);
-  send_quietly(*client, head + "\r\n");
+  send(visit, *client, head + "\r\n");
   if (const auto status = refusal(*client, visit))
     expect(*status == 200 && !client->read_all().empty(), visit, fmt::format("was answered {}", *status));
 }

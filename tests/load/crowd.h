@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "apps/cli/http_client.h"
@@ -53,6 +54,8 @@ class Crowd {
     std::string id;  // of its request, as in the server's log
     Random random;
     Clock::time_point until;
+    Clock::time_point begun = {};  // before it connected
+    Clock::time_point sent = {};   // the first bytes were out
   };
   void visit(Act act, Visit& visit);
   void ask(Act act, Visit& visit);
@@ -68,7 +71,8 @@ class Crowd {
   std::string question(Act act, Visit& visit, bool& stream) const;
   cli::HttpClient::Headers headers(const Visit& visit) const;
   std::string head_of(const Visit& visit, const std::string& more) const;
-  std::unique_ptr<cli::HttpClient> connect(int receive_bytes = 0) const;
+  std::unique_ptr<cli::HttpClient> connect(Visit& visit, int receive_bytes = 0) const;
+  static void send(Visit& visit, cli::HttpClient& client, std::string_view bytes);
   std::optional<int> refusal(cli::HttpClient& client, const Visit& visit);
   // True: turned away at the door, which is fine, as long as it says when to come back.
   bool turned_away(int status, cli::HttpClient& client, const Visit& visit);

@@ -1,4 +1,5 @@
 // vl2 serve: the HTTP API over one model, until a signal ends it.
+#include <malloc.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -281,4 +282,12 @@ RunCommand declare_serve(CLI::App& app) {
   return [options, &app] { return run(*options, app); };
 }
 
-}  // namespace vl2::cli
+}  // namespace vl2::cli// Requests come on many threads, with bodies and pictures of megabytes. As many heaps as threads, and large blocks in
+// them, would keep what one request needed for ever: 150 instead of 100 MiB among 200 clients.
+void keep_heaps_small() {
+  constexpr int kHeaps = 4, kOwnPagesFrom = 256 << 10;
+  ::mallopt(M_ARENA_MAX, kHeaps);
+  ::mallopt(M_MMAP_THRESHOLD, kOwnPagesFrom);
+}
+
+
