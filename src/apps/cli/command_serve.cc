@@ -187,7 +187,16 @@ class ServeRun {
 
 std::string print(const nlohmann::ordered_json& value) { return server::dump_json(value) + "\n"; }
 
+// Requests come on many threads, with bodies and pictures of megabytes. As many heaps as threads, and large blocks in
+// them, would keep what one request needed for ever: 150 instead of 100 MiB among 200 clients.
+void keep_heaps_small() {
+  constexpr int kHeaps = 4, kOwnPagesFrom = 256 << 10;
+  ::mallopt(M_ARENA_MAX, kHeaps);
+  ::mallopt(M_MMAP_THRESHOLD, kOwnPagesFrom);
+}
+
 int run(ServeOptions& options, CLI::App& app) {
+  keep_heaps_small();
   const std::vector<Setting> settings =
       apply_settings(app, {"VL2_SERVE_", "config", {"dry-run", "print-config", "json"}, {{"api-key", "VL2_API_KEY"}}});
   if (options.json && !options.dry_run && !options.print_config)
@@ -282,12 +291,4 @@ RunCommand declare_serve(CLI::App& app) {
   return [options, &app] { return run(*options, app); };
 }
 
-}  // namespace vl2::cli// Requests come on many threads, with bodies and pictures of megabytes. As many heaps as threads, and large blocks in
-// them, would keep what one request needed for ever: 150 instead of 100 MiB among 200 clients.
-void keep_heaps_small() {
-  constexpr int kHeaps = 4, kOwnPagesFrom = 256 << 10;
-  ::mallopt(M_ARENA_MAX, kHeaps);
-  ::mallopt(M_MMAP_THRESHOLD, kOwnPagesFrom);
-}
-
-
+}  // namespace vl2::cli
