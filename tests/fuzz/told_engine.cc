@@ -1,5 +1,6 @@
 #include "fuzz/told_engine.h"
 
+#include <filesystem>
 #include <utility>
 
 #include "core/processor/toy_processor.h"
@@ -92,6 +93,10 @@ std::string Engine::backend() const { return "told"; }
 int64_t Engine::max_context() const { return kMaxContext; }
 const MemoryReport& Engine::memory() const { return impl_->memory; }
 EngineStats Engine::stats() const { return {}; }
+const std::filesystem::path& Engine::lora() const {
+  static const std::filesystem::path none;
+  return none;
+}
 
 std::shared_ptr<Engine> fuzz::make_told_engine(Script& script) {
   EngineOptions options;

@@ -232,7 +232,7 @@ TEST(HttpDoorsCors, NoOriginIsAdmittedTogetherWithCredentials) {
     for (const char* method : {"GET", "OPTIONS"})
       for (const char* origin : {"https://page.example", "http://localhost:3000", "null", "https://evil.example"}) {
         const HttpReply reply = TestClient(server.port())
-                                    .request(method, "/", "",
+                                    .request(method, "/health", "",
                                              {{"Origin", origin},
                                               {"Cookie", "a=b"},
                                               {"Access-Control-Request-Method", "GET"},
