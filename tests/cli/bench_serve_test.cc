@@ -27,7 +27,7 @@ TEST(BenchServe, MeasuresAServerAndProvesWhatASecondQuestionSkips) {
                                    "--picture",
                                    "154x154",
                                    "--large-picture",
-                                   "462x462",
+                                   "630x630",
                                    "--beside",
                                    "2",
                                    "--prompt-tokens",

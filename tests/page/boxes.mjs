@@ -59,7 +59,8 @@ export const tests = [
     });
     await ask(page, "What is in the picture?", "ground");
     assert.equal((await answer(page)).replace(/\s+/g, " "), "a yellow circle, a pink ring and a green triangle");
-    const grounding = JSON.parse(/"grounding":(\[.*?\}\])/.exec(body)[1]);
+    const all = [...body.matchAll(/"grounding":(\[.*?\}\])/g)];  // each as it closes, at the end all of them
+    const grounding = JSON.parse(all.at(-1)[1]);
     assert.equal(grounding.length, 3);
     const entries = await page.locator(".found button").allInnerTexts();
     for (const [i, { label, box_px, score }] of grounding.entries()) {

@@ -112,4 +112,8 @@ export async function endlessAnswer(page) {
     const body = { ...route.request().postDataJSON(), ignore_eos: true, detect_loops: false, max_tokens: 3500 };
     route.continue({ postData: JSON.stringify(body) });
   });
+  // A small model writes faster than a busy browser clicks: its words come through a narrow line.
+  const line = await page.context().newCDPSession(page);
+  await line.send("Network.emulateNetworkConditions",
+    { offline: false, latency: 0, downloadThroughput: 60_000, uploadThroughput: -1 });
 }
