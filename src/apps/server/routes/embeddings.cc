@@ -157,7 +157,7 @@ std::string as_base64(const std::vector<float>& vector) {
 
 // Names may have a tag: "nano:latest" is "nano".
 std::string check_ollama_name(const RouteCall& call, const Fields& fields) {
-  const std::string name = fields.string("model").value_or(fields.string("name").value_or(""));
+  std::string name = fields.string("model").value_or(fields.string("name").value_or(""));
   if (name.empty()) fields.reject("model", "the name of a model");
   constexpr std::string_view kTag = ":latest";
   call.server.check_model(std::string_view(name).substr(0, name.size() - (name.ends_with(kTag) ? kTag.size() : 0)));

@@ -109,7 +109,7 @@ class OllamaReply {
 
 // Names may have a tag: "nano:latest" is "nano".
 std::string check_name(const RouteCall& call, const Fields& fields) {
-  const std::string name = fields.string("model").value_or(fields.string("name").value_or(""));
+  std::string name = fields.string("model").value_or(fields.string("name").value_or(""));
   if (name.empty()) fields.reject("model", "the name of a model");
   constexpr std::string_view kTag = ":latest";
   call.server.check_model(name.ends_with(kTag) ? std::string_view(name).substr(0, name.size() - kTag.size())
