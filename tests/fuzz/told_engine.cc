@@ -83,7 +83,7 @@ Engine::~Engine() = default;
 // NOLINTBEGIN(performance-unnecessary-value-param): Engine's own signature
 std::unique_ptr<Engine> Engine::open(const std::filesystem::path&, EngineOptions options,
                                      std::shared_ptr<const Processor>) {
-// NOLINTEND(performance-unnecessary-value-param)
+  // NOLINTEND(performance-unnecessary-value-param)
   return std::unique_ptr<Engine>(new Engine(std::make_unique<Impl>(dynamic_cast<fuzz::Script&>(*options.observer))));
 }
 std::shared_ptr<TokenStream> Engine::submit(Request request) { return impl_->submit(std::move(request)); }
