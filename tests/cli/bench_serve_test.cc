@@ -27,7 +27,7 @@ TEST(BenchServe, MeasuresAServerAndProvesWhatASecondQuestionSkips) {
                                    "--picture",
                                    "154x154",
                                    "--large-picture",
-                                   "630x630",
+                                   "800x800",
                                    "--beside",
                                    "2",
                                    "--prompt-tokens",

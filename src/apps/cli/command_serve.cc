@@ -47,6 +47,13 @@ std::vector<std::string> all_keys(const ServeOptions& options) {
   return keys;
 }
 
+void check_hosts(const char* option, const std::vector<std::string>& hosts) {
+  for (const std::string& host : hosts)
+    if (host.empty() || host.find_first_of(":/* ") != std::string::npos)
+      throw UsageError(
+          fmt::format("{}: \"{}\" is no host; write example.org, or .example.org for all below it", option, host));
+}
+
 void complete(ServeOptions& options, const std::filesystem::path& folder) {
   server::ServerOptions& s = options.server;
   s.model_ids = options.model_ids.empty() ? std::vector{default_id(options.model, folder)} : options.model_ids;
@@ -59,10 +66,8 @@ void complete(ServeOptions& options, const std::filesystem::path& folder) {
     throw UsageError(fmt::format("--media-path {} is no folder", options.media_path));
   if (!s.remote.domains.empty() && !s.remote.allowed)
     throw UsageError("--remote-media-domains needs --allow-remote-media");
-  for (const std::string& domain : s.remote.domains)
-    if (domain.empty() || domain.find_first_of(":/* ") != std::string::npos)
-      throw UsageError(fmt::format(
-          "--remote-media-domains: \"{}\" is no host; write example.org, or .example.org for all below it", domain));
+  check_hosts("--remote-media-domains", s.remote.domains);
+  if (s.allowed_hosts != std::vector<std::string>{"*"}) check_hosts("--allowed-hosts", s.allowed_hosts);
   s.http.body_bytes = static_cast<size_t>(options.body_mib) << 20;
   s.http.bodies_bytes = std::max(s.http.bodies_bytes, s.http.body_bytes);
   s.http.connections = static_cast<size_t>(options.connections);
@@ -243,6 +248,12 @@ RunCommand declare_serve(CLI::App& app) {
       ->allow_extra_args(false);
   text("--api-key-file", options->key_file, "Keys, one a line; read anew on SIGHUP", "FILE");
   text("--cors-origins", s.cors_origins, "Web pages that may ask: origins with commas between, localhost, or *", "LIST")
+      ->delimiter(',')
+      ->allow_extra_args(false);
+  text(
+      "--allowed-hosts", s.allowed_hosts,
+      "Names this server may be asked by without a key: hosts with commas between, .example.org for all below it, or *",
+      "LIST")
       ->delimiter(',')
       ->allow_extra_args(false);
   text("--media-path", options->media_path, "Folder below which file:// pictures are read (default: none are)", "DIR");

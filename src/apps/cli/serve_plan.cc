@@ -81,6 +81,9 @@ std::string plan_text(const ServeOptions& options, const std::filesystem::path& 
                                        : ", for each key");
   text += fmt::format("pages of     {}\n", s.cors_origins.empty() ? "this server alone"
                                                                   : fmt::format("{}", fmt::join(s.cors_origins, ", ")));
+  if (s.keys.empty())
+    text += fmt::format("names        addresses, local names{}{}\n", s.allowed_hosts.empty() ? "" : ", ",
+                        fmt::join(s.allowed_hosts, ", "));
   text += fmt::format("file://      {}\n", s.media_path.empty() ? "not read" : "below " + s.media_path.string());
   text += fmt::format("http(s)://   {}\n", !s.remote.allowed ? "not fetched"
                                            : s.remote.domains.empty()
@@ -119,6 +122,7 @@ ordered_json plan_json(const ServeOptions& options, const std::filesystem::path&
   result["rate_requests"] = or_null(s.rate.requests);
   result["rate_tokens"] = or_null(s.rate.tokens);
   result["cors_origins"] = s.cors_origins;
+  result["allowed_hosts"] = s.allowed_hosts;
   result["media_path"] = s.media_path.empty() ? ordered_json(nullptr) : ordered_json(s.media_path.string());
   result["remote_media"] = s.remote.allowed;
   result["remote_media_domains"] = s.remote.domains;

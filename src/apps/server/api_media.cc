@@ -63,7 +63,7 @@ std::string from_file(std::string_view rest, const fs::path& media_path, const s
   const auto [end, inside] = std::mismatch(root.begin(), root.end(), path.begin(), path.end());
   if (end != root.end()) not_below(param);
   try {
-    return read_file(path, kMostFileBytes);
+    return read_unmoved_file(path, kMostFileBytes);
   } catch (const Error&) {
     not_below(param);
   }

@@ -132,7 +132,7 @@ void ApiServer::dispatch(HttpExchange& exchange, RequestNotes& notes) {
     std::optional<std::string> tail = match(route.path, path);
     if (!tail || (route.method != head.method && !(route.method == "GET" && head.method == "HEAD"))) continue;
     notes.route = route.path;
-    if (!route.open) notes.key = context_.keys().check(head);
+    if (!route.open) notes.key = context_.check_client(head);
     // Asking what there is is free, and so is what monitors ask.
     if (route.method == "POST" && context_.limiter().any()) limit(exchange, notes);
     RouteCall call{context_, exchange, notes, std::move(*tail)};

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "apps/server/api_error.h"
+#include "apps/server/host_names.h"
 #include "core/base/random.h"
 
 namespace vl2::server {
@@ -37,6 +38,19 @@ void ServerContext::set_engine(std::shared_ptr<Engine> engine) {
 Engine& ServerContext::engine() const {
   if (!loaded()) throw ApiError(503, "Loading model", "model_loading");
   return *engine_;
+}
+
+std::string ServerContext::check_client(const HttpHead& head) const {
+  if (!keys_.empty()) return keys_.check(head);
+  const std::string_view host = head.header("host");
+  const std::vector<std::string>& allowed = options_.allowed_hosts;
+  const bool any = std::find(allowed.begin(), allowed.end(), "*") != allowed.end();
+  if (!any && !is_private_host(host) && !is_listed_host(without_port(host), allowed))
+    throw ApiError(403,
+                   fmt::format("this server is not known as {}; start it with --allowed-hosts {}, or with a key", host,
+                               without_port(host)),
+                   "host_not_allowed");
+  return "";
 }
 
 void ServerContext::check_model(std::string_view name) const {

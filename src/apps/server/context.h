@@ -40,6 +40,10 @@ class ServerContext {
   bool loaded() const { return engine_ready_.load(std::memory_order_acquire); }
   Engine& engine() const;  // ApiError 503 while the model is being loaded
 
+  // The name of the client's key, "" where none is needed. ApiError 401; 403 where none is needed and the request came
+  // by a name that a stranger's DNS may have pointed here.
+  std::string check_client(const HttpHead& head) const;
+
   // ApiError 404 for a model that is not the one served. Empty: no model was named, which is as good.
   void check_model(std::string_view name) const;
 

@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "apps/server/api_error.h"
+#include "apps/server/host_names.h"
 #include "apps/server/http_head.h"
 
 namespace vl2::server {
@@ -63,10 +64,7 @@ Url parse_url(const std::string& text, const std::string& param) {
 
 bool is_listed(std::string_view host, const std::vector<std::string>& domains) {
   if (host.ends_with('.')) host.remove_suffix(1);
-  return domains.empty() || std::any_of(domains.begin(), domains.end(), [&](const std::string& domain) {
-           if (!domain.starts_with('.')) return equal_ignoring_case(host, domain);
-           return host.size() > domain.size() && equal_ignoring_case(host.substr(host.size() - domain.size()), domain);
-         });
+  return domains.empty() || is_listed_host(host, domains);
 }
 
 // libcurl asks for a socket for exactly the address it is about to connect to: nothing lies between the look at an

@@ -13,6 +13,8 @@
 
 namespace vl2::server {
 
+class Fields;
+
 // What the log says about a request besides its status.
 struct RequestNotes {
   std::string id, route;
@@ -49,6 +51,8 @@ nlohmann::json read_json_value(RouteCall& call);
 // written.
 nlohmann::json read_json(RouteCall& call, nlohmann::ordered_json* forms = nullptr);
 void reply_json(RouteCall& call, const nlohmann::ordered_json& value, int status = 200);
+// The name of the model as Ollama's clients give it, perhaps with a tag: "nano:latest" is "nano". ApiError 400, 404.
+std::string check_ollama_model(const RouteCall& call, const Fields& fields);
 
 void answer_root(RouteCall& call);
 void answer_page(RouteCall& call);

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "apps/server/api_error.h"
+#include "apps/server/api_fields.h"
 #include "apps/server/route.h"
 #include "core/base/json.h"
 
@@ -107,6 +108,14 @@ json read_json(RouteCall& call, ordered_json* forms) {
   if (!value.is_object()) throw ApiError(400, "the request's body must be a JSON object");
   if (forms != nullptr) *forms = read_forms(text, value);
   return value;
+}
+
+std::string check_ollama_model(const RouteCall& call, const Fields& fields) {
+  std::string name = fields.string("model").value_or(fields.string("name").value_or(""));
+  if (name.empty()) fields.reject("model", "the name of a model");
+  constexpr std::string_view kTag = ":latest";
+  call.server.check_model(std::string_view(name).substr(0, name.size() - (name.ends_with(kTag) ? kTag.size() : 0)));
+  return name;
 }
 
 void reply_json(RouteCall& call, const ordered_json& value, int status) {

@@ -24,6 +24,7 @@ struct ServerOptions {
   bool behind_proxy = false;                      // one proxy in front says in X-Forwarded-For who asks
   RateLimits rate;                                // of each key, or of each address where there are none
   std::vector<std::string> cors_origins;          // exact origins, "*" (any) or "localhost" (any port of this machine)
+  std::vector<std::string> allowed_hosts;         // names this server has besides private ones, where no key is needed
   std::filesystem::path media_path;               // below it, file:// URLs are read; empty: none are
   RemoteMediaOptions remote;                      // http(s):// URLs
   std::chrono::milliseconds remote_time{30'000};  // of all pictures of a request that are fetched

@@ -76,13 +76,23 @@ class TemporaryFile {
   std::vector<std::byte> piece_;  // not written yet
 };
 
-}  // namespace
+class OpenFile {
+ public:
+  OpenFile(const std::filesystem::path& path, int flags) : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | flags)) {
+    if (fd_ < 0)
+      fail(errno == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo, "{}: cannot open: {}", path.string(),
+           std::strerror(errno));
+  }
+  ~OpenFile() { ::close(fd_); }
+  OpenFile(const OpenFile&) = delete;
+  OpenFile& operator=(const OpenFile&) = delete;
+  int fd() const { return fd_; }
 
-std::string read_file(const std::filesystem::path& path, size_t max_bytes) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0)
-    fail(errno == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo, "{}: cannot open: {}", path.string(),
-         std::strerror(errno));
+ private:
+  const int fd_;
+};
+
+std::string read_all(int fd, const std::filesystem::path& path, size_t max_bytes) {
   std::string bytes;
   struct stat info {};  // of a pipe it says 0
   if (::fstat(fd, &info) == 0 && info.st_size > 0)
@@ -91,15 +101,28 @@ std::string read_file(const std::filesystem::path& path, size_t max_bytes) {
   while (true) {
     const ssize_t n = ::read(fd, buffer.data(), buffer.size());
     if (n < 0 && errno == EINTR) continue;
-    if (n <= 0 || bytes.size() + static_cast<size_t>(n) > max_bytes) {
-      const int error = errno;
-      ::close(fd);
-      if (n < 0) fail(ErrorCode::kIo, "{}: cannot read: {}", path.string(), std::strerror(error));
-      if (n > 0) fail(ErrorCode::kInvalidArgument, "{}: larger than the limit of {} bytes", path.string(), max_bytes);
-      return bytes;
-    }
+    if (n < 0) fail(ErrorCode::kIo, "{}: cannot read: {}", path.string(), std::strerror(errno));
+    if (n == 0) return bytes;
+    if (bytes.size() + static_cast<size_t>(n) > max_bytes)
+      fail(ErrorCode::kInvalidArgument, "{}: larger than the limit of {} bytes", path.string(), max_bytes);
     bytes.append(buffer.data(), static_cast<size_t>(n));
   }
+}
+
+}  // namespace
+
+std::string read_file(const std::filesystem::path& path, size_t max_bytes) {
+  return read_all(OpenFile(path, 0).fd(), path, max_bytes);
+}
+
+std::string read_unmoved_file(const std::filesystem::path& canonical, size_t max_bytes) {
+  const OpenFile file(canonical, O_NOFOLLOW | O_NONBLOCK);  // a pipe that stands there now must not make it wait
+  struct stat info {};
+  std::error_code failed;
+  const auto place = std::filesystem::read_symlink(fmt::format("/proc/self/fd/{}", file.fd()), failed);
+  if (failed || place != canonical || ::fstat(file.fd(), &info) != 0 || !S_ISREG(info.st_mode))
+    fail(ErrorCode::kIo, "{}: no plain file of this path", canonical.string());
+  return read_all(file.fd(), canonical, max_bytes);
 }
 
 void write_file_atomic(const std::filesystem::path& path, const std::function<void(const ByteSink&)>& write) {

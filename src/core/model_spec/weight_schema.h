@@ -34,6 +34,8 @@ struct ParameterCounts {
   int64_t total = 0;               // vision + projector + language + unused
   int64_t activated = 0;           // vision + projector + activated_language
   int64_t activated_language = 0;  // per token: top-k experts, lm_head, neither embedding table nor expert bias
+
+  int64_t used() const { return vision + projector + language; }
 };
 ParameterCounts count_parameters(const ModelConfig& config);
 

@@ -155,15 +155,6 @@ std::string as_base64(const std::vector<float>& vector) {
   return encode_base64(bytes);
 }
 
-// Names may have a tag: "nano:latest" is "nano".
-std::string check_ollama_name(const RouteCall& call, const Fields& fields) {
-  std::string name = fields.string("model").value_or(fields.string("name").value_or(""));
-  if (name.empty()) fields.reject("model", "the name of a model");
-  constexpr std::string_view kTag = ":latest";
-  call.server.check_model(std::string_view(name).substr(0, name.size() - (name.ends_with(kTag) ? kTag.size() : 0)));
-  return name;
-}
-
 }  // namespace
 
 void answer_embeddings(RouteCall& call) {
@@ -197,7 +188,7 @@ void answer_ollama_embed(RouteCall& call) {
   call.server.engine();
   const json body = read_json(call);
   const Fields fields(body);
-  const std::string name = check_ollama_name(call, fields);
+  const std::string name = check_ollama_model(call, fields);
   check_dimensions(call, fields);
   const bool truncate = fields.boolean("truncate").value_or(true);
   const json* input = fields.find("input");
@@ -219,7 +210,7 @@ void answer_ollama_embeddings(RouteCall& call) {
   call.server.engine();
   const json body = read_json(call);
   const Fields fields(body);
-  check_ollama_name(call, fields);
+  check_ollama_model(call, fields);
   const std::string prompt = fields.string("prompt").value_or("");
   std::vector<float> vector;
   if (!prompt.empty()) {

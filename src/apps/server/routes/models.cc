@@ -27,7 +27,7 @@ ordered_json model_json(const ServerContext& server, const std::string& id) {
   out["meta"] = {{"n_ctx", engine.max_context()},
                  {"n_ctx_train", engine.config().language.max_position_embeddings},
                  {"n_vocab", engine.config().language.vocab_size},
-                 {"n_params", size.total},
+                 {"n_params", size.used()},
                  {"n_params_active", size.activated},
                  {"size", engine.memory().weights}};
   return out;

@@ -107,16 +107,6 @@ class OllamaReply {
   const bool chat_;
 };
 
-// Names may have a tag: "nano:latest" is "nano".
-std::string check_name(const RouteCall& call, const Fields& fields) {
-  std::string name = fields.string("model").value_or(fields.string("name").value_or(""));
-  if (name.empty()) fields.reject("model", "the name of a model");
-  constexpr std::string_view kTag = ":latest";
-  call.server.check_model(name.ends_with(kTag) ? std::string_view(name).substr(0, name.size() - kTag.size())
-                                               : std::string_view(name));
-  return name;
-}
-
 std::vector<MediaSource> parse_images(const Fields& fields) {
   std::vector<MediaSource> result;
   const json* images = fields.find("images");
@@ -132,7 +122,7 @@ void answer(RouteCall& call, bool is_chat) {
   ordered_json forms;
   const json body = read_json(call, &forms);
   const Fields fields(body);
-  OllamaReply reply(call, check_name(call, fields), is_chat);
+  OllamaReply reply(call, check_ollama_model(call, fields), is_chat);
   AnswerParams params = parse_params(fields, forms);
   ChatMessages chat;
   if (is_chat) {

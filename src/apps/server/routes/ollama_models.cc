@@ -25,7 +25,7 @@ ordered_json details(const Engine& engine) {
           {"format", "safetensors"},
           {"family", "deepseek_vl_v2"},
           {"families", ordered_json::array({"deepseek_vl_v2"})},
-          {"parameter_size", parameter_size(count_parameters(engine.config()).total)},
+          {"parameter_size", parameter_size(count_parameters(engine.config()).used())},
           {"quantization_level", engine.config().quantization ? "quantized" : "none"}};
 }
 
@@ -33,14 +33,6 @@ ordered_json model_json(const ServerContext& server, const std::string& id) {
   const Engine& engine = server.engine();
   return {{"name", id + ":latest"},          {"model", id + ":latest"}, {"modified_at", rfc3339(server.created())},
           {"size", engine.memory().weights}, {"digest", kNoDigest},     {"details", details(engine)}};
-}
-
-// Names may have a tag: "nano:latest" is "nano".
-void check_name(const RouteCall& call, const Fields& fields) {
-  std::string name = fields.string("model").value_or(fields.string("name").value_or(""));
-  if (name.empty()) fields.reject("model", "the name of a model");
-  if (name.ends_with(":latest")) name.resize(name.size() - 7);
-  call.server.check_model(name);
 }
 
 }  // namespace
@@ -67,12 +59,12 @@ void answer_ollama_show(RouteCall& call) {
   const Engine& engine = call.server.engine();
   const nlohmann::json body = read_json(call);
   const Fields fields(body);
-  check_name(call, fields);
+  check_ollama_model(call, fields);
   reply_json(call, {{"modified_at", rfc3339(call.server.created())},
                     {"details", details(engine)},
                     {"model_info",
                      {{"general.architecture", "deepseek_vl_v2"},
-                      {"general.parameter_count", count_parameters(engine.config()).total},
+                      {"general.parameter_count", count_parameters(engine.config()).used()},
                       {"deepseek_vl_v2.context_length", engine.max_context()},
                       {"deepseek_vl_v2.embedding_length", engine.config().language.hidden_size},
                       {"deepseek_vl_v2.block_count", engine.config().language.num_hidden_layers}}},
@@ -84,7 +76,7 @@ void answer_ollama_pull(RouteCall& call) {
   call.server.engine();
   const nlohmann::json body = read_json(call);
   const Fields fields(body);
-  check_name(call, fields);
+  check_ollama_model(call, fields);
   if (!fields.boolean("stream").value_or(true)) return reply_json(call, {{"status", "success"}});
   call.http.begin_events("application/x-ndjson; charset=utf-8");
   for (const char* status : {"pulling manifest", "verifying sha256 digest", "writing manifest", "success"})
