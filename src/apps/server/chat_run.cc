@@ -18,9 +18,9 @@ ChatRun::ChatRun(RouteCall& call, AnswerParams params, ChatMessages chat)
   {
     const LoadedPictures pictures = load_pictures(server, std::move(chat.pictures));
     if (!pictures.sizes.empty()) picture_ = pictures.sizes.back();
-    const MultimodalPrompt prompt = build_chat(server, chat.messages, pictures, params_.allow_special);
+    MultimodalPrompt prompt = build_chat(server, chat.messages, pictures, params_.allow_special);
     prompt_tokens_ = static_cast<int64_t>(prompt.input_ids.size());
-    requests = make_requests(server, prompt, params_, params_.seed.value_or(server.random()));
+    requests = make_requests(server, std::move(prompt), params_, params_.seed.value_or(server.random()));
   }
   tokens_.resize(requests.size());
   generation_.emplace(call, std::move(ticket), std::move(requests), params_.n,

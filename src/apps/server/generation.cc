@@ -17,12 +17,12 @@ double seconds(std::chrono::steady_clock::duration time) { return std::chrono::d
 
 }  // namespace
 
-std::vector<Request> make_requests(const ServerContext& server, const MultimodalPrompt& prompt,
-                                   const AnswerParams& params, uint64_t seed) {
+std::vector<Request> make_requests(const ServerContext& server, MultimodalPrompt prompt, const AnswerParams& params,
+                                   uint64_t seed) {
   std::vector<Request> requests;
   for (int64_t i = 0; i < params.n; ++i) {
     Request request;
-    request.prompt = prompt;
+    request.prompt = i + 1 < params.n ? prompt : std::move(prompt);  // megabytes of pixels
     request.sampling = params.sampling;
     request.sampling.seed = seed_of_choice(seed, i);
     request.max_new_tokens = params.max_tokens.value_or(server.options().default_max_tokens);

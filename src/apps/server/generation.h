@@ -18,8 +18,8 @@
 namespace vl2::server {
 
 // The requests of `n` choices over one prompt.
-std::vector<Request> make_requests(const ServerContext& server, const MultimodalPrompt& prompt,
-                                   const AnswerParams& params, uint64_t seed);
+std::vector<Request> make_requests(const ServerContext& server, MultimodalPrompt prompt, const AnswerParams& params,
+                                   uint64_t seed);
 
 // How much of a prompt has been run.
 struct PromptProgress {

@@ -31,6 +31,21 @@ TEST(Base64, TakesBothAlphabetsWhiteSpaceAndNoPadding) {
   EXPECT_EQ(decode_base64("Zm 9v\r\nYg"), "foob");
 }
 
+TEST(Base64, TakesWhiteSpaceAnywhereAndRefusesOtherBytesAnywhere) {
+  const std::string bytes = "Many hands make light work.";
+  const std::string text = encode_base64(bytes);
+  for (size_t at = 0; at <= text.size(); ++at) {
+    for (const char* space : {" ", "\r\n", "\t"}) {
+      std::string spaced = text;
+      EXPECT_EQ(decode_base64(spaced.insert(at, space)), bytes) << at;
+    }
+    for (const char c : {'*', '\0', '\x80', '\xff'}) {
+      std::string broken = text;
+      EXPECT_EQ(decode_base64(broken.insert(at, 1, c)), std::nullopt) << at;
+    }
+  }
+}
+
 TEST(Base64, RefusesWhatIsNone) {
   for (const char* text : {"Z", "Zm9vY", "Zm9*", "Zg===", "Zg=a", "Zm9v=", "=", "Zg=g"})
     EXPECT_EQ(decode_base64(text), std::nullopt) << text;
