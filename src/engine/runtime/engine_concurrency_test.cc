@@ -70,7 +70,7 @@ TEST_F(Queueing, WhatRunsIsKnownByItsSlot) {
   const SequenceStats stats = engine_->stats().sequences.front();
   EXPECT_EQ(stats.prompt_tokens, 12);
   EXPECT_EQ(stats.prefilled_tokens, 12);
-  EXPECT_GE(stats.generated_tokens, 6);
+  EXPECT_GT(stats.generated_tokens, 0);  // how many depends on the step it came in time for
   EXPECT_EQ(stats.generated_tokens + stats.remaining_tokens, 40);
   witness_.go_on();
   for (const auto& stream : {first, second, third}) stream->answer();
