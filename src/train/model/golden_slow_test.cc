@@ -58,6 +58,12 @@ MicroBatch read_case(const SafetensorsFile& file, const SafetensorsFile& tiles, 
     batch.key_mask.push_back(file.at("attention_mask").as<uint8_t>()[i]);
     if (i % length == length - 1) batch.sample_starts.push_back(i + 1);
   }
+  // Behind padding on the left, generation counts positions from the first token (golden/README.md, 20).
+  for (int64_t b = 0; labels == nullptr && b < samples; ++b) {
+    int32_t next = 0;
+    for (int64_t i = b * length; i < (b + 1) * length; ++i)
+      batch.positions[static_cast<size_t>(i)] = batch.key_mask[static_cast<size_t>(i)] != 0 ? next++ : 1;
+  }
   batch.row_starts = batch.sample_starts;
   batch.record_ids.resize(static_cast<size_t>(samples), "golden");
 
@@ -161,6 +167,10 @@ std::vector<GoldenCase> golden_cases() {
     for (const char* name : {"text", "img11", "img23", "img31", "img2", "img3"}) cases.push_back({model, name});
   for (const char* model : {"d1_qlora", "d2_yarn", "e_group", "g_gqa_tail"})
     for (const char* name : {"text", "img11", "img2"}) cases.push_back({model, name});
+  for (const char* model :
+       {"a_tiny_mha", "b_small_mla", "c_base_noaux", "d1_qlora", "d2_yarn", "e_group", "g_gqa_tail"})
+    cases.push_back({model, "batch"});
+  for (const char* name : {"text", "img11"}) cases.push_back({"b_small_mla_bf16", name});
   return cases;
 }
 
@@ -184,22 +194,39 @@ TEST_P(GoldenForward, EveryStageIsTheOfficialOne) {
   stages["logits"] = result.logits;
 
   // Rows of [.., R, width] that the file kept.
-  const auto kept = [&](const std::string& stage, const at::Tensor& values, const at::Tensor& expected) {
+  const auto rows_of = [&](const std::string& stage) {
     const TensorView* rows = golden.find(stage.starts_with("vision.") ? "vision.rows" : "rows");
-    if (stage == "logits" && golden.find("logits_rows") != nullptr) rows = golden.find("logits_rows");
+    return stage == "logits" && golden.find("logits_rows") != nullptr ? golden.find("logits_rows") : rows;
+  };
+  const int64_t samples = golden.at("input_ids").shape[0];
+  const auto kept = [&](const std::string& stage, const at::Tensor& values, const at::Tensor& expected) {
     if (values.numel() == expected.numel()) return values.reshape(expected.sizes());
-    const at::Tensor by_row = values.dim() == 2 ? values.unsqueeze(0) : values;
+    const TensorView* rows = rows_of(stage);
+    const at::Tensor by_row = values.dim() == 2 ? values.reshape({samples, -1, values.size(1)}) : values;
     EXPECT_TRUE(rows != nullptr) << stage;
     return by_row.index_select(1, to_double(*rows).to(at::kLong));
   };
+  // Without the rows of padding, which have no meaning: every key of their softmax is hidden.
+  const at::Tensor is_text = to_double(golden.at("attention_mask"));  // [B, T]
+  const auto meant = [&](const std::string& stage, const at::Tensor& difference) {
+    if (name != "batch") return difference;
+    const TensorView* rows = stage.starts_with("gate.") ? nullptr : rows_of(stage);
+    const at::Tensor mask = rows != nullptr ? is_text.index_select(1, to_double(*rows).to(at::kLong)) : is_text;
+    const at::Tensor flat = difference.reshape({-1, difference.size(-1)});
+    return flat.index_select(0, mask.flatten().nonzero().squeeze(1));
+  };
   int compared = 0;
-  for (const auto& [stage, view] : golden.tensors()) {
+  for (const auto& [recorded, view] : golden.tensors()) {
+    // Of bf16 weights: what float32 arithmetic makes of them; bf16's own noise says nothing about the twin.
+    constexpr std::string_view kCompute = "fp32compute.";
+    const std::string stage = recorded.starts_with(kCompute) ? recorded.substr(kCompute.size()) : recorded;
+    if (recorded.starts_with("bf16compute.")) continue;
     if (stage.starts_with("gen") || stage.starts_with("incremental") || stage.ends_with(".gap") ||
         stage.ends_with("rows"))
       continue;
     if (stage.ends_with("topk_idx")) {
       ASSERT_TRUE(stages.count(stage)) << stage;
-      EXPECT_TRUE(at::equal(stages[stage].to(at::kDouble), to_double(view))) << stage;
+      EXPECT_EQ(meant(stage, stages[stage].to(at::kDouble) - to_double(view)).abs().max().item<double>(), 0) << stage;
       continue;
     }
     const auto known = std::find_if(std::begin(kTolerances), std::end(kTolerances), [&](const StageTolerance& t) {
@@ -210,7 +237,8 @@ TEST_P(GoldenForward, EveryStageIsTheOfficialOne) {
     at::Tensor values = stages[stage];
     if (stage == "projector.unfold_in") values = values.narrow(0, 1, 1);  // tile 1 only
     const at::Tensor expected = to_double(view);
-    const double error = (kept(stage, values, expected).to(at::kDouble) - expected).abs().max().item<double>();
+    const at::Tensor difference = kept(stage, values, expected).to(at::kDouble) - expected;
+    const double error = meant(stage, difference).abs().max().item<double>();
     EXPECT_LE(error, known->tolerance) << stage;
     ++compared;
   }
