@@ -95,10 +95,10 @@ if ! $quick; then
   unhurried='_NOT_BUILT$|DraftsOnEveryBackend.*/reference_|^CpuLimits\.'
   if ! too_late tsan && step 'tsan build' build tsan -- "${threaded[@]}"; then
     # Schemas that would take all memory take much of its time, on one thread.
-    step 'tsan tests' run_tests tsan -E "$unhurried|^HostileSchema\." -LE '^(tools|slow|parity|web)$' || true
+    too_late 'tsan tests' || step 'tsan tests' run_tests tsan -E "$unhurried|^HostileSchema\." -LE '^(tools|slow|parity|web)$' || true
   fi
   if ! too_late asan && step 'asan build' build asan; then
-    step 'asan tests' run_tests asan -E "$unhurried" -LE '^(tools|slow|parity|device|web)$' || true
+    too_late 'asan tests' || step 'asan tests' run_tests asan -E "$unhurried" -LE '^(tools|slow|parity|device|web)$' || true
     # Thousands of threads of the software device have a stack each, and that check makes every call on one dear.
     ASAN_OPTIONS+=:detect_stack_use_after_return=0
     if [ -f build/asan/junit.xml ]; then mv build/asan/junit.xml build/asan/junit_host.xml; fi
