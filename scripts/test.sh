@@ -94,8 +94,8 @@ if ! $quick; then
   # measured under a sanitizer says nothing.
   unhurried='_NOT_BUILT$|DraftsOnEveryBackend.*/reference_|^CpuLimits\.'
   if ! too_late tsan && step 'tsan build' build tsan -- "${threaded[@]}"; then
-    # Schemas that would take all memory take much of its time, on one thread.
-    too_late 'tsan tests' || step 'tsan tests' run_tests tsan -E "$unhurried|^HostileSchema\." -LE '^(tools|slow|parity|web)$' || true
+    # Schemas that would take all memory take much of its time, on one thread, and fuzz targets have one thread.
+    too_late 'tsan tests' || step 'tsan tests' run_tests tsan -E "$unhurried|^(HostileSchema|Fuzz)\." -LE '^(tools|slow|parity|web)$' || true
   fi
   if ! too_late asan && step 'asan build' build asan; then
     too_late 'asan tests' || step 'asan tests' run_tests asan -E "$unhurried" -LE '^(tools|slow|parity|device|web)$' || true
