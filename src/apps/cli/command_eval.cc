@@ -27,7 +27,7 @@ using nlohmann::ordered_json;
 struct EvalOptions {
   std::string records, model, answers, out, compare;
   ComputeOptions compute;
-  int64_t max_new_tokens = 160, parallel = 16, limit = 0;
+  int64_t max_new_tokens = 256, parallel = 16, limit = 0;
   double margin = 2e-3;
   bool json = false;
 };
@@ -178,7 +178,7 @@ void add_options(CLI::App& app, EvalOptions& options) {
   app.add_option("--parallel", options.parallel, "Questions answered at a time (default: 16)")
       ->type_name("N")
       ->check(CLI::Range(1, 1024).description(""));
-  app.add_option("--max-new-tokens", options.max_new_tokens, "Longest answer (default: 160)")
+  app.add_option("--max-new-tokens", options.max_new_tokens, "Longest answer (default: 256)")
       ->type_name("N")
       ->check(CLI::Range(1, 4096).description(""));
   app.add_flag("--json", options.json, "The table as one JSON object");

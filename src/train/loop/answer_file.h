@@ -9,7 +9,7 @@ namespace vl2::train {
 struct AnswerFileOptions {
   std::filesystem::path model, records, output;
   std::filesystem::path lora;  // empty: none
-  int64_t max_tokens = 200;
+  int64_t max_tokens = 256;
   bool bf16 = false;
   int threads = 0;  // 0: all cores
 };
