@@ -28,12 +28,10 @@ set(http api_error connection http_exchange http_head)
 list(TRANSFORM http REPLACE "(.+)" "apps/server/\\1.cc")
 vl2_fuzzed(vl2_http FILES ${http} DEPS vl2_text)
 vl2_fuzzed(vl2_reply FILES apps/server/api_reply.cc engine/runtime/stop_strings.cc DEPS vl2_http vl2_constrain)
-vl2_fuzzed(vl2_processor FOLDERS core/model_spec
-  FILES core/image/decode.cc core/image/decode_bmp.cc core/image/decode_gif.cc core/image/decode_jpeg.cc
-        core/image/decode_png.cc core/image/decode_webp.cc core/image/exif.cc core/image/image.cc core/image/resize.cc
-        core/image/tiling.cc core/processor/conversation.cc core/processor/processor.cc
-        core/processor/processor_config.cc core/quant/panel_format.cc
-  DEPS vl2_text JPEG::JPEG PNG::PNG GIF::GIF PkgConfig::WEBP)
+vl2_fuzzed(vl2_processor FOLDERS core/image core/model_spec
+  FILES core/processor/conversation.cc core/processor/processor.cc core/processor/processor_config.cc
+        core/quant/panel_format.cc
+  DEPS vl2_text JPEG::JPEG PNG::PNG GIF::GIF PkgConfig::WEBP PkgConfig::FREETYPE PkgConfig::HARFBUZZ)
 vl2_fuzzed(vl2_runtime
   FILES engine/model/visual_sequence.cc engine/ops/op_work.cc engine/ops/ops.cc engine/ops/plain_parts.cc
         engine/ops/tensor.cc engine/ops/transfer.cc engine/runtime/channels.cc engine/runtime/drafter.cc
@@ -42,6 +40,8 @@ vl2_fuzzed(vl2_runtime
         engine/runtime/token_stream.cc
   DEPS vl2_processor vl2_reply)
 vl2_fuzzed(vl2_server FOLDERS apps/server LEAVE_OUT ${http} apps/server/api_reply.cc DEPS vl2_runtime CURL::libcurl)
+include(page_assets)
+vl2_page_assets(vl2_server)
 target_compile_definitions(vl2_server PRIVATE VL2_VERSION="${PROJECT_VERSION}")
 # Most of what these files have to read is the header of JSON.
 target_precompile_headers(vl2_server PRIVATE <nlohmann/json.hpp> <fmt/format.h> <chrono> <functional> <map> <memory>
