@@ -121,7 +121,7 @@ class ChatReply {
     add_finish(answer.finish, choice);
     add_grounding(i, answer.text, choice);
     ordered_json chunk = envelope("chat.completion.chunk");
-    chunk["choices"] = {std::move(choice)};
+    chunk["choices"] = ordered_json::array({std::move(choice)});
     if (params_.include_usage) chunk["usage"] = nullptr;
     chunk["timings"] = timings_json(answer);
     call_.http.write_events(sse_event(chunk));
