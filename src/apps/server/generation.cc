@@ -22,7 +22,7 @@ std::vector<Request> make_requests(const ServerContext& server, MultimodalPrompt
   std::vector<Request> requests;
   for (int64_t i = 0; i < params.n; ++i) {
     Request request;
-    request.prompt = i + 1 < params.n ? prompt : std::move(prompt);  // megabytes of pixels
+    if (i > 0) request.prompt = prompt;
     request.sampling = params.sampling;
     request.sampling.seed = seed_of_choice(seed, i);
     request.max_new_tokens = params.max_tokens.value_or(server.options().default_max_tokens);
@@ -33,6 +33,7 @@ std::vector<Request> make_requests(const ServerContext& server, MultimodalPrompt
     request.top_logprobs = params.top_logprobs;
     requests.push_back(std::move(request));
   }
+  if (!requests.empty()) requests.front().prompt = std::move(prompt);  // megabytes of pixels
   return requests;
 }
 
