@@ -19,7 +19,6 @@ namespace {
 constexpr const char* kQuestion = "Describe the picture.";
 constexpr const char* kOtherQuestion = "Which colours do you see?";
 constexpr const char* kOpenQuestion = "Tell me everything you know.";
-constexpr int64_t kChunk = 512;        // tokens that BesideResult::chunk_ms is for
 constexpr int64_t kLongAnswer = 1000;  // tokens of an answer that runs beside something
 constexpr int64_t kSettled = 16;       // tokens of each stream before something is put beside them
 constexpr std::chrono::milliseconds kLook{5};
@@ -200,15 +199,14 @@ BesideResult ServeBench::beside(bool picture) {
   result.prompt = picture ? "picture" : "text";
   result.streams = options_.beside;
   const std::string work = "beside a " + result.prompt;
-  std::vector<double> tile, chunk, alone, first, without, with, largest;
+  std::vector<double> tile, chunk, chunk_beside, alone, first, without, with, largest;
   for (int64_t repeat = 0; repeat < options_.repeats; ++repeat) {
     const ServeAnswer answer = server_.ask(long_question(picture));
     result.prompt_tokens = answer.prompt_tokens;
     result.tiles = answer.tiles;
     alone.push_back(answer.first_token_ms());
     if (answer.tiles > 0) tile.push_back(answer.vision_ms / static_cast<double>(answer.tiles));
-    chunk.push_back(answer.prefill_ms * static_cast<double>(std::min(kChunk, answer.prompt_tokens)) /
-                    static_cast<double>(answer.prompt_tokens));
+    chunk.push_back(answer.prefill_step_ms);
   }
   for (int64_t repeat = 0; repeat < options_.repeats; ++repeat) {
     const BesideTurn turn = beside_once(long_question(picture));
@@ -216,17 +214,19 @@ BesideResult ServeBench::beside(bool picture) {
     const auto end = turn.longest.arrivals.empty() ? turn.longest.ended : turn.longest.arrivals.front();
     double most = 0;
     for (const ServeAnswer& answer : turn.answers) {
-      for (const double gap : answer.gaps_ms(ServeClock::time_point(), turn.longest.sent)) without.push_back(gap);
+      for (const double gap : answer.gaps_before_ms(turn.longest.sent)) without.push_back(gap);
       for (const double gap : answer.gaps_ms(turn.longest.sent, end)) {
         with.push_back(gap);
         most = std::max(most, gap);
       }
     }
     first.push_back(turn.longest.first_token_ms());
+    chunk_beside.push_back(turn.longest.prefill_step_ms);
     largest.push_back(most);
   }
   result.tile_ms = tile.empty() ? 0 : median(tile);
   result.chunk_ms = median(chunk);
+  result.chunk_beside_ms = median(chunk_beside);
   result.first_token_alone_ms = spread_of(alone);
   result.first_token_ms = spread_of(first);
   result.gap_without_ms = quantiles_of(without);

@@ -48,8 +48,9 @@ struct StreamsResult {
 struct BesideResult {
   std::string prompt;  // "picture" or "text"
   int64_t streams = 0, prompt_tokens = 0, tiles = 0;
-  // Alone: how long a tile and 512 tokens of the prompt take, medians.
+  // Alone: how long a tile takes, and the longest of the chunks it is read in; medians.
   double tile_ms = 0, chunk_ms = 0;
+  double chunk_beside_ms = 0;        // the longest chunk while the streams answered, which are part of that step
   Quantiles gap_without_ms, gap_ms;  // of the streams before it came, and while it was read
   Spread largest_gap_ms;             // of each repeat
   Spread first_token_alone_ms, first_token_ms;

@@ -40,6 +40,7 @@ Json beside_json(const BesideResult& r) {
           {"tiles", r.tiles},
           {"tile_ms", r.tile_ms},
           {"chunk_ms", r.chunk_ms},
+          {"chunk_beside_ms", r.chunk_beside_ms},
           {"between_tokens_without_ms", quantiles_json(r.gap_without_ms)},
           {"between_tokens_ms", quantiles_json(r.gap_ms)},
           {"largest_gap_ms", spread_json(r.largest_gap_ms)},
@@ -68,8 +69,9 @@ std::string beside_text(const BesideResult& r) {
   text += fmt::format("  between tokens, ms       {} without; {} while it is read\n", quantiles_text(r.gap_without_ms),
                       quantiles_text(r.gap_ms));
   text += fmt::format("  largest gap, ms          {}\n", spread_text(r.largest_gap_ms));
-  text += fmt::format("  alone, ms                {}512 tokens {}\n",
-                      r.tiles > 0 ? fmt::format("a tile {}, ", digits(r.tile_ms)) : "", digits(r.chunk_ms));
+  text += fmt::format("  alone, ms                {}the longest chunk {}; the longest chunk beside them {}\n",
+                      r.tiles > 0 ? fmt::format("a tile {}, ", digits(r.tile_ms)) : "", digits(r.chunk_ms),
+                      digits(r.chunk_beside_ms));
   text += fmt::format("  largest gap / the longer of these and a token   {}\n", digits(r.ratio()));
   text += fmt::format("  its first token, ms      {} alone; {} beside them\n", spread_text(r.first_token_alone_ms),
                       spread_text(r.first_token_ms));

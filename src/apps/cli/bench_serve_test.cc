@@ -34,6 +34,10 @@ TEST(BenchServe, GapsCountThatOverlapATime) {
   EXPECT_EQ(answer.gaps_ms(at(15), at(20)), (std::vector<double>{18}));
   EXPECT_EQ(answer.gaps_ms(at(11), at(30)), (std::vector<double>{2, 18}));
   EXPECT_EQ(answer.gaps_ms(at(31), at(40)), (std::vector<double>{}));
+  EXPECT_EQ(answer.gaps_before_ms(at(30)), (std::vector<double>{2, 18}));
+  EXPECT_EQ(answer.gaps_before_ms(at(29)), (std::vector<double>{2}))
+      << "the one that is not over belongs to what follows";
+  EXPECT_EQ(answer.gaps_before_ms(at(5)), (std::vector<double>{}));
 }
 
 TEST(BenchServe, ItsPicturesAreOfTheirSizeAndOfTheirSeed) {

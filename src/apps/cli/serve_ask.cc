@@ -41,7 +41,7 @@ void read_event(const json& event, ServeClock::time_point now, ServeAnswer& answ
   if (const auto timings = event.find("timings"); timings != event.end() && timings->is_object()) {
     answer.tiles = timings->value("tiles", int64_t{0});
     answer.vision_ms = timings->value("vision_ms", 0.0);
-    answer.prefill_ms = timings->value("prefill_ms", 0.0);
+    answer.prefill_step_ms = timings->value("prefill_step_ms", 0.0);
   }
 }
 
@@ -71,6 +71,13 @@ std::vector<double> ServeAnswer::gaps_ms(ServeClock::time_point begin, ServeCloc
   std::vector<double> gaps;
   for (size_t i = 1; i < arrivals.size(); ++i)
     if (arrivals[i] > begin && arrivals[i - 1] < end) gaps.push_back(milliseconds(arrivals[i] - arrivals[i - 1]));
+  return gaps;
+}
+
+std::vector<double> ServeAnswer::gaps_before_ms(ServeClock::time_point end) const {
+  std::vector<double> gaps;
+  for (size_t i = 1; i < arrivals.size() && arrivals[i] <= end; ++i)
+    gaps.push_back(milliseconds(arrivals[i] - arrivals[i - 1]));
   return gaps;
 }
 

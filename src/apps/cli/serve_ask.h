@@ -31,13 +31,14 @@ struct ServeAnswer {
   ServeClock::time_point ended;
   int64_t prompt_tokens = 0, cached_tokens = 0, completion_tokens = 0;
   int64_t tiles = 0;
-  double vision_ms = 0, prefill_ms = 0;  // as the server tells
-  bool whole = false;                    // false: stopped by `stop`
+  double vision_ms = 0, prefill_step_ms = 0;  // as the server tells: all tiles, the longest step of the prompt
+  bool whole = false;                         // false: stopped by `stop`
 
   double first_token_ms() const;
   std::vector<double> gaps_ms() const;
   // Those that overlap the time from `begin` to `end`.
   std::vector<double> gaps_ms(ServeClock::time_point begin, ServeClock::time_point end) const;
+  std::vector<double> gaps_before_ms(ServeClock::time_point end) const;  // those that were over by then
 };
 
 struct Server {

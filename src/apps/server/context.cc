@@ -25,6 +25,7 @@ ServerContext::ServerContext(ServerOptions options)
       cors_(options_.cors_origins),
       created_(std::time(nullptr)),
       decoders_(std::max<int64_t>(options_.decoders, 1)),
+      tiles_(options_.tile_cache_bytes),
       seed_(seed_of_this_run()) {
   VL2_CHECK(!options_.model_ids.empty(), "a server needs a name for its model");
 }

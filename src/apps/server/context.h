@@ -18,6 +18,7 @@
 #include "apps/server/metrics.h"
 #include "apps/server/rate_limit.h"
 #include "apps/server/server_options.h"
+#include "apps/server/tile_cache.h"
 #include "core/processor/processor.h"
 #include "engine/runtime/engine.h"
 
@@ -69,6 +70,7 @@ class ServerContext {
 
   // One of few places where pictures are decoded: they take the memory of their pixels.
   std::counting_semaphore<>& decoders() { return decoders_; }
+  TileCache& tiles() { return tiles_; }
 
   // No new answers, then: none at all.
   void drain() { draining_ = true; }
@@ -96,6 +98,7 @@ class ServerContext {
   const std::shared_ptr<std::atomic<int64_t>> answers_ = std::make_shared<std::atomic<int64_t>>(0);
   const std::shared_ptr<std::atomic<int64_t>> remote_bytes_ = std::make_shared<std::atomic<int64_t>>(0);
   std::counting_semaphore<> decoders_;
+  TileCache tiles_;
   const uint64_t seed_;
   mutable std::atomic<uint64_t> drawn_{0};
 };

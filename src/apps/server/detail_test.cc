@@ -59,6 +59,9 @@ TEST_F(Detail, CachesKeepThemApart) {
   EXPECT_EQ(ask(fresh, "high"), high);
   const EngineStats stats = server_.engine->stats();
   EXPECT_EQ(stats.picture_queries - stats.picture_hits, 2) << "the third was there";
+  const TileCache::Counts tiles = server_.server->context().tiles().counts();
+  EXPECT_EQ(tiles.queries, 3);
+  EXPECT_EQ(tiles.hits, 1) << "the same file cut up otherwise is another picture";
 }
 
 TEST_F(Detail, OfOtherApis) {

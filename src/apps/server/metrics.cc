@@ -145,4 +145,12 @@ std::string transport_text(const TransportCounts& counts, int64_t rate_limited) 
   return out;
 }
 
+std::string tiles_text(const TileCache::Counts& counts) {
+  std::string out;
+  value("tile_cache_queries_total", "counter", "Pictures to be decoded and cut up.", counts.queries, out);
+  value("tile_cache_hits_total", "counter", "Those of them that were cut up before.", counts.hits, out);
+  value("tile_cache_bytes", "gauge", "Tiles that are kept.", counts.bytes, out);
+  return out;
+}
+
 }  // namespace vl2::server

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "apps/server/tile_cache.h"
 #include "engine/runtime/engine_stats.h"
 
 namespace vl2::server {
@@ -55,5 +56,6 @@ class Metrics {
 
 // Gauges of the transport, and process_* of this process from /proc, as far as it is there.
 std::string transport_text(const TransportCounts& counts, int64_t rate_limited);
+std::string tiles_text(const TileCache::Counts& counts);
 
 }  // namespace vl2::server

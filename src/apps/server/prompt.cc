@@ -7,7 +7,9 @@
 
 #include "apps/server/api_error.h"
 #include "apps/server/api_media.h"
+#include "apps/server/tile_cache.h"
 #include "core/image/decode.h"
+#include "core/image/tiling.h"
 
 namespace vl2::server {
 namespace {
@@ -81,6 +83,25 @@ PromptOptions options_for(std::string_view placeholder, bool allow_special, cons
   return options;
 }
 
+// A plan from sizes, and the tiles it lacks.
+MultimodalPrompt with_tiles(ServerContext& server, const LoadedPictures& pictures, MultimodalPrompt prompt) {
+  VL2_CHECK(prompt.images.size() == pictures.files.size());
+  for (size_t i = 0; i < prompt.images.size(); ++i) {
+    TiledImage& image = prompt.images[i];
+    const Digest key = tiles_key(bytes_of(pictures.files[i]), image);
+    std::shared_ptr<const TileCache::Tiles> tiles = server.tiles().find(key);
+    if (tiles == nullptr) {
+      with_pixels(server, pictures, i, [&](const Image& pixels) {
+        tiles = std::make_shared<TileCache::Tiles>(
+            cut_tiles(pixels, {image.tiles_wide, image.tiles_high}, image.tile_size));
+      });
+      server.tiles().keep(key, tiles);
+    }
+    image.pixels = *tiles;
+  }
+  return prompt;
+}
+
 }  // namespace
 
 LoadedPictures load_pictures(const ServerContext& server, std::vector<MediaSource> sources) {
@@ -118,17 +139,28 @@ LoadedPictures load_pictures(const ServerContext& server, std::vector<MediaSourc
   return result;
 }
 
-DecodedPictures::DecodedPictures(ServerContext& server, const LoadedPictures& pictures)
-    : place_(&server.decoders(), [](std::counting_semaphore<>* places) { places->release(); }) {
+void with_pixels(ServerContext& server, const LoadedPictures& pictures, size_t index,
+                 const std::function<void(const Image&)>& use) {
   server.decoders().acquire();
+  const std::unique_ptr<std::counting_semaphore<>, void (*)(std::counting_semaphore<>*)> place(
+      &server.decoders(), [](std::counting_semaphore<>* places) { places->release(); });
+  const std::string& param = pictures.params[index];
   DecodeOptions options;
   options.max_pixels = server.options().max_picture_pixels;
-  for (size_t i = 0; i < pictures.files.size(); ++i) try {
-      images.push_back(decode_image(bytes_of(pictures.files[i]), pictures.params[i], options));
-    } catch (const Error& error) {
-      if (error.code() == ErrorCode::kOutOfMemory) throw;
-      throw bad_request(error, "invalid_image", pictures.params[i]);
-    }
+  Image image;
+  try {
+    image = decode_image(bytes_of(pictures.files[index]), param, options);
+  } catch (const Error& error) {
+    if (error.code() == ErrorCode::kOutOfMemory) throw;
+    throw bad_request(error, "invalid_image", param);
+  }
+  const ImageSize planned = pictures.sizes[index];
+  if (image.width != planned.width || image.height != planned.height)
+    throw ApiError(400,
+                   fmt::format("{}: its header says {} x {} pixels, but it has {} x {}", param, planned.width,
+                               planned.height, image.width, image.height),
+                   "invalid_image", param);
+  use(image);
 }
 
 void check_context(const ServerContext& server, const MultimodalPrompt& prompt, const std::string& param) {
@@ -154,10 +186,7 @@ MultimodalPrompt build_chat(ServerContext& server, std::span<const Message> mess
                             bool allow_special) {
   MultimodalPrompt plan = plan_chat(server, messages, pictures, allow_special);
   check_context(server, plan, "messages");
-  if (pictures.files.empty()) return plan;
-  const DecodedPictures decoded(server, pictures);
-  const PromptOptions options = options_for(kPictureMark, allow_special, pictures);
-  return built([&] { return server.engine().processor().build(messages, decoded.images, options); }, pictures);
+  return with_tiles(server, pictures, std::move(plan));
 }
 
 MultimodalPrompt build_text(ServerContext& server, std::string_view text, std::string_view placeholder,
@@ -168,9 +197,7 @@ MultimodalPrompt build_text(ServerContext& server, std::string_view text, std::s
   MultimodalPrompt plan =
       built([&] { return processor.build_raw_from_sizes(text, pictures.sizes, options); }, pictures);
   check_context(server, plan, param);
-  if (pictures.files.empty()) return plan;
-  const DecodedPictures decoded(server, pictures);
-  return built([&] { return processor.build_raw(text, decoded.images, options); }, pictures);
+  return with_tiles(server, pictures, std::move(plan));
 }
 
 }  // namespace vl2::server

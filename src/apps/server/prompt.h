@@ -1,8 +1,8 @@
 // Messages and pictures of a request -> the prompt the engine takes, checked before it costs anything. Any thread.
 #pragma once
 
+#include <functional>
 #include <memory>
-#include <semaphore>
 #include <span>
 #include <string>
 #include <string_view>
@@ -36,16 +36,9 @@ MultimodalPrompt build_chat(ServerContext& server, std::span<const Message> mess
 MultimodalPrompt build_text(ServerContext& server, std::string_view text, std::string_view placeholder,
                             const LoadedPictures& pictures, bool allow_special, const std::string& param = "prompt");
 
-// Pixels of all pictures of a request, in one of the places for that. ApiError 400 invalid_image.
-class DecodedPictures {
-  // Given back behind the pixels.
-  std::unique_ptr<std::counting_semaphore<>, void (*)(std::counting_semaphore<>*)> place_;
-
- public:
-  DecodedPictures(ServerContext& server, const LoadedPictures& pictures);
-
-  std::vector<Image> images;
-};
+// The pixels of one picture, in one of the few places for that until `use` returns. ApiError 400 invalid_image.
+void with_pixels(ServerContext& server, const LoadedPictures& pictures, size_t index,
+                 const std::function<void(const Image&)>& use);
 
 // ApiError 400 context_length_exceeded.
 void check_context(const ServerContext& server, const MultimodalPrompt& prompt, const std::string& param);

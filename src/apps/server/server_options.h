@@ -33,9 +33,10 @@ struct ServerOptions {
   int64_t parallel = 8;    // answers made at a time
   int64_t max_queue = 64;  // answers waiting for that
   int64_t default_max_tokens = 2048;
-  int64_t max_picture_pixels = 100'000'000;  // of all pictures of a request together
-  size_t max_pictures = 64;                  // of a request
-  int64_t decoders = 2;                      // requests whose pictures are decoded at a time
+  int64_t max_picture_pixels = 100'000'000;      // of all pictures of a request together
+  size_t max_pictures = 64;                      // of a request
+  int64_t decoders = 2;                          // pictures decoded at a time
+  int64_t tile_cache_bytes = int64_t{64} << 20;  // of pictures that were cut up; a 3 x 3 one of a release takes 4.4 MB
 
   HttpLimits http;
   std::chrono::milliseconds ping_time{10'000};  // of silence in a stream

@@ -98,11 +98,13 @@ TEST(MetricsPage, HasEveryNumberThatDashboardsAskFor) {
   for (const char* name :
        {"vl2_prompt_tokens_total", "vl2_generated_tokens_total", "vl2_image_tokens_total", "vl2_vision_seconds_total",
         "vl2_forward_seconds_total", "vl2_prefix_cache_queries_total", "vl2_prefix_cache_hits_total",
-        "vl2_image_cache_queries_total", "vl2_image_cache_bytes", "vl2_time_to_first_token_seconds_count",
-        "process_cpu_seconds_total", "process_resident_memory_bytes", "process_virtual_memory_bytes",
-        "process_open_fds", "process_max_fds", "process_threads"})
+        "vl2_image_cache_queries_total", "vl2_image_cache_bytes", "vl2_tile_cache_bytes",
+        "vl2_time_to_first_token_seconds_count", "process_cpu_seconds_total", "process_resident_memory_bytes",
+        "process_virtual_memory_bytes", "process_open_fds", "process_max_fds", "process_threads"})
     EXPECT_GT(value(name), 0) << name;
   EXPECT_GE(value("vl2_image_cache_hits_total"), 0);
+  EXPECT_EQ(value("vl2_tile_cache_queries_total"), 2);
+  EXPECT_EQ(value("vl2_tile_cache_hits_total"), 1);
   EXPECT_GE(value("process_virtual_memory_bytes"), value("process_resident_memory_bytes"));
   const auto now = static_cast<double>(std::time(nullptr));
   EXPECT_LE(value("process_start_time_seconds"), now + 2);

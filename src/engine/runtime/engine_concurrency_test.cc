@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <numeric>
 #include <thread>
 
 #include "engine/runtime/engine_test.h"
@@ -152,6 +153,35 @@ TEST_F(Queueing, AnAnswerWaitsForTilesOrForAPromptNeverForBoth) {
   EXPECT_EQ(steps[2].decode_tokens, 1);
   EXPECT_EQ(steps[3].tiles, 0);
   EXPECT_EQ(steps[3].prefill_tokens, 40);
+}
+
+// How long a token takes is not known before there was a step of many; alone a prompt comes in whole chunks.
+TEST_F(Queueing, BesideAnswersALongPromptComesInSmallerChunks) {
+  engine();
+  witness_.stop_after(2);
+  const auto answer = engine_->submit(text(10, 380));
+  witness_.wait_for_stop();
+  const auto prompt = engine_->submit(text(600, 2, 5));
+  witness_.go_on();
+  EXPECT_EQ(prompt->answer().usage.prompt_tokens, 600);
+  answer->cancel();
+  EXPECT_EQ(answer->answer().finish, FinishReason::kCancelled);
+  std::vector<int64_t> chunks;
+  for (const StepReport& step : witness_.steps())
+    if (step.decode_tokens > 0 && step.prefill_tokens > 0) chunks.push_back(step.prefill_tokens);
+  ASSERT_GE(chunks.size(), 2u);
+  EXPECT_EQ(chunks[0], 128);
+  for (const int64_t chunk : chunks) EXPECT_LE(chunk, 512);
+  EXPECT_EQ(std::accumulate(chunks.begin(), chunks.end(), int64_t{0}), 600);
+  EXPECT_GT(prompt->answer().timings.prefill_step_ms, 0);
+  EXPECT_LE(prompt->answer().timings.prefill_step_ms, prompt->answer().timings.prefill_ms);
+
+  const auto alone = engine_->submit(text(600, 1, 6));
+  EXPECT_EQ(alone->answer().usage.prompt_tokens, 600);
+  std::vector<int64_t> whole;
+  for (const StepReport& step : witness_.steps())
+    if (step.decode_tokens == 0 && step.prefill_tokens > 10) whole.push_back(step.prefill_tokens);
+  EXPECT_EQ(whole, (std::vector<int64_t>{512, 88}));
 }
 
 TEST_F(Queueing, AFullCacheMakesRequestsWaitInOrder) {

@@ -1,11 +1,15 @@
 #include "engine/runtime/engine_loop.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "engine/runtime/current_error.h"
+#include "engine/runtime/pause.h"
 
 namespace vl2 {
 namespace {
+
+constexpr int64_t kWholeChunk = std::numeric_limits<int64_t>::max();  // as large as the scheduler's limits let it be
 
 double milliseconds_since(Clock::time_point begin) {
   return std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
@@ -62,12 +66,17 @@ void EngineLoop::turn() {
   admit();
   publish();
   StepReport report;
-  // Answers wait for a few tiles or for a chunk of prompts, never for both: these take turns.
+  // Answers wait for a few tiles or for a few tokens of prompts, never for both: these take turns.
   const bool answering = scheduler_.answering();
   if (!(answering && encoded_last_ && scheduler_.prompt_ready()))
     encode_pictures(answering ? tiles_beside_answers(tile_ms_) : DeepseekVl2::kTilesAtOnce, report);
   encoded_last_ = report.tiles > 0;
-  step(!(answering && encoded_last_), report);
+  if (!answering)
+    step(kWholeChunk, report);
+  else
+    step(encoded_last_ ? 0 : prompt_tokens_beside_answers(token_ms_, kWholeChunk), report);
+  if (report.prefill_tokens >= kManyPromptTokens)
+    token_ms_ = report.forward_ms / static_cast<double>(report.prefill_tokens);
   stats_.tiles += report.tiles;
   stats_.vision_ms += report.vision_ms;
   stats_.forward_ms += report.forward_ms;
@@ -159,9 +168,9 @@ void EngineLoop::draft() {
   }
 }
 
-void EngineLoop::step(bool prompts, StepReport& report) {
+void EngineLoop::step(int64_t most_prompt_tokens, StepReport& report) {
   draft();
-  const std::vector<Scheduler::Slice> slices = scheduler_.next_step(prompts);
+  const std::vector<Scheduler::Slice> slices = scheduler_.next_step(most_prompt_tokens);
   if (!slices.empty()) run_slices(slices, report);
 }
 
@@ -191,7 +200,7 @@ void EngineLoop::run_slices(std::span<const Scheduler::Slice> slices, StepReport
   for (const Scheduler::Slice& slice : slices) rows += slice.count;
   if (std::all_of(slices.begin(), slices.end(), [](const auto& slice) { return slice.sequence->decoding(); }))
     cost_.measured(rows, forward_ms);
-  after_forward(slices, output, report);
+  after_forward(slices, output, forward_ms, report);
 }
 
 EngineLoop::Output EngineLoop::forward(std::span<const Scheduler::Slice> slices) {
@@ -224,7 +233,8 @@ EngineLoop::Output EngineLoop::forward(std::span<const Scheduler::Slice> slices)
   return {model.ops().to_host(logits), model.ops().to_host(hidden)};
 }
 
-void EngineLoop::after_forward(std::span<const Scheduler::Slice> slices, const Output& output, StepReport& report) {
+void EngineLoop::after_forward(std::span<const Scheduler::Slice> slices, const Output& output, double forward_ms,
+                               StepReport& report) {
   const Clock::time_point begin = Clock::now();
   const Tensor& logits = output.logits.values;
   int64_t row = 0, hidden_row = 0;
@@ -234,7 +244,7 @@ void EngineLoop::after_forward(std::span<const Scheduler::Slice> slices, const O
     const int64_t logit_rows = slice.logit_rows(), hidden_rows = slice.hidden_rows();
     (decoding ? report.decode_tokens : report.prefill_tokens) += slice.count;
     report.drafted_tokens += s.drafts;
-    s.ran(slice.count);
+    s.ran(slice.count, forward_ms);
     if (!decoding) scheduler_.filled(s, s.past - slice.count);
     row += logit_rows;
     hidden_row += hidden_rows;

@@ -44,14 +44,15 @@ class EngineLoop {
   void retire_cancelled();
   void encode_pictures(int64_t most_tiles, StepReport& report);
   bool report_progress(Sequence& sequence, Stage stage, int64_t done, int64_t total);
-  void step(bool prompts, StepReport& report);
+  void step(int64_t most_prompt_tokens, StepReport& report);
   void draft();
   void run_slices(std::span<const Scheduler::Slice> slices, StepReport& report);
   struct Output {
     HostTensor logits, hidden;  // rows of all slices, one after the other
   };
   Output forward(std::span<const Scheduler::Slice> slices);
-  void after_forward(std::span<const Scheduler::Slice> slices, const Output& output, StepReport& report);
+  void after_forward(std::span<const Scheduler::Slice> slices, const Output& output, double forward_ms,
+                     StepReport& report);
   void embed(Sequence& sequence, Tensor hidden);
   void sample_rows(Sequence& sequence, Tensor logits, StepReport& report);
   bool sample(Sequence& sequence, std::span<const float> logits);
@@ -67,6 +68,7 @@ class EngineLoop {
   VisionStage vision_;
   StepCost cost_;
   double tile_ms_ = 0;         // of a tile in the latest turn that encoded any; 0: none did
+  double token_ms_ = 0;        // of a prompt's token in the latest step of many; 0: there was none
   bool encoded_last_ = false;  // in the turn before
   std::vector<std::unique_ptr<Sequence>> sequences_;
   std::vector<std::pair<std::shared_ptr<TokenChannel>, Answer>> answers_;  // complete, not handed out yet

@@ -88,6 +88,8 @@ struct Timings {
   double vision_ms = 0;   // until the last picture is encoded
   double prefill_ms = 0;  // until the first token
   double decode_ms = 0;   // from the first token to the last
+  // The longest step that ran tokens of its prompt, whoever took part in it: so long others' answers had to wait.
+  double prefill_step_ms = 0;
   // Of the decode stage: guessed tokens that were run, and those of them that saved a step.
   int64_t drafted_tokens = 0;
   int64_t accepted_tokens = 0;

@@ -67,10 +67,11 @@ void Scheduler::filled(const Schedulable& s, int64_t begin) {
   for (int64_t i = begin / tokens; i < end; ++i) blocks_.complete(s.blocks[static_cast<size_t>(i)]);
 }
 
-std::vector<Scheduler::Slice> Scheduler::next_step(bool prompts) const {
+std::vector<Scheduler::Slice> Scheduler::next_step(int64_t most_prompt_tokens) const {
   std::vector<Slice> slices;
   std::vector<int32_t> written;  // blocks that somebody computes in this step and others may wait for
-  int64_t left = prompts ? prefill_budget() : 0;
+  int64_t left = most_prompt_tokens;
+  if (left > 0) left = limits_.prefill_chunk > 0 ? std::min(left, limits_.prefill_chunk) : limits_.max_context;
   for (Schedulable* s : running_) {
     if (s->decoding()) {
       VL2_CHECK(s->past + 1 + s->drafts <= s->max_cached, "{} drafts behind token {} of at most {}", s->drafts, s->past,

@@ -63,8 +63,10 @@ class Scheduler {
   // Moves everybody to the end of what is complete in the cache, so many tokens in all. Before to_encode() and
   // next_step().
   int64_t pass_cached();
-  // prompts = false: decoding sequences alone, because others' pictures have taken their time already.
-  std::vector<Slice> next_step(bool prompts = true) const;
+  // Fewer tokens of prompts than prefill_chunk where answers wait for them; with 0 decoding sequences are alone.
+  // Prompts that are not cut are taken whole or not at all.
+  std::vector<Slice> next_step(int64_t most_prompt_tokens) const;
+  std::vector<Slice> next_step() const { return next_step(prefill_budget()); }
   // A sequence has run tokens of its prompt: `past` has moved on, from `begin`.
   void filled(const Schedulable& sequence, int64_t begin);
 

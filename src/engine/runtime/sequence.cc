@@ -154,7 +154,8 @@ void Sequence::drop_draft() {
   drafts = 0;
 }
 
-void Sequence::ran(int64_t count) {
+void Sequence::ran(int64_t count, double ms) {
+  if (!decoding()) answer_.timings.prefill_step_ms = std::max(answer_.timings.prefill_step_ms, ms);
   past += count - drafts;
   answer_.timings.drafted_tokens += drafts;
   if (decoding())

@@ -77,8 +77,8 @@ class Sequence : public Schedulable {
   void drop_draft();
   const std::vector<int32_t>& drafted() const { return draft_; }
   // Takes note of rows that have been run: `count` of the prompt, or the answer's next token and the draft behind it.
-  // Of those only the first is past: a drafted token is when it turns out to be the answer's.
-  void ran(int64_t count);
+  // Of those only the first is past: a drafted token is when it turns out to be the answer's. ms: of the whole step.
+  void ran(int64_t count, double ms);
   // After sample() of row `index`: it chose the token that was drafted there, so the next row is the next token's.
   bool accept_drafted(int64_t index);
 

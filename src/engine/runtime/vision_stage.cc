@@ -7,16 +7,6 @@
 #include "engine/model/visual_sequence.h"
 
 namespace vl2 {
-namespace {
-
-constexpr double kUnnoticedMs = 50;
-
-}  // namespace
-
-int64_t tiles_beside_answers(double tile_ms) {
-  if (tile_ms <= 0) return 1;
-  return std::clamp(static_cast<int64_t>(std::min(kUnnoticedMs / tile_ms, 1e6)), int64_t{1}, DeepseekVl2::kTilesAtOnce);
-}
 
 void VisionStage::look_up(Sequence& s) {
   for (size_t i = 0; i < s.pictures.size(); ++i) {

@@ -13,10 +13,6 @@
 
 namespace vl2 {
 
-// Tiles to encode together while answers wait for their next token: as many as nobody notices, 1 to kTilesAtOnce.
-// tile_ms: what one took before; 0: not known yet.
-int64_t tiles_beside_answers(double tile_ms);
-
 class VisionStage {
  public:
   VisionStage(const DeepseekVl2& model, PictureCache& cache) : model_(model), cache_(cache) {}

@@ -72,11 +72,10 @@ void answer_images_plan(RouteCall& call) {
     out.push_back(plan_json(prompt.images[i], prompt.num_image_tokens[i]));
     total += prompt.num_image_tokens[i];
   }
-  if (preview) {
-    const DecodedPictures decoded(call.server, pictures);
+  if (preview)
     for (size_t i = 0; i < prompt.images.size(); ++i)
-      out[i]["preview"] = preview_url(decoded.images[i], prompt.images[i]);
-  }
+      with_pixels(call.server, pictures, i,
+                  [&](const Image& image) { out[i]["preview"] = preview_url(image, prompt.images[i]); });
   reply_json(call, {{"images", std::move(out)}, {"tokens", total}});
 }
 
