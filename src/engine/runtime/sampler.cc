@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <utility>
 
 #include "core/base/error.h"
 #include "engine/constrain/lazy_dfa.h"
+#include "engine/runtime/logit_rows.h"
 
 namespace vl2 {
 namespace {
@@ -17,11 +19,16 @@ void check_range(const char* name, double value, bool good, const char* expected
   if (!good) fail(ErrorCode::kInvalidArgument, "{} is {}, expected {}", name, value, expected);
 }
 
-// NaN and +inf fail this; -inf is a token that cannot be chosen.
-bool is_usable(float logit) { return logit <= std::numeric_limits<float>::max(); }
+// The scores and weights of a row; sequences of a thread take turns.
+struct Scratch {
+  std::vector<double> scores, weights;
+};
+thread_local Scratch scratch;
 
 [[noreturn]] void reject_logit(std::span<const float> logits) {
-  const auto bad = std::find_if_not(logits.begin(), logits.end(), is_usable);
+  const auto bad = std::find_if_not(logits.begin(), logits.end(), [](const float& logit) {
+    return all_usable({&logit, 1});
+  });
   fail(ErrorCode::kCorrupt,
        "the model's logit of token {} is {}, expected a number; its weights are damaged or too large for their type",
        bad - logits.begin(), *bad);
@@ -71,6 +78,7 @@ void Sampler::push(int32_t id) {
     fail(ErrorCode::kInvalidArgument, "token id {} is outside of the vocabulary, expected 0 to {}", id,
          vocab_size_ - 1);
   history_.push_back(id);
+  if (seen_[static_cast<size_t>(id)] == 0) seen_ids_.push_back(id);
   seen_[static_cast<size_t>(id)] = 1;
   if (!said_.empty()) ++said_[static_cast<size_t>(id)];
 }
@@ -78,16 +86,7 @@ void Sampler::push(int32_t id) {
 void Sampler::check_logits(std::span<const float> logits) const {
   VL2_CHECK(static_cast<int64_t>(logits.size()) == vocab_size_, "{} logits for a vocabulary of {}", logits.size(),
             vocab_size_);
-  if (!std::all_of(logits.begin(), logits.end(), is_usable)) reject_logit(logits);
-}
-
-double Sampler::penalised(int32_t id, double logit) const {
-  const auto i = static_cast<size_t>(id);
-  if (!bias_.empty()) logit += bias_[i];
-  if (params_.repetition_penalty != 1.0 && seen_[i] != 0)
-    logit = logit < 0 ? logit * params_.repetition_penalty : logit / params_.repetition_penalty;
-  if (!said_.empty() && said_[i] > 0) logit -= params_.presence_penalty + params_.frequency_penalty * said_[i];
-  return logit;
+  if (!all_usable(logits)) reject_logit(logits);
 }
 
 // The ids that would repeat an n-gram: what followed each earlier place of the last n - 1 ids.
@@ -103,106 +102,121 @@ std::vector<int32_t> Sampler::banned_ids() const {
   return banned;
 }
 
-int32_t Sampler::argmax(std::span<const float> logits, const std::vector<int32_t>& banned) const {
-  int32_t best = -1;
-  double best_score = -kInfinity;
-  auto next_banned = banned.begin();
-  for (int32_t id = 0; id < num_ids_; ++id) {
-    if (next_banned != banned.end() && *next_banned == id) {
-      ++next_banned;
-      continue;
-    }
-    const double score = penalised(id, logits[static_cast<size_t>(id)]);
-    if (score > best_score) {
-      best = id;
-      best_score = score;
-    }
+// Logits of the ids there are, after bias and penalties.
+void Sampler::score(std::span<const float> logits, std::vector<double>& scores) const {
+  scores.assign(logits.begin(), logits.begin() + num_ids_);
+  if (!bias_.empty())
+    for (size_t i = 0; i < scores.size(); ++i) scores[i] += bias_[i];
+  if (params_.repetition_penalty == 1.0 && said_.empty()) return;
+  for (const int32_t id : seen_ids_) {
+    if (id >= num_ids_) continue;
+    const auto i = static_cast<size_t>(id);
+    double& score = scores[i];
+    score = score < 0 ? score * params_.repetition_penalty : score / params_.repetition_penalty;
+    if (!said_.empty() && said_[i] > 0) score -= params_.presence_penalty + params_.frequency_penalty * said_[i];
   }
-  if (best < 0)
+}
+
+// Takes out what the constraint rules out, then what would repeat itself.
+void Sampler::exclude(const TokenMask* mask, std::vector<double>& scores) const {
+  const auto take_out = [&](int32_t id) { scores[static_cast<size_t>(id)] = -kInfinity; };
+  if (mask != nullptr)
+    for (int32_t id = 0; id < num_ids_; ++id)
+      if (!mask->has(id)) take_out(id);
+  std::vector<int32_t> banned = banned_ids();
+  if (mask != nullptr) {
+    const auto stays = [&](int32_t id) {
+      return scores[static_cast<size_t>(id)] > -kInfinity && !std::binary_search(banned.begin(), banned.end(), id);
+    };
+    int32_t id = 0;
+    while (id < num_ids_ && !stays(id)) ++id;
+    if (id == num_ids_) banned.clear();  // better a repetition than what the constraint rules out
+  }
+  for (const int32_t id : banned)
+    if (id < num_ids_) take_out(id);
+  if (largest(scores) == -kInfinity)
     fail(ErrorCode::kInvalidArgument,
          "no token is left to choose: {} of {} are banned by no_repeat_ngram_size {}, the others have logits of -inf",
          banned.size(), num_ids_, params_.no_repeat_ngram_size);
+}
+
+void Sampler::keep_top_k(std::vector<double>& scores) const {
+  if (params_.top_k == 0 || params_.top_k >= num_ids_) return;
+  std::vector<double> sorted = scores;
+  const auto kth = sorted.begin() + (params_.top_k - 1);
+  std::nth_element(sorted.begin(), kth, sorted.end(), std::greater<>());
+  for (double& score : scores)
+    if (score < *kth) score = -kInfinity;
+}
+
+void Sampler::keep_top_p(const std::vector<double>& scores, std::vector<double>& weights) const {
+  if (params_.top_p >= 1) return;
+  const double total = sum(weights);
+  // All ids below this together have less than what may be left out; half of it, so that rounding does not matter.
+  const double least = (1 - params_.top_p) * total / static_cast<double>(weights.size()) / 2;
+  std::vector<int32_t> ids;
+  for (int32_t id = 0; id < num_ids_; ++id)
+    if (weights[static_cast<size_t>(id)] > least) ids.push_back(id);
+  const auto more_likely = [&](int32_t a, int32_t b) {
+    const double x = scores[static_cast<size_t>(a)], y = scores[static_cast<size_t>(b)];
+    return x != y ? x > y : a < b;
+  };
+  // Halves are split again where the sum is reached, so that few have to be sorted.
+  constexpr std::ptrdiff_t kFew = 32;
+  auto end = ids.begin(), rest = ids.end();  // kept for sure, and what may be
+  double held = 0;
+  while (rest - end > kFew) {
+    const auto middle = end + (rest - end) / 2;
+    std::nth_element(end, middle, rest, more_likely);
+    double half = 0;
+    for (auto id = end; id != middle; ++id) half += weights[static_cast<size_t>(*id)];
+    if (held + half >= params_.top_p * total) {
+      rest = middle;
+    } else {
+      held += half;
+      end = middle;
+    }
+  }
+  std::sort(end, rest, more_likely);
+  do {
+    held += weights[static_cast<size_t>(*end++)];
+  } while (end != rest && held < params_.top_p * total);
+  std::vector<double> kept(weights.size());
+  for (auto id = ids.begin(); id != end; ++id) kept[static_cast<size_t>(*id)] = weights[static_cast<size_t>(*id)];
+  weights.swap(kept);
+}
+
+int32_t Sampler::weigh(std::span<const float> logits, const TokenMask* mask) const {
+  auto& [scores, weights] = scratch;
+  check_logits(logits);
+  score(logits, scores);
+  exclude(mask, scores);
+  // Scores are relative to the largest: no exponential overflows, however small the temperature.
+  const double top = largest(scores);
+  const auto best = static_cast<int32_t>(std::find(scores.begin(), scores.end(), top) - scores.begin());
+  if (params_.temperature == 0) return best;
+  for (double& score : scores) score = (score - top) / params_.temperature;
+  keep_top_k(scores);
+  weights = scores;
+  exp_row(weights);
+  keep_top_p(scores, weights);
+  if (params_.min_p > 0) {
+    const double least = std::log(params_.min_p);
+    for (size_t i = 0; i < weights.size(); ++i)
+      if (scores[i] < least) weights[i] = 0;
+  }
   return best;
 }
 
-std::vector<Sampler::Candidate> Sampler::candidates(std::span<const float> logits, const TokenMask* mask) const {
-  check_logits(logits);
-  std::vector<int32_t> banned = banned_ids();
-  if (mask == nullptr) return candidates(logits, std::move(banned));
-  std::vector<float> masked(logits.begin(), logits.end());
-  int64_t left = 0;
-  for (int32_t id = 0; id < num_ids_; ++id) {
-    float& logit = masked[static_cast<size_t>(id)];
-    if (!mask->has(id)) logit = -std::numeric_limits<float>::infinity();
-    if (logit > -kInfinity && !std::binary_search(banned.begin(), banned.end(), id)) ++left;
-  }
-  if (left == 0) banned.clear();  // better a repetition than what the constraint rules out
-  return candidates(masked, std::move(banned));
-}
-
-std::vector<Sampler::Candidate> Sampler::candidates(std::span<const float> logits, std::vector<int32_t> banned) const {
-  const int32_t best = argmax(logits, banned);
-  if (params_.temperature == 0) return {{best, 0.0, 1.0}};
-
-  // Scores are relative to the largest: no exponential overflows, however small the temperature.
-  const double largest = penalised(best, logits[static_cast<size_t>(best)]);
-  std::vector<Candidate> kept;
-  kept.reserve(static_cast<size_t>(num_ids_));
-  auto next_banned = banned.begin();
-  for (int32_t id = 0; id < num_ids_; ++id) {
-    if (next_banned != banned.end() && *next_banned == id) {
-      ++next_banned;
-      continue;
-    }
-    const double score = (penalised(id, logits[static_cast<size_t>(id)]) - largest) / params_.temperature;
-    if (score > -kInfinity) kept.push_back({id, score, 0.0});
-  }
-
-  if (params_.top_k > 0 && static_cast<uint64_t>(params_.top_k) < kept.size()) {
-    const auto kth = kept.begin() + (params_.top_k - 1);
-    std::nth_element(kept.begin(), kth, kept.end(),
-                     [](const Candidate& a, const Candidate& b) { return a.score > b.score; });
-    const double least = kth->score;
-    std::erase_if(kept, [least](const Candidate& c) { return c.score < least; });
-  }
-
-  double total = 0;
-  for (Candidate& c : kept) total += c.weight = std::exp(c.score);
-  if (params_.top_p < 1) {
-    // A heap instead of a sort: the set is small where top-p is of use.
-    const auto less_likely = [](const Candidate& a, const Candidate& b) {
-      return a.score != b.score ? a.score < b.score : a.id > b.id;
-    };
-    std::make_heap(kept.begin(), kept.end(), less_likely);
-    auto rest = kept.end();
-    double held = 0;
-    do {
-      std::pop_heap(kept.begin(), rest, less_likely);
-      held += (--rest)->weight;
-    } while (rest != kept.begin() && held < params_.top_p * total);
-    kept.erase(kept.begin(), rest);
-  }
-  if (params_.min_p > 0) {
-    const double least = std::log(params_.min_p);
-    std::erase_if(kept, [least](const Candidate& c) { return c.score < least; });
-  }
-  // By id, so that a draw does not depend on how the standard library orders a heap.
-  if (params_.top_k > 0 || params_.top_p < 1)
-    std::sort(kept.begin(), kept.end(), [](const Candidate& a, const Candidate& b) { return a.id < b.id; });
-  return kept;
-}
-
 int32_t Sampler::sample(std::span<const float> logits, const TokenMask* mask) {
-  const std::vector<Candidate> kept = candidates(logits, mask);
-  int32_t id = kept.back().id;
-  if (kept.size() > 1) {
-    double total = 0;
-    for (const Candidate& c : kept) total += c.weight;
-    double left = random_.uniform() * total;
-    for (const Candidate& c : kept) {
-      if (c.weight == 0) continue;
-      id = c.id;  // the last of them stays if rounding leaves anything
-      left -= c.weight;
+  int32_t id = weigh(logits, mask);
+  if (params_.temperature > 0) {
+    const std::vector<double>& weights = scratch.weights;
+    double left = random_.uniform() * sum(weights);
+    for (size_t i = 0; i < weights.size(); ++i) {
+      if (weights[i] == 0) continue;
+      id = static_cast<int32_t>(i);  // the last of them stays if rounding leaves anything
+      left -= weights[i];
       if (left < 0) break;
     }
   }
@@ -211,26 +225,26 @@ int32_t Sampler::sample(std::span<const float> logits, const TokenMask* mask) {
 }
 
 std::vector<double> Sampler::probabilities(std::span<const float> logits, const TokenMask* mask) const {
-  const std::vector<Candidate> kept = candidates(logits, mask);
-  double total = 0;
-  for (const Candidate& c : kept) total += c.weight;
+  const int32_t best = weigh(logits, mask);
   std::vector<double> probabilities(static_cast<size_t>(vocab_size_), 0.0);
-  for (const Candidate& c : kept) probabilities[static_cast<size_t>(c.id)] = c.weight / total;
+  if (params_.temperature == 0) {
+    probabilities[static_cast<size_t>(best)] = 1;
+    return probabilities;
+  }
+  const double total = sum(scratch.weights);
+  for (size_t i = 0; i < scratch.weights.size(); ++i) probabilities[i] = scratch.weights[i] / total;
   return probabilities;
 }
 
 double log_sum_exp(std::span<const float> logits) {
   VL2_CHECK(!logits.empty());
-  if (!std::all_of(logits.begin(), logits.end(), is_usable)) reject_logit(logits);
-  const double largest = *std::max_element(logits.begin(), logits.end());
-  if (largest == -kInfinity) return largest;
-  double sum = 0;
-  for (const float logit : logits) sum += std::exp(logit - largest);
-  return largest + std::log(sum);
+  if (!all_usable(logits)) reject_logit(logits);
+  const double top = largest(logits);
+  return top == -kInfinity ? top : top + std::log(sum_exp(logits, top));
 }
 
 std::vector<int32_t> largest_ids(std::span<const float> logits, int64_t n) {
-  if (!std::all_of(logits.begin(), logits.end(), is_usable)) reject_logit(logits);
+  if (!all_usable(logits)) reject_logit(logits);
   std::vector<int32_t> ids(logits.size());
   for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(i);
   const auto end = ids.begin() + std::clamp<int64_t>(n, 0, static_cast<int64_t>(ids.size()));

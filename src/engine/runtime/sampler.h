@@ -59,27 +59,24 @@ class Sampler {
   const std::vector<int32_t>& history() const { return history_; }
 
  private:
-  struct Candidate {
-    int32_t id;
-    double score;   // logit after penalty and temperature, minus the largest one
-    double weight;  // exp(score)
-  };
-
   void check_logits(std::span<const float> logits) const;
-  double penalised(int32_t id, double logit) const;
-  int32_t argmax(std::span<const float> logits, const std::vector<int32_t>& banned) const;
   std::vector<int32_t> banned_ids() const;  // sorted
-  std::vector<Candidate> candidates(std::span<const float> logits, std::vector<int32_t> banned) const;
-  std::vector<Candidate> candidates(std::span<const float> logits, const TokenMask* mask) const;
+  void score(std::span<const float> logits, std::vector<double>& scores) const;
+  void exclude(const TokenMask* mask, std::vector<double>& scores) const;
+  void keep_top_k(std::vector<double>& scores) const;
+  void keep_top_p(const std::vector<double>& scores, std::vector<double>& weights) const;
+  // The most likely id. Where a draw chooses, this thread's scratch has the weight of each id, 0 of those left out.
+  int32_t weigh(std::span<const float> logits, const TokenMask* mask) const;
 
   SamplingParams params_;
   int64_t vocab_size_;
   int64_t num_ids_;
   Random random_;
   std::vector<int32_t> history_;
-  std::vector<uint8_t> seen_;  // [vocab_size]
-  std::vector<double> bias_;   // [vocab_size]; empty: none
-  std::vector<int32_t> said_;  // [vocab_size], how often each id is in the answer; empty: nobody asks
+  std::vector<uint8_t> seen_;      // [vocab_size]
+  std::vector<int32_t> seen_ids_;  // each once
+  std::vector<double> bias_;       // [vocab_size]; empty: none
+  std::vector<int32_t> said_;      // [vocab_size], how often each id is in the answer; empty: nobody asks
 };
 
 // Of the unchanged distribution, before temperature, penalty and bans: ln of the sum of exp(logit), so that

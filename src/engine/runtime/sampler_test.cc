@@ -2,12 +2,15 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "core/base/error.h"
 #include "core/base/file.h"
+#include "core/base/random.h"
 #include "core/base/test_data.h"
 
 namespace vl2 {
@@ -160,6 +163,52 @@ TEST(Sampler, IdsBeyondTheTokenizerAreNeverChosen) {
   const auto p = Sampler(params, 4, 2, {}).probabilities(logits);
   EXPECT_EQ(p[2] + p[3], 0);
   EXPECT_NEAR(p[0] + p[1], 1, 1e-12);
+}
+
+// By the definitions, with a sort; p is of ids in their order.
+std::vector<double> slowly(const SamplingParams& params, const std::vector<float>& logits) {
+  std::vector<size_t> order(logits.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return logits[a] > logits[b]; });
+  std::vector<double> p(logits.size());
+  const double top = logits[order[0]];
+  for (const size_t i : order) p[i] = std::exp((logits[i] - top) / params.temperature);
+  if (params.top_k > 0)
+    for (const size_t i : order)
+      if (logits[i] < logits[order[static_cast<size_t>(params.top_k) - 1]]) p[i] = 0;
+  const double all = std::accumulate(p.begin(), p.end(), 0.0);
+  double held = 0;
+  for (const size_t i : order) {
+    const double own = p[i];
+    if (held >= params.top_p * all && held > 0) p[i] = 0;
+    held += own;
+  }
+  for (const size_t i : order)
+    if (p[i] < params.min_p * p[order[0]]) p[i] = 0;
+  const double total = std::accumulate(p.begin(), p.end(), 0.0);
+  for (double& one : p) one /= total;
+  return p;
+}
+
+TEST(Sampler, AWholeVocabularyIsFilteredAsTheDefinitionsSay) {
+  Random random(5);
+  for (const float spread : {0.01f, 1.0f, 12.0f}) {
+    std::vector<float> logits(20011);
+    for (float& logit : logits) logit = random.symmetric(spread);
+    for (size_t i = 0; i < logits.size(); i += 100) logits[i] = logits[17];  // equals
+    for (const double temperature : {0.1, 1.0, 3.0})
+      for (const double top_p : {0.0, 0.3, 0.9, 0.999999, 1.0})
+        for (const int64_t top_k : {0, 1, 50, 20011, 30000})
+          for (const double min_p : {0.0, 0.05}) {
+            SamplingParams params{.temperature = temperature, .top_k = top_k, .top_p = top_p, .min_p = min_p};
+            const auto p = sampler(params, 20011).probabilities(logits);
+            if (top_k == 30000) params.top_k = 0;
+            const auto expected = slowly(params, logits);
+            for (size_t i = 0; i < p.size(); ++i)
+              ASSERT_NEAR(p[i], expected[i], 1e-11) << i << " of spread " << spread << ", " << temperature << ", "
+                                                    << top_p << ", " << top_k << ", " << min_p;
+          }
+  }
 }
 
 TEST(Sampler, DrawsAsOftenAsTheDistributionSays) {
