@@ -92,6 +92,7 @@ void attend_keys(const CpuContext& context, const HeadKeys& head, const Lanes& l
   for (int64_t first = begin; first < end; first += kKeyBlock) {
     const int64_t block = first / kKeyBlock, n = std::min(kKeyBlock, end - first);
     const int64_t stored = std::min(kKeyBlock, head.keys - first);  // keys this block was packed with
+    if (head.fetch) head.fetch(first, n);
     if (packed) {
       // A whole number of groups, as they were packed.
       const int64_t rows = std::min(round_up(n, kernels.bf16.row_group), stored);

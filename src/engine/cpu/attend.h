@@ -6,6 +6,8 @@
 // through the GEMM kernels, keys and transposed values packed once.
 #pragma once
 
+#include <functional>
+
 #include "engine/cpu/cpu_context.h"
 
 namespace vl2::cpu {
@@ -21,7 +23,9 @@ struct HeadKeys {
   int64_t keys = 0;
   int64_t size = 0;
   int64_t v_size = 0;
-  RowRuns k{}, v{};               // float32 products
+  RowRuns k{}, v{};  // float32 products
+  // Puts rows [first, first + n) of a block where k and v say; empty: they all lie there.
+  std::function<void(int64_t first, int64_t n)> fetch = {};
   std::byte* packed_k = nullptr;  // bf16 products: blocks of kKeyBlock keys
   std::byte* packed_v = nullptr;
 };

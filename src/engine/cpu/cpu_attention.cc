@@ -104,7 +104,61 @@ HeadKeys pack_head(const Problem& p, const SequenceSlice& s, int64_t g, const He
   return head;
 }
 
+// A tile of a prompt's rows from row r of the slice on, for one head.
+AttendTask prompt_task(const Problem& p, const SequenceSlice& s, int64_t h, int64_t r) {
+  const int64_t row = s.begin + r;
+  AttendTask task{p.q.at(row, h),
+                  p.q.row_stride,
+                  std::min(max_lanes(p.context), s.count - r),
+                  s.past + r + 1,
+                  1,
+                  p.scale,
+                  p.out.row(row) + h * p.q.cols,
+                  p.out.row_stride};
+  if (p.probe.data != nullptr) {
+    task.probe = p.probe.at(row, h);
+    task.probe_stride = p.probe.row_stride;
+    task.probe_columns = p.probe.cols;
+  }
+  return task;
+}
+
+// Rows of a prompt behind much that is cached, so few that one pass over the keys serves them: each head's are widened
+// block by block on the way, and none is kept.
+void few_prompt_rows(const Problem& p, const SequenceSlice& s) {
+  const int64_t total = s.past + s.count, size = p.q.cols;
+  Workspace::Scope scope(p.context.workspace);
+  const std::vector<AttendScratch> scratch = attend_scratch(p.context, size, size);
+  const std::vector<float*> rows = thread_scratch(p.context, 2 * kKeyBlock * size);
+  // Every block of a thread lies in the same place.
+  const auto blocks = static_cast<size_t>((total + kKeyBlock - 1) / kKeyBlock);
+  std::vector<std::vector<const float*>> k_runs, v_runs;
+  for (const float* row : rows) {
+    k_runs.emplace_back(blocks, row);
+    v_runs.emplace_back(blocks, row + kKeyBlock * size);
+  }
+  p.context.pool.parallel_for(p.q.heads, [&](int64_t h, int thread) {
+    const auto t = static_cast<size_t>(thread);
+    const int64_t g = h / p.heads_per_group();
+    const HeadKeys head{.keys = total,
+                        .size = size,
+                        .v_size = size,
+                        .k = {k_runs[t].data(), kKeyBlock, total, 0, size},
+                        .v = {v_runs[t].data(), kKeyBlock, total, 0, size},
+                        .fetch = [&, t, g](int64_t first, int64_t n) {
+                          float* k = rows[t];
+                          p.cache.gather(p.layer, s.blocks, first, first + n, g * size, size, k, size);
+                          p.cache.gather(p.layer, s.blocks, first, first + n, (p.groups + g) * size, size,
+                                         k + kKeyBlock * size, size);
+                        }};
+    attend(p.context, head, prompt_task(p, s, h, 0), scratch[t]);
+  });
+}
+
 void prompt_rows(const Problem& p, const SequenceSlice& s) {
+  if (p.cache.bf16() && !p.context.bf16_compute && s.past > 0 && s.count <= max_lanes(p.context) &&
+      p.heads_per_group() == 1)
+    return few_prompt_rows(p, s);
   const int64_t total = s.past + s.count, size = p.q.cols, tokens = p.cache.block_tokens();
   Workspace::Scope scope(p.context.workspace);
   std::vector<HeadKeys> heads;
@@ -145,21 +199,8 @@ void prompt_rows(const Problem& p, const SequenceSlice& s) {
   }
   const std::vector<AttendScratch> scratch = attend_scratch(p.context, size, size);
   each_tile(p.context, p.q.heads, s.count, [&](int64_t h, int64_t r, int thread) {
-    const int64_t row = s.begin + r;
-    AttendTask task{p.q.at(row, h),
-                    p.q.row_stride,
-                    std::min(max_lanes(p.context), s.count - r),
-                    s.past + r + 1,
-                    1,
-                    p.scale,
-                    p.out.row(row) + h * size,
-                    p.out.row_stride};
-    if (p.probe.data != nullptr) {
-      task.probe = p.probe.at(row, h);
-      task.probe_stride = p.probe.row_stride;
-      task.probe_columns = p.probe.cols;
-    }
-    attend(p.context, heads[static_cast<size_t>(h / p.heads_per_group())], task, scratch[static_cast<size_t>(thread)]);
+    attend(p.context, heads[static_cast<size_t>(h / p.heads_per_group())], prompt_task(p, s, h, r),
+           scratch[static_cast<size_t>(thread)]);
   });
 }
 

@@ -6,7 +6,7 @@ inline Vec load_row_n(const float* p, int64_t n) { return load_n(p, n); }
 inline Vec load_row_n(const BF16* p, int64_t n) { return load_bf16_n(p, n); }
 
 // Rows lie one behind the other for many kilobytes, but are not read in that order: so they are fetched in it.
-inline constexpr int64_t kRowBytesAhead = 4096;
+inline constexpr int64_t kRowBytesAhead = 2048;
 
 // One line's fetch goes with the loads of one line: a whole row's together would wait for each other.
 template <typename T>
