@@ -211,7 +211,7 @@ TEST(Faults, TheEndUnderLoadLosesNoFinishedAnswer) {
 
 // What a stream's client sees between its tokens.
 std::vector<double> gaps_of_a_stream(const cli::Server& server, uint64_t seed) {
-  const cli::ServeAnswer answer = server.ask({"Tell me something long.", "", 300, 1, seed});
+  const cli::ServeAnswer answer = server.ask({"Tell me something long.", "", 300, 1, seed, false});
   EXPECT_TRUE(answer.whole);
   return answer.gaps_ms();
 }

@@ -73,7 +73,7 @@ class ServeBench {
   // Never the same twice in this run, nor in a run with another seed.
   uint64_t new_seed() { return splitmix64(options_.seed + (drawn_++ << 32)); }
   ServeQuestion question(const std::string& text, std::string picture, int64_t max_tokens) {
-    return {text, std::move(picture), max_tokens, options_.temperature, new_seed()};
+    return {text, std::move(picture), max_tokens, options_.temperature, new_seed(), false};
   }
   struct BesideTurn {
     ServeAnswer longest;
@@ -181,7 +181,7 @@ ServeBench::BesideTurn ServeBench::beside_once(const ServeQuestion& question) {
       // Streams that end before that begin anew.
       while (!stop && !failed) {
         uint64_t& seed = seeds[static_cast<size_t>(i)];
-        const ServeQuestion own = {kOpenQuestion, "", kLongAnswer, options_.temperature, seed = splitmix64(seed)};
+        const ServeQuestion own = {kOpenQuestion, "", kLongAnswer, options_.temperature, seed = splitmix64(seed), true};
         ServeAnswer answer = server_.ask(own, &stop);
         const std::lock_guard lock(mutex);
         turn.answers.push_back(std::move(answer));

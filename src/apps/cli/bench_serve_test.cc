@@ -28,6 +28,7 @@ TEST(BenchServe, GapsCountThatOverlapATime) {
   ServeAnswer answer;
   answer.sent = at(0);
   answer.arrivals = {at(10), at(12), at(30), at(31)};
+  answer.tokens = {1, 1, 1, 1};
   answer.ended = at(32);
   EXPECT_EQ(answer.first_token_ms(), 10);
   EXPECT_EQ(answer.gaps_ms(), (std::vector<double>{2, 18, 1}));
@@ -38,6 +39,9 @@ TEST(BenchServe, GapsCountThatOverlapATime) {
   EXPECT_EQ(answer.gaps_before_ms(at(29)), (std::vector<double>{2}))
       << "the one that is not over belongs to what follows";
   EXPECT_EQ(answer.gaps_before_ms(at(5)), (std::vector<double>{}));
+  answer.tokens[2] = 2;
+  EXPECT_EQ(answer.gaps_ms(), (std::vector<double>{2, 1})) << "a token without text came in between";
+  EXPECT_EQ(answer.gaps_before_ms(at(30)), (std::vector<double>{2}));
 }
 
 TEST(BenchServe, ItsPicturesAreOfTheirSizeAndOfTheirSeed) {

@@ -31,8 +31,12 @@ void read_event(const json& event, ServeClock::time_point now, ServeAnswer& answ
   if (event.contains("error")) refused("ended an answer with an error", event.dump());
   if (const auto choices = event.find("choices"); choices != event.end())
     for (const json& choice : *choices)
-      if (choice.contains("delta") && !choice["delta"].value("content", std::string()).empty())
+      if (choice.contains("delta") && !choice["delta"].value("content", std::string()).empty()) {
         answer.arrivals.push_back(now);
+        const json logprobs = choice.value("logprobs", json());
+        const bool counted = logprobs.is_object() && logprobs.contains("content");
+        answer.tokens.push_back(counted ? static_cast<int64_t>(logprobs["content"].size()) : 1);
+      }
   if (const auto usage = event.find("usage"); usage != event.end() && usage->is_object()) {
     answer.prompt_tokens = usage->value("prompt_tokens", int64_t{0});
     answer.completion_tokens = usage->value("completion_tokens", int64_t{0});
@@ -51,13 +55,14 @@ std::string ServeQuestion::body() const {
   json content = json::array();
   if (!picture.empty()) content.push_back({{"type", "image_url"}, {"image_url", {{"url", picture}}}});
   content.push_back({{"type", "text"}, {"text", text}});
-  const json request = {{"messages", {{{"role", "user"}, {"content", std::move(content)}}}},
-                        {"stream", true},
-                        {"stream_options", {{"include_usage", true}}},
-                        {"max_tokens", max_tokens},
-                        {"ignore_eos", true},
-                        {"temperature", temperature},
-                        {"seed", seed >> 12}};  // servers take signed numbers
+  json request = {{"messages", {{{"role", "user"}, {"content", std::move(content)}}}},
+                  {"stream", true},
+                  {"stream_options", {{"include_usage", true}}},
+                  {"max_tokens", max_tokens},
+                  {"ignore_eos", true},
+                  {"temperature", temperature},
+                  {"seed", seed >> 12}};  // servers take signed numbers
+  if (count_tokens) request["logprobs"] = true;
   return request.dump();
 }
 
@@ -70,14 +75,15 @@ std::vector<double> ServeAnswer::gaps_ms() const { return gaps_ms(sent, ended); 
 std::vector<double> ServeAnswer::gaps_ms(ServeClock::time_point begin, ServeClock::time_point end) const {
   std::vector<double> gaps;
   for (size_t i = 1; i < arrivals.size(); ++i)
-    if (arrivals[i] > begin && arrivals[i - 1] < end) gaps.push_back(milliseconds(arrivals[i] - arrivals[i - 1]));
+    if (tokens[i] == 1 && arrivals[i] > begin && arrivals[i - 1] < end)
+      gaps.push_back(milliseconds(arrivals[i] - arrivals[i - 1]));
   return gaps;
 }
 
 std::vector<double> ServeAnswer::gaps_before_ms(ServeClock::time_point end) const {
   std::vector<double> gaps;
   for (size_t i = 1; i < arrivals.size() && arrivals[i] <= end; ++i)
-    gaps.push_back(milliseconds(arrivals[i] - arrivals[i - 1]));
+    if (tokens[i] == 1) gaps.push_back(milliseconds(arrivals[i] - arrivals[i - 1]));
   return gaps;
 }
 

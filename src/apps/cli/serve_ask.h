@@ -21,6 +21,7 @@ struct ServeQuestion {
   int64_t max_tokens = 64;
   double temperature = 1;
   uint64_t seed = 0;
+  bool count_tokens = false;  // in ServeAnswer::tokens; some tokens have no text and arrive with the next one that has
 
   std::string body() const;  // of POST /chat/completions: streamed, to the last token whatever the model says
 };
@@ -28,6 +29,7 @@ struct ServeQuestion {
 struct ServeAnswer {
   ServeClock::time_point sent;
   std::vector<ServeClock::time_point> arrivals;  // of each piece of text
+  std::vector<int64_t> tokens;                   // of each piece; 1 where they are not counted
   ServeClock::time_point ended;
   int64_t prompt_tokens = 0, cached_tokens = 0, completion_tokens = 0;
   int64_t tiles = 0;
@@ -36,7 +38,8 @@ struct ServeAnswer {
 
   double first_token_ms() const;
   std::vector<double> gaps_ms() const;
-  // Those that overlap the time from `begin` to `end`.
+  // Between two tokens that follow each other: a gap before a piece of several is none. Those that overlap the time
+  // from `begin` to `end`.
   std::vector<double> gaps_ms(ServeClock::time_point begin, ServeClock::time_point end) const;
   std::vector<double> gaps_before_ms(ServeClock::time_point end) const;  // those that were over by then
 };
