@@ -247,6 +247,19 @@ TEST_P(Bf16Cache, KeysAndValuesAreWhatWasStored) {
   }
 }
 
+// So few that the cache is widened on the way, one block at a time: before, across and behind a block's border.
+TEST_P(Bf16Cache, AFewPromptRowsBehindACachedPrefix) {
+  const Heads h{3, 3, 40};
+  const std::vector<Script> few = {{{250, 20, 3}, 2}, {{7, 1}, 1}, {{530, 31}}},
+                            whole = {{{273}, 2}, {{8}, 1}, {{561}}};
+  const int64_t n = total_rows(few);
+  Rows q = Rows::random(n, h.heads * h.size, random_), k = representable(n, h.groups * h.size, 0.5f),
+       v = representable(n, h.groups * h.size);
+  const Rows rows = cached(*ops_, h, q, k, v, few);
+  expect_near(rows, cached(*reference_, h, q, k, v, few), attention_tolerance(), "reference");
+  expect_same_rows(rows, cached(*ops_, h, q, k, v, whole), 2 * attention_tolerance(), "prompts whole");
+}
+
 TEST_P(Bf16Cache, LatentsAreWhatWasStored) {
   for (const Latent& l : {Latent{9, 12, 6, 10, 33}, Latent{20, 8, 4, 6, 80}, Latent{3, 16, 8, 24, 40}}) {
     const int64_t n = total_rows(kBorders);
