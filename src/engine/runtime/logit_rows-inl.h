@@ -4,8 +4,8 @@
 VL2_ALWAYS_INLINE double exp_nonpositive(double x) {
   // Masks instead of choices, which would be branches.
   const int64_t inside = -static_cast<int64_t>(x >= kLeast);
-  const auto kept =
-      std::bit_cast<double>((std::bit_cast<int64_t>(x) & inside) | (std::bit_cast<int64_t>(kLeast) & ~inside));
+  const auto kept = __builtin_bit_cast(
+      double, (__builtin_bit_cast(int64_t, x) & inside) | (__builtin_bit_cast(int64_t, kLeast) & ~inside));
   const double rounded = kept * kLog2E + kRounder;
   const double k = rounded - kRounder;
   const double r = (kept - k * kLn2High) - k * kLn2Low;
@@ -15,20 +15,21 @@ VL2_ALWAYS_INLINE double exp_nonpositive(double x) {
   const auto four = [&](size_t i) { return two(i) + two(i + 2) * r2; };
   const double value = (four(0) + four(4) * r4) + (four(8) + two(12) * r4) * (r4 * r4);
   // 2^k: k goes where the exponent is; what lies above its bits is shifted out.
-  const auto power = std::bit_cast<double>((std::bit_cast<int64_t>(rounded) << 52) + std::bit_cast<int64_t>(1.0));
-  return std::bit_cast<double>(std::bit_cast<int64_t>(value * power) & inside);
+  const auto power =
+      __builtin_bit_cast(double, (__builtin_bit_cast(int64_t, rounded) << 52) + __builtin_bit_cast(int64_t, 1.0));
+  return __builtin_bit_cast(double, __builtin_bit_cast(int64_t, value * power) & inside);
 }
 
 bool all_usable(const float* x, size_t n) {
   int bad = 0;
-  for (size_t i = 0; i < n; ++i) bad |= static_cast<int>(!(x[i] <= std::numeric_limits<float>::max()));
+  for (size_t i = 0; i < n; ++i) bad |= static_cast<int>(!(x[i] <= kMost));
   return bad == 0;
 }
 
 template <typename T>
 VL2_ALWAYS_INLINE T largest_of(const T* x, size_t n) {
   T best[kLanes];
-  for (T& lane : best) lane = -std::numeric_limits<T>::infinity();
+  for (T& lane : best) lane = static_cast<T>(-kInfinity);
   size_t i = 0;
   for (; i + kLanes <= n; i += kLanes)
     for (size_t l = 0; l < kLanes; ++l) best[l] = x[i + l] > best[l] ? x[i + l] : best[l];

@@ -1,7 +1,6 @@
 #include "engine/runtime/logit_rows.h"
 
 #include <array>
-#include <bit>
 #include <limits>
 
 #define VL2_ALWAYS_INLINE inline __attribute__((always_inline))
@@ -20,15 +19,12 @@ constexpr double kLn2High = 0x1.62e42fee00000p-1, kLn2Low = 0x1.a39ef35793c76p-3
 constexpr double kRounder = 0x1.8p52;
 
 // The series as far as a double shows it: |r| <= ln 2 / 2, and r^14 / 14! is below 2^-57.
-constexpr std::array<double, 14> kSeries = [] {
-  std::array<double, 14> values{};
-  double factorial = 1;
-  for (size_t i = 0; i < values.size(); ++i) {
-    if (i > 0) factorial *= static_cast<double>(i);
-    values[i] = 1 / factorial;
-  }
-  return values;
-}();
+constexpr double kSeries[] = {
+    1.0,        1.0,         1.0 / 2,      1.0 / 6,       1.0 / 24,       1.0 / 120,       1.0 / 720,
+    1.0 / 5040, 1.0 / 40320, 1.0 / 362880, 1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800};
+
+constexpr float kMost = std::numeric_limits<float>::max();
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 namespace plain {
 #include "engine/runtime/logit_rows-inl.h"
