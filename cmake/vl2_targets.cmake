@@ -80,6 +80,13 @@ function(vl2_test NAME)
   endif()
   add_executable(${NAME} ${ARG_SOURCES})
   target_link_libraries(${NAME} PRIVATE ${ARG_DEPS} vl2_source_dir vl2_flags GTest::gtest_main)
+  if(VL2_SANITIZE)
+    # What is tested is optimised; of the tests, optimising the checks alone takes most of the time.
+    target_compile_options(${NAME} PRIVATE -O0)
+    if(ARG_LABEL MATCHES "^(slow|parity)$")
+      set_target_properties(${NAME} PROPERTIES EXCLUDE_FROM_ALL ON)  # scripts/test.sh does not run it there
+    endif()
+  endif()
   # Without pretty values: of a struct they are bytes, addresses among them, and no name of a test.
   # libtorch alone takes seconds to load on a busy machine.
   gtest_discover_tests(${NAME} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 120 NO_PRETTY_VALUES TEST_FILTER "${ARG_FILTER}"
