@@ -17,6 +17,11 @@ struct Script {
 };
 
 class AttentionOps : public OpTest {
+ public:
+  struct Reader {
+    int64_t prompt, answer;
+  };
+
  protected:
   static constexpr int64_t kBlockTokens = 8;
 
@@ -68,6 +73,68 @@ class AttentionOps : public OpTest {
       ops.gather_rows(bv.tensor(), v.tensor(), rows);
       ops.cached_attention(bout.tensor(), bq.tensor().split_heads(h.heads), bk.tensor().split_heads(h.groups),
                            bv.tensor().split_heads(h.groups), {cache.get(), 1}, slices, 0.31f);
+      ops.scatter_rows(out.tensor(), bout.tensor(), rows);
+    });
+    return out;
+  }
+
+  // Answers behind a common prefix, all together or one after the other: `common` rows of a prompt, then of each reader
+  // the rest of its prompt and its answer's rows in one step.
+  static constexpr int64_t kCommon = 530;  // in whole blocks 528: two pieces of 256 keys, and some
+  static int64_t rows_behind(const std::vector<Reader>& readers) {
+    int64_t rows = kCommon;
+    for (const Reader& r : readers) rows += r.prompt + r.answer;
+    return rows;
+  }
+  // step(rows, slices) as in play().
+  template <typename Step>
+  static void play_behind(const std::vector<Reader>& readers, bool together, const Step& step) {
+    constexpr int64_t kWhole = kCommon / kBlockTokens * kBlockTokens;
+    const auto numbers = [](int64_t first, int64_t count) {
+      std::vector<int32_t> result(static_cast<size_t>(count));
+      std::iota(result.begin(), result.end(), static_cast<int32_t>(first));
+      return result;
+    };
+    std::vector<int32_t> common = numbers(0, kCommon / kBlockTokens + 1);
+    std::reverse(common.begin(), common.end());
+    step(numbers(0, kCommon), {{0, kCommon, 0, common, false}});
+    common.pop_back();
+    std::vector<std::vector<int32_t>> blocks;
+    std::vector<int32_t> rows;
+    std::vector<SequenceSlice> slices;
+    int64_t row = kCommon, next_block = kCommon / kBlockTokens + 1;
+    for (const Reader& r : readers) {
+      std::vector<int32_t>& own = blocks.emplace_back(common);
+      for (int64_t t = 0; t < r.prompt + r.answer; t += kBlockTokens) own.push_back(static_cast<int32_t>(next_block++));
+    }
+    for (size_t i = 0; i < readers.size(); ++i) {
+      const Reader& r = readers[i];
+      step(numbers(row, r.prompt), {{0, r.prompt, kWhole, blocks[i], false}});
+      row += r.prompt;
+      const std::vector<int32_t> answer = numbers(row, r.answer);
+      row += r.answer;
+      slices.push_back({static_cast<int64_t>(rows.size()), r.answer, kWhole + r.prompt, blocks[i], true});
+      rows.insert(rows.end(), answer.begin(), answer.end());
+      if (!together) {
+        slices.back().begin = 0;
+        step(answer, slices);
+        slices.clear();
+      }
+    }
+    if (together) step(rows, slices);
+  }
+  static Rows cached_behind(Ops& ops, const Heads& h, Rows& q, Rows& k, Rows& v, const std::vector<Reader>& readers,
+                            bool together) {
+    Rows out(q.rows(), h.heads * h.size);
+    const auto cache = ops.make_cache(1, q.rows(), kBlockTokens, 2 * h.groups * h.size);
+    play_behind(readers, together, [&](const std::vector<int32_t>& rows, const std::vector<SequenceSlice>& slices) {
+      const auto n = static_cast<int64_t>(rows.size());
+      Rows bq(n, q.cols()), bk(n, k.cols()), bv(n, v.cols()), bout(n, out.cols());
+      ops.gather_rows(bq.tensor(), q.tensor(), rows);
+      ops.gather_rows(bk.tensor(), k.tensor(), rows);
+      ops.gather_rows(bv.tensor(), v.tensor(), rows);
+      ops.cached_attention(bout.tensor(), bq.tensor().split_heads(h.heads), bk.tensor().split_heads(h.groups),
+                           bv.tensor().split_heads(h.groups), {cache.get(), 0}, slices, 0.31f);
       ops.scatter_rows(out.tensor(), bout.tensor(), rows);
     });
     return out;
@@ -197,6 +264,20 @@ TEST_P(AttentionOps, CachedAttentionIsTheSameOnBothSidesOfABorder) {
   }
 }
 
+// One row and several, prompts that end in the middle of a block and at a border.
+const std::vector<AttentionOps::Reader> kReaders = {{5, 1}, {8, 3}, {1, 1}, {250, 2}, {3, 5}, {17, 1}, {2, 1}};
+
+TEST_P(AttentionOps, CachedAttentionOfAnswersWithACommonPrefix) {
+  for (const Heads& h : {Heads{6, 2, 23}, Heads{5, 5, 64}, Heads{1, 1, 2}}) {
+    const int64_t n = rows_behind(kReaders);
+    Rows q = Rows::random(n, h.heads * h.size, random_), k = Rows::random(n, h.groups * h.size, random_, 0.5f),
+         v = Rows::random(n, h.groups * h.size, random_);
+    const Rows rows = cached_behind(*ops_, h, q, k, v, kReaders, true);
+    expect_near(rows, cached_behind(*reference_, h, q, k, v, kReaders, true), attention_tolerance(), "reference");
+    expect_same_rows(rows, cached_behind(*ops_, h, q, k, v, kReaders, false), 2 * attention_tolerance(), "one by one");
+  }
+}
+
 // 9 heads: several rows share a group of lanes. 20: a row's heads are in two groups. 70: a row fills more than one.
 TEST_P(AttentionOps, LatentAttentionIsTheSameOnBothSidesOfABorder) {
   for (const Latent& l : {Latent{9, 12, 6, 10, 33}, Latent{20, 8, 4, 6, 80}, Latent{70, 4, 2, 3, 16}}) {
@@ -258,6 +339,17 @@ TEST_P(Bf16Cache, AFewPromptRowsBehindACachedPrefix) {
   const Rows rows = cached(*ops_, h, q, k, v, few);
   expect_near(rows, cached(*reference_, h, q, k, v, few), attention_tolerance(), "reference");
   expect_same_rows(rows, cached(*ops_, h, q, k, v, whole), 2 * attention_tolerance(), "prompts whole");
+}
+
+TEST_P(Bf16Cache, AnswersWithACommonPrefix) {
+  for (const Heads& h : {Heads{6, 2, 23}, Heads{5, 5, 64}}) {
+    const int64_t n = rows_behind(kReaders);
+    Rows q = Rows::random(n, h.heads * h.size, random_), k = representable(n, h.groups * h.size, 0.5f),
+         v = representable(n, h.groups * h.size);
+    const Rows rows = cached_behind(*ops_, h, q, k, v, kReaders, true);
+    expect_near(rows, cached_behind(*reference_, h, q, k, v, kReaders, true), attention_tolerance(), "reference");
+    expect_same_rows(rows, cached_behind(*ops_, h, q, k, v, kReaders, false), 2 * attention_tolerance(), "one by one");
+  }
 }
 
 TEST_P(Bf16Cache, LatentsAreWhatWasStored) {

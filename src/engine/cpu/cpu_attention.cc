@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "engine/cpu/attend.h"
+#include "engine/cpu/cache_pieces.h"
 #include "engine/cpu/cpu_cache.h"
 #include "engine/cpu/cpu_context.h"
 
@@ -204,14 +205,7 @@ void prompt_rows(const Problem& p, const SequenceSlice& s) {
   });
 }
 
-// Some keys of a sequence, for all its rows of this step.
-struct Piece {
-  const SequenceSlice* sequence;
-  int64_t begin, end;
-  int64_t first_query;  // of the first row and head, counting all queries of all pieces before
-};
-
-// Partial softmax of a piece, per query of [group][row][head of the group].
+// Partial softmax of a piece, per query of [group][row of the piece][head of the group].
 struct PieceResults {
   float* top;
   float* sum;
@@ -222,11 +216,11 @@ struct PieceResults {
 // One piece against some key heads, where their keys lie. Block by block for all of them: memory gives much more to who
 // reads it from front to back. q: [group][query][size].
 template <typename T>
-void score_piece(const Problem& p, const Piece& piece, int64_t first_group, int64_t end_group, float* q,
-                 const PieceResults& all) {
+void score_piece(const Problem& p, const CachePieces& cut, const CachePieces::Piece& piece, int64_t first_group,
+                 int64_t end_group, float* q, const PieceResults& all) {
   const KernelTable& kernels = p.context.kernels;
-  const SequenceSlice& s = *piece.sequence;
-  const int64_t size = p.q.cols, heads = p.heads_per_group(), queries = s.count * heads;
+  const SequenceSlice& holder = *cut.readers[piece.readers.front()].sequence;
+  const int64_t size = p.q.cols, heads = p.heads_per_group(), queries = piece.rows * heads;
   const int64_t tokens = p.cache.block_tokens(), keys = piece.end - piece.begin;
   const auto results = [&](int64_t g) -> PieceResults {
     const int64_t at = g * queries;
@@ -236,11 +230,21 @@ void score_piece(const Problem& p, const Piece& piece, int64_t first_group, int6
   const auto each_block = [&](int64_t first_segment, const auto& fn) {
     for (int64_t j = piece.begin; j < piece.end; j += tokens)
       for (int64_t g = first_group; g < end_group; ++g)
-        fn(g, p.rows<T>(s, j, first_segment + g), j - piece.begin, std::min(tokens, piece.end - j));
+        fn(g, p.rows<T>(holder, j, first_segment + g), j - piece.begin, std::min(tokens, piece.end - j));
+  };
+  // fn(row of the piece, the sequence it belongs to, row of that sequence)
+  const auto each_row = [&](const auto& fn) {
+    int64_t row = 0;
+    for (const size_t reader : piece.readers) {
+      const SequenceSlice& s = *cut.readers[reader].sequence;
+      for (int64_t i = 0; i < s.count; ++i) fn(row++, s, i);
+    }
   };
   for (int64_t g = first_group; g < end_group; ++g)
-    for (int64_t i = 0; i < queries; ++i)
-      std::copy_n(p.q.at(s.begin + i / heads, g * heads + i % heads), size, q + (g * queries + i) * size);
+    each_row([&](int64_t row, const SequenceSlice& s, int64_t i) {
+      for (int64_t h = 0; h < heads; ++h)
+        std::copy_n(p.q.at(s.begin + i, g * heads + h), size, q + (g * queries + row * heads + h) * size);
+    });
   each_block(0, [&](int64_t g, const T* x, int64_t j, int64_t n) {
     float* scores = results(g).scores + j;
     if constexpr (std::is_same_v<T, float>) {
@@ -251,12 +255,14 @@ void score_piece(const Problem& p, const Piece& piece, int64_t first_group, int6
   });
   for (int64_t g = first_group; g < end_group; ++g) {
     const PieceResults r = results(g);
-    for (int64_t i = 0; i < queries; ++i) {
-      float* scores = r.scores + i * kKeysPerPiece;
-      const int64_t visible = std::clamp<int64_t>(s.past + i / heads + 1 - piece.begin, 0, keys);
-      r.sum[i] = visible > 0 ? kernels.exp_row(scores, visible, p.scale, r.top + i) : 0.0f;
-      std::fill(scores + visible, scores + keys, 0.0f);
-    }
+    each_row([&](int64_t row, const SequenceSlice& s, int64_t i) {
+      const int64_t visible = std::clamp<int64_t>(s.past + i + 1 - piece.begin, 0, keys);
+      for (int64_t query = row * heads; query < (row + 1) * heads; ++query) {
+        float* scores = r.scores + query * kKeysPerPiece;
+        r.sum[query] = visible > 0 ? kernels.exp_row(scores, visible, p.scale, r.top + query) : 0.0f;
+        std::fill(scores + visible, scores + keys, 0.0f);
+      }
+    });
     std::fill_n(r.mix, queries * size, 0.0f);
   }
   each_block(p.groups, [&](int64_t g, const T* x, int64_t j, int64_t n) {
@@ -269,62 +275,56 @@ void score_piece(const Problem& p, const Piece& piece, int64_t first_group, int6
   });
 }
 
-// Rows of answers read the cache where it lies, all rows of a sequence together, in pieces that are merged in order.
+// Rows of answers read the cache where it lies, all rows of the sequences that share a piece together; pieces are
+// merged in order.
 void decode_rows(const Problem& p, std::span<const SequenceSlice> sequences) {
   const CpuContext& context = p.context;
   const int64_t size = p.q.cols, heads = p.heads_per_group();
-  std::vector<Piece> pieces;
-  struct Row {
-    const SequenceSlice* sequence;
-    int64_t index;  // in the sequence's slice
-    int64_t first_piece;
-  };
-  std::vector<Row> rows;
+  const CachePieces cut = cut_cache(sequences, kKeysPerPiece, p.cache.block_tokens());
+  if (cut.readers.empty()) return;
   int64_t queries = 0;
-  for (const SequenceSlice& s : sequences) {
-    if (!s.decode) continue;
-    for (int64_t i = 0; i < s.count; ++i) rows.push_back({&s, i, static_cast<int64_t>(pieces.size())});
-    for (int64_t j = 0; j < s.past + s.count; j += kKeysPerPiece) {
-      pieces.push_back({&s, j, std::min(j + kKeysPerPiece, s.past + s.count), queries});
-      queries += s.count * p.q.heads;
-    }
+  std::vector<int64_t> first_query;  // of each piece, counting all queries of those before
+  for (const CachePieces::Piece& piece : cut.pieces) {
+    first_query.push_back(queries);
+    queries += piece.rows * p.q.heads;
   }
-  if (rows.empty()) return;
   Workspace::Scope scope(context.workspace);
   const auto top = context.workspace.array<float>(queries), sum = context.workspace.array<float>(queries);
   const auto mix = context.workspace.array<float>(queries * size);
   const auto scores = context.workspace.array<float>(queries * kKeysPerPiece);
   const auto q = context.workspace.array<float>(queries * size);
-  const auto results = [&](const Piece& piece, int64_t g) -> PieceResults {
-    const int64_t at = piece.first_query + g * piece.sequence->count * heads;
+  const auto results = [&](size_t piece, int64_t g) -> PieceResults {
+    const int64_t at = first_query[piece] + g * cut.pieces[piece].rows * heads;
     return {top.data() + at, sum.data() + at, mix.data() + at * size, scores.data() + at * kKeysPerPiece};
   };
   // Heads are split only when there are too few pieces for the threads.
-  const auto num_pieces = static_cast<int64_t>(pieces.size());
+  const auto num_pieces = static_cast<int64_t>(cut.pieces.size());
   const int64_t parts = std::clamp<int64_t>(4 * context.pool.num_threads() / num_pieces, 1, p.groups);
   context.pool.parallel_for(num_pieces * parts, [&](int64_t task, int) {
-    const Piece& piece = pieces[static_cast<size_t>(task / parts)];
+    const auto i = static_cast<size_t>(task / parts);
     const int64_t part = task % parts, first = p.groups * part / parts, end = p.groups * (part + 1) / parts;
-    float* own_q = q.data() + piece.first_query * size;
+    float* own_q = q.data() + first_query[i] * size;
     if (p.cache.bf16()) {
-      score_piece<BF16>(p, piece, first, end, own_q, results(piece, 0));
+      score_piece<BF16>(p, cut, cut.pieces[i], first, end, own_q, results(i, 0));
     } else {
-      score_piece<float>(p, piece, first, end, own_q, results(piece, 0));
+      score_piece<float>(p, cut, cut.pieces[i], first, end, own_q, results(i, 0));
     }
   });
 
-  const auto merge = [&](const Row& r, int64_t h) {
-    const int64_t row = r.sequence->begin + r.index, keys = r.sequence->past + r.index + 1;
-    const int64_t query = r.index * heads + h % heads;
+  const auto merge = [&](const CachePieces::Reader& reader, int64_t index, int64_t h) {
+    const int64_t row = reader.sequence->begin + index, keys = reader.sequence->past + index + 1;
+    // fn(piece, results of its queries of this head's group, the query among them)
     const auto each_piece = [&](const auto& fn) {
-      for (auto i = static_cast<size_t>(r.first_piece); i < pieces.size() && pieces[i].sequence == r.sequence; ++i)
-        if (pieces[i].begin < keys) fn(pieces[i], results(pieces[i], h / heads));
+      for (const CachePieces::Part& part : reader.parts) {
+        const CachePieces::Piece& piece = cut.pieces[part.piece];
+        if (piece.begin < keys) fn(piece, results(part.piece, h / heads), (part.first_row + index) * heads + h % heads);
+      }
     };
     float highest = -std::numeric_limits<float>::infinity(), whole = 0;
-    each_piece([&](const Piece&, const PieceResults& x) { highest = std::max(highest, x.top[query]); });
+    each_piece([&](const auto&, const PieceResults& x, int64_t query) { highest = std::max(highest, x.top[query]); });
     float* out = p.out.row(row) + h * size;
     std::fill_n(out, size, 0.0f);
-    each_piece([&](const Piece&, const PieceResults& x) {
+    each_piece([&](const auto&, const PieceResults& x, int64_t query) {
       const float weight = std::exp(x.top[query] - highest);
       whole += weight * x.sum[query];
       context.kernels.add_scaled_row(out, x.mix + query * size, weight, size);
@@ -333,16 +333,22 @@ void decode_rows(const Problem& p, std::span<const SequenceSlice> sequences) {
     if (p.probe.data == nullptr) return;
     float* probe = p.probe.at(row, h);
     std::fill_n(probe, p.probe.cols, 0.0f);
-    each_piece([&](const Piece& piece, const PieceResults& x) {
+    each_piece([&](const auto& piece, const PieceResults& x, int64_t query) {
       const float weight = std::exp(x.top[query] - highest) / whole;
       const float* e = x.scores + query * kKeysPerPiece;
       std::transform(e, e + std::min(piece.end, keys) - piece.begin, probe + piece.begin,
                      [&](float v) { return v * weight; });
     });
   };
+  std::vector<std::pair<size_t, int64_t>> rows;  // a reader, and the row of its slice
+  for (size_t r = 0; r < cut.readers.size(); ++r)
+    for (int64_t i = 0; i < cut.readers[r].sequence->count; ++i) rows.emplace_back(r, i);
   const auto count = static_cast<int64_t>(rows.size()) * p.q.heads;
   context.for_ranges(count, 64, [&](int64_t begin, int64_t end, int) {
-    for (int64_t i = begin; i < end; ++i) merge(rows[static_cast<size_t>(i / p.q.heads)], i % p.q.heads);
+    for (int64_t i = begin; i < end; ++i) {
+      const auto [reader, index] = rows[static_cast<size_t>(i / p.q.heads)];
+      merge(cut.readers[reader], index, i % p.q.heads);
+    }
   });
 }
 

@@ -40,6 +40,9 @@ class CpuOps : public Ops {
   }
 
  private:
+  void do_on_host_threads(int64_t count, const std::function<void(int64_t)>& fn) override {
+    pool_.parallel_for(count, [&](int64_t i, int) { fn(i); });
+  }
   Weight do_pack(const TensorView& tensor, WeightUse use, const std::shared_ptr<const void>& owner) override {
     if (use == WeightUse::kVector) return {std::make_shared<FloatVector>(tensor)};
     if (use == WeightUse::kLookup && owner != nullptr) return {std::make_shared<LookupTable>(tensor, owner)};

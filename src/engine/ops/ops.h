@@ -110,6 +110,10 @@ class Ops {
   HostTensor to_host(Tensor values);
   HostRouting to_host(const Routing& routing);
 
+  // fn(i) for every i in [0, count), side by side on the threads of this host that the backend would use; none may
+  // throw or start an operation.
+  void on_host_threads(int64_t count, const std::function<void(int64_t)>& fn) { do_on_host_threads(count, fn); }
+
   // Runs `work`, whose operations a backend may record to repeat them without being asked one by one, when a later call
   // has an equal `identity` and sequences of the same numbers of rows. `identity` tells all that `work` depends on but
   // the sequences, what lies in tensors, weights and caches, and the workspace: addresses and sizes of what it was
@@ -214,6 +218,9 @@ class Ops {
   void experts_by_parts(Tensor out, Tensor x, const Routing& routing, const ExpertWeights& experts);
   virtual void do_repeat(std::span<const int64_t>, std::span<const SequenceSlice>, const std::function<void()>& work) {
     work();
+  }
+  virtual void do_on_host_threads(int64_t count, const std::function<void(int64_t)>& fn) {
+    for (int64_t i = 0; i < count; ++i) fn(i);
   }
   virtual void do_wait() {}  // for all work, where a backend returns before it is done: an observer looks at the clock
   // Rows of `width` bytes, the pitches apart; one row is any piece of memory. Never called where on_host().

@@ -237,6 +237,7 @@ void EngineLoop::after_forward(std::span<const Scheduler::Slice> slices, const O
                                StepReport& report) {
   const Clock::time_point begin = Clock::now();
   const Tensor& logits = output.logits.values;
+  choose(slices, logits);
   int64_t row = 0, hidden_row = 0;
   for (const Scheduler::Slice& slice : slices) {
     Sequence& s = sequence_of(slice);
@@ -255,6 +256,21 @@ void EngineLoop::after_forward(std::span<const Scheduler::Slice> slices, const O
     if (hidden_rows > 0) embed(s, output.hidden.values.row_range(hidden_row - hidden_rows, hidden_rows));
   }
   report.sample_ms += milliseconds_since(begin);
+}
+
+// The next token of every sequence, side by side: a pass over a vocabulary takes a while. What follows a draft depends
+// on it, and is chosen in its turn.
+void EngineLoop::choose(std::span<const Scheduler::Slice> slices, const Tensor& logits) {
+  std::vector<std::pair<Sequence*, int64_t>> rows;
+  int64_t row = 0;
+  for (const Scheduler::Slice& slice : slices) {
+    if (slice.samples()) rows.emplace_back(&sequence_of(slice), row);
+    row += slice.logit_rows();
+  }
+  parts_.model.ops().on_host_threads(static_cast<int64_t>(rows.size()), [&](int64_t i) {
+    const auto [sequence, at] = rows[static_cast<size_t>(i)];
+    sequence->choose({logits.row(at), static_cast<size_t>(logits.cols)});
+  });
 }
 
 void EngineLoop::embed(Sequence& sequence, Tensor hidden) {

@@ -53,6 +53,7 @@ class EngineLoop {
   Output forward(std::span<const Scheduler::Slice> slices);
   void after_forward(std::span<const Scheduler::Slice> slices, const Output& output, double forward_ms,
                      StepReport& report);
+  void choose(std::span<const Scheduler::Slice> slices, const Tensor& logits);
   void embed(Sequence& sequence, Tensor hidden);
   void sample_rows(Sequence& sequence, Tensor logits, StepReport& report);
   bool sample(Sequence& sequence, std::span<const float> logits);

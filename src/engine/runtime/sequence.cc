@@ -169,7 +169,7 @@ bool Sequence::accept_drafted(int64_t index) {
   return true;
 }
 
-bool Sequence::sample(std::span<const float> logits) {
+TokenEvent Sequence::next_event(std::span<const float> logits) {
   TokenEvent event;
   event.id = sampler_.sample(logits, constraint_ ? &constraint_->allowed() : nullptr);
   if (constraint_) VL2_CHECK(constraint_->accept(event.id), "token {} was allowed", event.id);
@@ -178,7 +178,20 @@ bool Sequence::sample(std::span<const float> logits) {
   event.logprob = logprob(event.id);
   if (request_.top_logprobs > 0)
     for (const int32_t id : largest_ids(logits, request_.top_logprobs)) event.top.push_back({id, logprob(id)});
+  return event;
+}
 
+void Sequence::choose(std::span<const float> logits) {
+  try {
+    chosen_ = next_event(logits);
+  } catch (...) {
+    choice_error_ = std::current_exception();
+  }
+}
+
+bool Sequence::sample(std::span<const float> logits) {
+  if (choice_error_) std::rethrow_exception(std::exchange(choice_error_, nullptr));
+  TokenEvent event = chosen_ ? *std::exchange(chosen_, std::nullopt) : next_event(logits);
   if (answer_.ids.empty()) begin_phase(Phase::kDecode);
   ids_.push_back(event.id);
   answer_.ids.push_back(event.id);

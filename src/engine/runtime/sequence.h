@@ -1,8 +1,10 @@
 // One request while the engine works on it: its tokens, its pictures' features, its sampler and its text.
 //
-// Created when it is submitted, in the engine's hands until it is finished; the engine's thread only.
+// Created when it is submitted, in the engine's hands until it is finished; the engine's thread only,
+// but for choose().
 #pragma once
 
+#include <exception>
 #include <memory>
 #include <optional>
 #include <span>
@@ -82,7 +84,10 @@ class Sequence : public Schedulable {
   // After sample() of row `index`: it chose the token that was drafted there, so the next row is the next token's.
   bool accept_drafted(int64_t index);
 
-  // Chooses the next token and sends it. True: the answer is complete, finish() is due. Errors as Sampler::sample() and
+  // Chooses the next token and keeps it, or the error, for sample() with the same logits. Sequences may choose at the
+  // same time, on any threads.
+  void choose(std::span<const float> logits);
+  // Sends the next token. True: the answer is complete, finish() is due. Errors as Sampler::sample() and
   // ConstraintState::allowed().
   bool sample(std::span<const float> logits);
 
@@ -103,6 +108,8 @@ class Sequence : public Schedulable {
   std::string rest_of_text();
   std::vector<float> embedding() const;
 
+  TokenEvent next_event(std::span<const float> logits);
+
   Request request_;
   std::shared_ptr<TokenChannel> channel_;
   const SequenceLimits& limits_;
@@ -119,6 +126,8 @@ class Sequence : public Schedulable {
   std::vector<double> hidden_sum_;
   Answer answer_;
   std::optional<FinishReason> reason_;
+  std::optional<TokenEvent> chosen_;  // the event of choose(), until sample() sends it
+  std::exception_ptr choice_error_;   // the same
   Phase phase_ = Phase::kQueue;
   Clock::time_point phase_began_;
 };
