@@ -143,6 +143,21 @@ TEST(Chat, LogprobsNameEachTokenItsBytesAndItsRivals) {
   EXPECT_EQ(text, choice.at("message").at("content"));
 }
 
+// Whoever counts tokens by these counts all of them.
+TEST(Chat, LogprobsHaveAnEndThatIsIgnored) {
+  TestServer server;
+  json body = golden_chat(golden_cases().at(0));
+  body["logprobs"] = true;
+  const json ended = server.post(kChat, body).parsed();
+  const json& tokens = ended.at("choices").at(0).at("logprobs").at("content");
+  EXPECT_EQ(tokens.size() + 1, ended.at("usage").at("completion_tokens"));
+  body["ignore_eos"] = true;
+  body["max_tokens"] = tokens.size() + 5;
+  const json longer = server.post(kChat, body).parsed();
+  EXPECT_EQ(longer.at("usage").at("completion_tokens"), tokens.size() + 5);
+  EXPECT_EQ(longer.at("choices").at(0).at("logprobs").at("content").size(), tokens.size() + 5);
+}
+
 TEST(Chat, TwoClientsAtOnceGetWhatEachGetsAlone) {
   TestServer server;
   const std::vector<GoldenCase> cases = golden_cases();

@@ -164,8 +164,10 @@ class ChatReply {
     call_.http.write_events(sse_event(chunk));
   }
 
+  // An end that is ignored is a token like others, though it has no text.
   void note_logprob(size_t i, const TokenEvent& event) {
-    if (params_.logprobs && event.id != eos_) choices_[i].push_back(logprob_json(tokenizer_, event));
+    if (params_.logprobs && (event.id != eos_ || params_.ignore_eos))
+      choices_[i].push_back(logprob_json(tokenizer_, event));
   }
 
   // Those since the last time; null without any, but for a whole reply.
