@@ -71,8 +71,35 @@ template <typename Kind, typename Layout, int M>
   }
 }
 
+// Groups of rows up to which reading a panel once for each costs less than the blocks' sums in memory.
+inline constexpr int64_t kStreamGroups = 4;
+
+// A few groups of rows: each panel is streamed for the first and still in the caches for the others.
+template <typename Kind, typename Layout>
+void stream_groups(const GemmTask& task) {
+  const int64_t panel_bytes = vl2::panel_bytes(Kind::kFormat, task.k);
+  for (int64_t panel = 0; panel < task.panels; ++panel) {
+    GemmTask one = task;
+    one.panels = 1;
+    one.b = static_cast<const std::byte*>(task.b) + panel * panel_bytes;
+    one.next = panel + 1 < task.panels ? static_cast<const std::byte*>(one.b) + panel_bytes : task.next;
+    one.columns = task.columns - panel * kPanel;
+    if (task.bias != nullptr) one.bias = task.bias + panel * kPanel;
+    const auto* a = static_cast<const std::byte*>(task.a);
+    for (int64_t row = 0; row < task.rows; row += kQuantRows) {
+      one.rows = task.rows - row < kQuantRows ? task.rows - row : kQuantRows;
+      one.a = a;
+      one.c = task.c + row * task.c_stride + panel * kPanel;
+      with_size<kQuantRows>(one.rows, [&]<int M>(Size<M>) { stream_codes<Kind, Layout, M>(one); });
+      a += quant_packed_bytes(one.rows, task.k);
+      one.next = nullptr;
+    }
+  }
+}
+
 template <typename Kind, typename Layout = Interleaved>
 void quant_gemm(const GemmTask& task) {
-  if (task.rows > kQuantRows) return quant_blocks<Kind, Layout>(task);
+  if (task.rows > kStreamGroups * kQuantRows) return quant_blocks<Kind, Layout>(task);
+  if (task.rows > kQuantRows) return stream_groups<Kind, Layout>(task);
   with_size<kQuantRows>(task.rows, [&]<int M>(Size<M>) { stream_codes<Kind, Layout, M>(task); });
 }
