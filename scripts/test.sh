@@ -38,18 +38,19 @@ step() {
 
 # BUILD_UNTIL=MINUTES: what is not built by then is left out, and is no failure.
 build() {  # PRESET [CMAKE ARGUMENT...] [-- TARGET...]
-  local preset=$1 arguments=() limit=() status=0
+  local preset=$1 arguments=() status=0
   shift
   while [ $# -gt 0 ] && [ "$1" != -- ]; do arguments+=("$1"); shift; done
   if [ $# -gt 0 ]; then shift; fi
   cmake --preset "$preset" ${arguments[@]+"${arguments[@]}"} || return 1
-  if [ -n "${BUILD_UNTIL:-}" ]; then limit=(timeout -s INT -k 30 $((BUILD_UNTIL * 60 - SECONDS))); fi
-  ${limit[@]+"${limit[@]}"} cmake --build --preset "$preset" -j "$jobs" ${1:+--target "$@"} || status=$?
-  if [ ${#limit[@]} -gt 0 ] && [ $status -eq 124 ]; then
-    detail="LEFT OUT: what was not built after $BUILD_UNTIL minutes"
-    return 0
+  if [ -z "${BUILD_UNTIL:-}" ]; then
+    cmake --build --preset "$preset" -j "$jobs" ${1:+--target "$@"}
+    return
   fi
-  return $status
+  # ninja itself and in the foreground, so that both the limit and Ctrl-C reach it.
+  timeout --foreground -s INT $((BUILD_UNTIL * 60 - SECONDS)) ninja -C "build/$preset" -j "$jobs" "$@" || status=$?
+  if [ $status -ne 124 ]; then return $status; fi
+  detail="LEFT OUT: what was not built after $BUILD_UNTIL minutes"
 }
 
 run_tests() {  # PRESET [CTEST ARGUMENT...]
