@@ -62,10 +62,12 @@ class AttentionOps : public OpTest {
   struct Heads {
     int64_t heads, groups, size;
   };
-  static Rows cached(Ops& ops, const Heads& h, Rows& q, Rows& k, Rows& v, const std::vector<Script>& scripts) {
+  // run(step) calls step(rows, slices) for every batch.
+  template <typename Run>
+  static Rows cached_steps(Ops& ops, const Heads& h, Rows& q, Rows& k, Rows& v, const Run& run) {
     Rows out(q.rows(), h.heads * h.size);
     const auto cache = ops.make_cache(2, q.rows() + 8, kBlockTokens, 2 * h.groups * h.size);
-    play(scripts, [&](const std::vector<int32_t>& rows, const std::vector<SequenceSlice>& slices) {
+    run([&](const std::vector<int32_t>& rows, const std::vector<SequenceSlice>& slices) {
       const auto n = static_cast<int64_t>(rows.size());
       Rows bq(n, q.cols()), bk(n, k.cols()), bv(n, v.cols()), bout(n, out.cols());
       ops.gather_rows(bq.tensor(), q.tensor(), rows);
@@ -76,6 +78,9 @@ class AttentionOps : public OpTest {
       ops.scatter_rows(out.tensor(), bout.tensor(), rows);
     });
     return out;
+  }
+  static Rows cached(Ops& ops, const Heads& h, Rows& q, Rows& k, Rows& v, const std::vector<Script>& scripts) {
+    return cached_steps(ops, h, q, k, v, [&](const auto& step) { play(scripts, step); });
   }
 
   // Answers behind a common prefix, all together or one after the other: `common` rows of a prompt, then of each reader
@@ -125,19 +130,7 @@ class AttentionOps : public OpTest {
   }
   static Rows cached_behind(Ops& ops, const Heads& h, Rows& q, Rows& k, Rows& v, const std::vector<Reader>& readers,
                             bool together) {
-    Rows out(q.rows(), h.heads * h.size);
-    const auto cache = ops.make_cache(1, q.rows(), kBlockTokens, 2 * h.groups * h.size);
-    play_behind(readers, together, [&](const std::vector<int32_t>& rows, const std::vector<SequenceSlice>& slices) {
-      const auto n = static_cast<int64_t>(rows.size());
-      Rows bq(n, q.cols()), bk(n, k.cols()), bv(n, v.cols()), bout(n, out.cols());
-      ops.gather_rows(bq.tensor(), q.tensor(), rows);
-      ops.gather_rows(bk.tensor(), k.tensor(), rows);
-      ops.gather_rows(bv.tensor(), v.tensor(), rows);
-      ops.cached_attention(bout.tensor(), bq.tensor().split_heads(h.heads), bk.tensor().split_heads(h.groups),
-                           bv.tensor().split_heads(h.groups), {cache.get(), 0}, slices, 0.31f);
-      ops.scatter_rows(out.tensor(), bout.tensor(), rows);
-    });
-    return out;
+    return cached_steps(ops, h, q, k, v, [&](const auto& step) { play_behind(readers, together, step); });
   }
 
   struct Latent {
