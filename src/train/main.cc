@@ -13,8 +13,10 @@
 #include <string>
 #include <vector>
 
+#include "core/base/available_memory.h"
 #include "core/base/error.h"
 #include "core/base/file.h"
+#include "core/base/format_bytes.h"
 #include "core/image/encode.h"
 #include "train/log/curve.h"
 #include "train/loop/answer_file.h"
@@ -92,9 +94,11 @@ int run_recipe(const std::string& file, const std::vector<std::string>& override
                        .progress = [&](const StepProgress& progress) { status.show(progress); },
                        .stop = [] { return asked_to_stop != 0; }};
   const RunSummary summary = run_training(recipe, hooks);
-  status.say(fmt::format("{} after step {} of {}, loss {:.4f}, {:.1f} % of the time waiting for input; {}",
-                         summary.stopped ? "stopped" : "done", summary.last_step, summary.total_steps, summary.loss,
-                         100 * summary.waited_share, summary.checkpoint));
+  status.say(
+      fmt::format("{} after step {} of {}, loss {:.4f}, {:.1f} % of the time waiting for input, at most {} of "
+                  "memory; {}",
+                  summary.stopped ? "stopped" : "done", summary.last_step, summary.total_steps, summary.loss,
+                  100 * summary.waited_share, format_bytes(peak_memory()), summary.checkpoint));
   return 0;
 }
 

@@ -1,10 +1,9 @@
 #include "apps/cli/bench_run.h"
 
-#include <sys/resource.h>
-
 #include <algorithm>
 #include <memory>
 
+#include "core/base/available_memory.h"
 #include "core/base/random.h"
 #include "core/model_spec/work.h"
 #include "engine/model/deepseek_vl2.h"
@@ -23,12 +22,6 @@ double seconds(const Work& work) {
   const auto start = std::chrono::steady_clock::now();
   work();
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-int64_t peak_rss() {
-  rusage usage{};
-  ::getrusage(RUSAGE_SELF, &usage);
-  return usage.ru_maxrss * 1024;
 }
 
 int64_t largest(const std::vector<int64_t>& values) { return *std::max_element(values.begin(), values.end()); }
@@ -98,7 +91,7 @@ BenchReport run_load(const BenchOptions& options, const BenchProgress& progress)
     progress("load", i, options.repeats);
   }
   report.results.push_back(std::move(result));
-  report.peak_rss_bytes = peak_rss();
+  report.peak_rss_bytes = peak_memory();
   finish_report(report);
   return report;
 }
@@ -123,7 +116,7 @@ class Bench {
         for (const int64_t context : options_.context) decode(context);
     }
     report_.counts = ops_->counts();
-    report_.peak_rss_bytes = peak_rss();
+    report_.peak_rss_bytes = peak_memory();
     finish_report(report_);
     return report_;
   }

@@ -1,5 +1,7 @@
 #include "core/base/available_memory.h"
 
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <charconv>
 #include <fstream>
@@ -90,6 +92,11 @@ std::optional<int64_t> available_memory(const fs::path& root) {
     }
   }
   return least;
+}
+
+int64_t peak_memory() {
+  rusage usage{};
+  return ::getrusage(RUSAGE_SELF, &usage) == 0 ? usage.ru_maxrss * 1024 : 0;
 }
 
 }  // namespace vl2

@@ -12,10 +12,15 @@ constexpr double kFloat = 4, kHalf = 2;
 
 double real(int64_t n) { return static_cast<double>(n); }
 
+// What the backward pass of attention needs of the scores of one head and row.
+double score_bytes(const TrainMemoryInput& input, int64_t keys, double a) {
+  return input.fused ? kFloat : real(keys) * a;
+}
+
 // Of one tile.
-double vision_block_bytes(const VisionConfig& c, double a) {
-  const double patches = real(c.num_patches());
-  return patches * real(8 * c.width + 2 * c.mlp_hidden()) * a + real(c.heads) * patches * patches * a;
+double vision_block_bytes(const VisionConfig& c, const TrainMemoryInput& input, double a) {
+  const double values = real(8 * c.width + 2 * c.mlp_hidden());
+  return real(c.num_patches()) * (values * a + real(c.heads) * score_bytes(input, c.num_patches(), a));
 }
 double vision_input_bytes(const VisionConfig& c, double a) { return real(c.num_patches() * c.width) * a; }
 
@@ -33,18 +38,18 @@ double attention_values(const LanguageConfig& c) {
   return real(4 * q + 2 * c.num_attention_heads * c.v_head_dim + latents);
 }
 
-double mlp_values(const LanguageConfig& c, int64_t layer) {
-  constexpr int64_t kGated = 4;  // gate, its SiLU, up, their product
-  if (!c.is_moe(layer)) return real(kGated * c.intermediate_size);
+double mlp_values(const LanguageConfig& c, int64_t layer, bool fused) {
+  const int64_t gated = fused ? 3 : 4;  // gate, its SiLU, up, their product
+  if (!c.is_moe(layer)) return real(gated * c.intermediate_size);
   const int64_t k = c.num_experts_per_tok;
-  return real(k * (kGated * c.moe_intermediate_size + 2 * c.hidden_size) +
-              kGated * c.n_shared_experts * c.moe_intermediate_size + 2 * *c.n_routed_experts);
+  return real(k * (gated * c.moe_intermediate_size + 2 * c.hidden_size) +
+              gated * c.n_shared_experts * c.moe_intermediate_size + 2 * *c.n_routed_experts);
 }
 
 double layer_bytes(const LanguageConfig& c, int64_t layer, const TrainMemoryInput& input, double a) {
   const int64_t longest = input.longest_sample > 0 ? std::min(input.longest_sample, input.tokens) : input.tokens;
-  const double values = 5 * real(c.hidden_size) + attention_values(c) + mlp_values(c, layer);
-  return real(input.tokens) * (values + real(c.num_attention_heads * longest)) * a;
+  const double values = 5 * real(c.hidden_size) + attention_values(c) + mlp_values(c, layer, input.fused);
+  return real(input.tokens) * (values * a + real(c.num_attention_heads) * score_bytes(input, longest, a));
 }
 
 // What the gradient's way back goes through.
@@ -56,7 +61,7 @@ double activation_bytes(const ModelConfig& config, const TrainMemoryInput& input
   const LanguageConfig& c = config.language;
   const double a = input.bf16_compute ? kHalf : kFloat, tiles = real(input.tiles);
   double kept = 0, working = 0;
-  const double block = tiles * vision_block_bytes(config.vision, a);
+  const double block = tiles * vision_block_bytes(config.vision, input, a);
   working = std::max(working, block);
   const int64_t recomputed = input.recomputed_vision_blocks < 0
                                  ? config.vision.layers

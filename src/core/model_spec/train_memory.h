@@ -10,7 +10,9 @@
 //     attention      q, k, v, their rotated copies and the heads' outputs; latent attention adds its latents
 //     MLP            gate, up, their product and its input: of k experts and the shared ones, or of the dense layer
 //   logits           T vocabulary (a + 8): the product, its float32 copy and its gradient
-// A recomputed block or layer keeps its input alone. Parts before the first one that trains keep nothing.
+// Fused attention keeps the logarithm of a sum (4 bytes a head and row) in place of the scores (L a), and a fused
+// SwiGLU no SiLU of the gate. A recomputed block or layer keeps its input alone. Parts before the first one that trains
+// keep nothing.
 #pragma once
 
 #include <cstdint>
@@ -25,6 +27,7 @@ namespace vl2 {
 struct TrainMemoryInput {
   std::function<bool(const WeightSpec&)> trains;  // unset: every tensor that is used
   bool bf16_compute = true;                       // a bf16 copy of trained weights beside float32 masters
+  bool fused = false;                             // attention and SwiGLU are operations of the trainer's own
   bool bf16_moments = false;                      // two moments of 2 bytes, not of 4
   // Bytes of a frozen weight's value: 2 in bf16, mapped from its file or not.
   double frozen_bytes = 2;

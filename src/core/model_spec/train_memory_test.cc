@@ -68,6 +68,13 @@ TEST(TrainMemory, ActivationsAreTheFormulasSum) {
   const double all = 2 * block + projector + layer(dense) + 2 * layer(moe) + layer(moe) + tail;
   EXPECT_EQ(plan_train_memory(config, input).activations, static_cast<int64_t>(all));
 
+  // Fused: a logarithm in place of 25 and 40 scores, and no SiLU.
+  input.fused = true;
+  const double fused =
+      all - 2 * 3 * 4 * 25 * (25 * 2 - 4) - 4 * 100 * 4 * (40 * 2 - 4) - 2 * 100 * (80 + 3 * (3 * 20 + 2 * 20));
+  EXPECT_EQ(plan_train_memory(config, input).activations, static_cast<int64_t>(fused));
+  input.fused = false;
+
   input.recompute_language = true;
   input.recomputed_vision_blocks = 1;
   const double some = block + 3 * 25 * 32 * 2 + projector + 3 * 100 * 48 * 2 + layer(moe) + tail;

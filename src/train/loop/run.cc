@@ -341,6 +341,7 @@ std::string plan_memory(const Recipe& recipe) {
   TrainMemoryInput input;
   input.trains = [&](const WeightSpec& spec) { return trains.at(spec.name); };
   input.bf16_compute = recipe.compute == ComputeType::kBf16;
+  input.fused = input.bf16_compute && training_device(recipe.device).is_cpu();
   input.bf16_moments = recipe.bf16_optimizer;
   input.frozen_bytes = input.bf16_compute ? 2 : 4;
   if (recipe.lora) {
