@@ -105,7 +105,7 @@ if ! $quick; then
     # Schemas that would take all memory take much of its time, on one thread, and fuzz targets have one thread.
     too_late 'tsan tests' 66 || step 'tsan tests' run_tests tsan -E "$unhurried|^(HostileSchema|Fuzz)\." -LE '^(tools|slow|parity|web)$' || true
   fi
-  if ! too_late asan 68 && BUILD_UNTIL=77 step 'asan build' build asan; then
+  if ! too_late asan 68 && BUILD_UNTIL=75 step 'asan build' build asan; then
     for program in build/asan/tests/fuzz/vl2_fuzz_{grounding,constraint,http,text,request}; do
       [ -x "$program" ] || unhurried+="|^Fuzz\.${program##*_}\$"
     done
