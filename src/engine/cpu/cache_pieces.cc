@@ -7,12 +7,6 @@
 
 namespace vl2::cpu {
 
-int64_t CachePieces::num_rows() const {
-  int64_t rows = 0;
-  for (const Reader& reader : readers) rows += reader.sequence->count;
-  return rows;
-}
-
 CachePieces cut_cache(std::span<const SequenceSlice> sequences, int64_t keys_per_piece, int64_t block_tokens) {
   VL2_CHECK(keys_per_piece % block_tokens == 0, "pieces of {} keys from blocks of {}", keys_per_piece, block_tokens);
   CachePieces result;

@@ -29,8 +29,6 @@ struct CachePieces {
   };
   std::vector<Piece> pieces;
   std::vector<Reader> readers;
-
-  int64_t num_rows() const;
 };
 
 // keys_per_piece: a multiple of block_tokens. A piece is shared only where all its keys were cached before this step.

@@ -27,7 +27,6 @@ TEST(CachePieces, ASequenceAloneIsCutAtMultiples) {
   ASSERT_EQ(cut.pieces.size(), 3u);
   EXPECT_EQ(cut.pieces[2].begin, 32);
   EXPECT_EQ(cut.pieces[2].end, 38);
-  EXPECT_EQ(cut.num_rows(), 2);
   for (size_t i = 0; i < 3; ++i) {
     EXPECT_EQ(cut.pieces[i].rows, 2);
     EXPECT_EQ(cut.readers[0].parts[i].piece, i);

@@ -29,7 +29,7 @@ OpWork linear_work(Tensor out, Tensor x, const Weight& weight);
 OpWork linear_each_work(std::span<const Tensor> outs, Tensor x, std::span<const Linear* const> ws);
 OpWork swiglu_work(Tensor out, Tensor x, const GatedMlp& mlp);
 OpWork full_attention_work(Tensor out, Tensor qkv, int64_t tokens_per_item);
-// Scores and mixtures of every query with the keys it sees.
+// Scores and mixtures of every query with the keys it sees; keys that sequences share count for each of them.
 OpWork cached_attention_work(Tensor out, Tensor q, Tensor k, KvLayer kv, std::span<const SequenceSlice> sequences);
 // The smaller arithmetic, that of expanded keys and values; of W_kvb the two parts that either way reads.
 OpWork latent_attention_work(Tensor out, Tensor q, const LatentWeights& w, KvLayer kv,

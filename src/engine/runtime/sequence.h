@@ -1,7 +1,7 @@
 // One request while the engine works on it: its tokens, its pictures' features, its sampler and its text.
 //
-// Created when it is submitted, in the engine's hands until it is finished; the engine's thread only,
-// but for choose().
+// Created when it is submitted, in the engine's hands until it is finished. The engine's thread only, but
+// for choose().
 #pragma once
 
 #include <exception>
