@@ -19,8 +19,8 @@ namespace {
 constexpr const char* kQuestion = "Describe the picture.";
 constexpr const char* kOtherQuestion = "Which colours do you see?";
 constexpr const char* kOpenQuestion = "Tell me everything you know.";
-constexpr int64_t kLongAnswer = 1000;  // tokens of an answer that runs beside something
-constexpr int64_t kSettled = 16;       // tokens of each stream before something is put beside them
+constexpr int64_t kLongAnswer = 500;  // tokens of an answer that runs beside something
+constexpr int64_t kSettled = 16;      // tokens of each stream before something is put beside them
 constexpr std::chrono::milliseconds kLook{5};
 constexpr std::chrono::seconds kPatience{120};  // until all of them run
 
@@ -178,16 +178,16 @@ ServeBench::BesideTurn ServeBench::beside_once(const ServeQuestion& question) {
         turn.longest = ask_beside(question, failed);
         stop = true;
       }
-      // Streams that end before that begin anew.
+      // Streams that end before that begin anew. All go on to their end, which tells how long they had to wait.
       while (!stop && !failed) {
         uint64_t& seed = seeds[static_cast<size_t>(i)];
         const ServeQuestion own = {kOpenQuestion, "", kLongAnswer, options_.temperature, seed = splitmix64(seed), true};
-        ServeAnswer answer = server_.ask(own, &stop);
+        ServeAnswer answer = server_.ask(own, &failed);
         const std::lock_guard lock(mutex);
         turn.answers.push_back(std::move(answer));
       }
     } catch (...) {
-      failed = stop = true;
+      failed = true;
       throw;
     }
   });
@@ -199,34 +199,41 @@ BesideResult ServeBench::beside(bool picture) {
   result.prompt = picture ? "picture" : "text";
   result.streams = options_.beside;
   const std::string work = "beside a " + result.prompt;
-  std::vector<double> tile, chunk, chunk_beside, alone, first, without, with, largest;
+  std::vector<double> alone, first, without, with, piece, pause, largest, ratio, gap_ratio;
   for (int64_t repeat = 0; repeat < options_.repeats; ++repeat) {
     const ServeAnswer answer = server_.ask(long_question(picture));
     result.prompt_tokens = answer.prompt_tokens;
     result.tiles = answer.tiles;
     alone.push_back(answer.first_token_ms());
-    if (answer.tiles > 0) tile.push_back(answer.vision_ms / static_cast<double>(answer.tiles));
-    chunk.push_back(answer.prefill_step_ms);
   }
-  for (int64_t repeat = 0; repeat < options_.repeats; ++repeat) {
+  for (int64_t repeat = -1; repeat < options_.repeats; ++repeat) {
     const BesideTurn turn = beside_once(long_question(picture));
     progress_(work, repeat + 1, options_.repeats);
+    if (repeat < 0) continue;
     const auto end = turn.longest.arrivals.empty() ? turn.longest.ended : turn.longest.arrivals.front();
-    double most = 0;
+    std::vector<double> before;
+    double most_pause = 0, most_gap = 0;
     for (const ServeAnswer& answer : turn.answers) {
-      for (const double gap : answer.gaps_before_ms(turn.longest.sent)) without.push_back(gap);
+      for (const double gap : answer.gaps_before_ms(turn.longest.sent)) before.push_back(gap);
       for (const double gap : answer.gaps_ms(turn.longest.sent, end)) {
         with.push_back(gap);
-        most = std::max(most, gap);
+        most_gap = std::max(most_gap, gap);
       }
+      if (answer.ended > turn.longest.sent) most_pause = std::max(most_pause, answer.longest_pause_ms);
     }
     first.push_back(turn.longest.first_token_ms());
-    chunk_beside.push_back(turn.longest.prefill_step_ms);
-    largest.push_back(most);
+    piece.push_back(std::max(turn.longest.vision_step_ms, turn.longest.prefill_step_ms));
+    pause.push_back(most_pause);
+    largest.push_back(most_gap);
+    const double bearable = piece.back() + median(before);
+    ratio.push_back(most_pause / bearable);
+    gap_ratio.push_back(most_gap / bearable);
+    without.insert(without.end(), before.begin(), before.end());
   }
-  result.tile_ms = tile.empty() ? 0 : median(tile);
-  result.chunk_ms = median(chunk);
-  result.chunk_beside_ms = median(chunk_beside);
+  result.piece_ms = spread_of(piece);
+  result.pause_ms = spread_of(pause);
+  result.ratio = spread_of(ratio);
+  result.gap_ratio = spread_of(gap_ratio);
   result.first_token_alone_ms = spread_of(alone);
   result.first_token_ms = spread_of(first);
   result.gap_without_ms = quantiles_of(without);
@@ -285,10 +292,6 @@ Quantiles quantiles_of(std::vector<double> values) {
   result.p95 = values[(last * 95 + 99) / 100];
   result.max = values.back();
   return result;
-}
-
-double BesideResult::ratio() const {
-  return largest_gap_ms.median / (std::max(tile_ms, chunk_ms) + gap_without_ms.median);
 }
 
 ServeBenchReport run_serve_bench(const ServeBenchOptions& options, const BenchProgress& progress) {

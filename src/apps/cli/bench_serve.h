@@ -48,14 +48,12 @@ struct StreamsResult {
 struct BesideResult {
   std::string prompt;  // "picture" or "text"
   int64_t streams = 0, prompt_tokens = 0, tiles = 0;
-  // Alone: how long a tile takes, and the longest of the chunks it is read in; medians.
-  double tile_ms = 0, chunk_ms = 0;
-  double chunk_beside_ms = 0;        // the longest chunk while the streams answered, which are part of that step
-  Quantiles gap_without_ms, gap_ms;  // of the streams before it came, and while it was read
-  Spread largest_gap_ms;             // of each repeat
+  // Of each repeat: the longest piece it was read in beside the streams, of tiles or of tokens, and the longest pause
+  // of a stream, as the engine's clock has them; and the largest gap at the clients. 0 where the server does not tell.
+  Spread piece_ms, pause_ms, largest_gap_ms;
+  Spread ratio, gap_ratio;           // pause and gap beside the piece and the median gap without it
+  Quantiles gap_without_ms, gap_ms;  // at the clients: before it came, and while it was read
   Spread first_token_alone_ms, first_token_ms;
-  // The largest gap (median of the repeats) beside a tile or a chunk, whichever is longer, and the median gap without.
-  double ratio() const;
 };
 
 // Two questions on one picture.

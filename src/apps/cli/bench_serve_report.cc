@@ -38,15 +38,15 @@ Json beside_json(const BesideResult& r) {
           {"streams", r.streams},
           {"prompt_tokens", r.prompt_tokens},
           {"tiles", r.tiles},
-          {"tile_ms", r.tile_ms},
-          {"chunk_ms", r.chunk_ms},
-          {"chunk_beside_ms", r.chunk_beside_ms},
+          {"piece_ms", spread_json(r.piece_ms)},
+          {"longest_pause_ms", spread_json(r.pause_ms)},
           {"between_tokens_without_ms", quantiles_json(r.gap_without_ms)},
           {"between_tokens_ms", quantiles_json(r.gap_ms)},
           {"largest_gap_ms", spread_json(r.largest_gap_ms)},
+          {"ratio", spread_json(r.ratio)},
+          {"largest_gap_ratio", spread_json(r.gap_ratio)},
           {"first_token_alone_ms", spread_json(r.first_token_alone_ms)},
-          {"first_token_ms", spread_json(r.first_token_ms)},
-          {"ratio", r.ratio()}};
+          {"first_token_ms", spread_json(r.first_token_ms)}};
 }
 
 Json second_json(const SecondResult& r) {
@@ -68,11 +68,11 @@ std::string beside_text(const BesideResult& r) {
   std::string text = fmt::format("\n{} beside {} streams\n", what, r.streams);
   text += fmt::format("  between tokens, ms       {} without; {} while it is read\n", quantiles_text(r.gap_without_ms),
                       quantiles_text(r.gap_ms));
-  text += fmt::format("  largest gap, ms          {}\n", spread_text(r.largest_gap_ms));
-  text += fmt::format("  alone, ms                {}the longest chunk {}; the longest chunk beside them {}\n",
-                      r.tiles > 0 ? fmt::format("a tile {}, ", digits(r.tile_ms)) : "", digits(r.chunk_ms),
-                      digits(r.chunk_beside_ms));
-  text += fmt::format("  largest gap / the longer of these and a token   {}\n", digits(r.ratio()));
+  text += fmt::format("  its longest piece, ms    {}\n", spread_text(r.piece_ms));
+  text += fmt::format("  longest pause, ms        {} in the server; {} at the clients\n", spread_text(r.pause_ms),
+                      spread_text(r.largest_gap_ms));
+  text += fmt::format("  pause / piece and token  {} in the server; {} at the clients\n", spread_text(r.ratio),
+                      spread_text(r.gap_ratio));
   text += fmt::format("  its first token, ms      {} alone; {} beside them\n", spread_text(r.first_token_alone_ms),
                       spread_text(r.first_token_ms));
   return text;

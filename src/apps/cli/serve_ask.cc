@@ -44,8 +44,9 @@ void read_event(const json& event, ServeClock::time_point now, ServeAnswer& answ
   }
   if (const auto timings = event.find("timings"); timings != event.end() && timings->is_object()) {
     answer.tiles = timings->value("tiles", int64_t{0});
-    answer.vision_ms = timings->value("vision_ms", 0.0);
+    answer.vision_step_ms = timings->value("vision_step_ms", 0.0);
     answer.prefill_step_ms = timings->value("prefill_step_ms", 0.0);
+    answer.longest_pause_ms = timings->value("longest_pause_ms", 0.0);
   }
 }
 

@@ -33,8 +33,9 @@ struct ServeAnswer {
   ServeClock::time_point ended;
   int64_t prompt_tokens = 0, cached_tokens = 0, completion_tokens = 0;
   int64_t tiles = 0;
-  double vision_ms = 0, prefill_step_ms = 0;  // as the server tells: all tiles, the longest step of the prompt
-  bool whole = false;                         // false: stopped by `stop`
+  // As the server tells: the longest piece of the pictures and of the prompt, the longest time between two tokens.
+  double vision_step_ms = 0, prefill_step_ms = 0, longest_pause_ms = 0;
+  bool whole = false;  // false: stopped by `stop`
 
   double first_token_ms() const;
   std::vector<double> gaps_ms() const;

@@ -47,10 +47,16 @@ ordered_json usage_json(const Usage& usage) {
 
 ordered_json timings_json(const Answer& answer) {
   const Timings& t = answer.timings;
-  ordered_json out = {{"queue_ms", rounded(t.queue_ms)},     {"vision_ms", rounded(t.vision_ms)},
-                      {"prefill_ms", rounded(t.prefill_ms)}, {"prefill_step_ms", rounded(t.prefill_step_ms)},
-                      {"decode_ms", rounded(t.decode_ms)},   {"total_ms", rounded(t.total_ms())},
-                      {"tiles", answer.usage.tiles},         {"drafted_tokens", t.drafted_tokens},
+  ordered_json out = {{"queue_ms", rounded(t.queue_ms)},
+                      {"vision_ms", rounded(t.vision_ms)},
+                      {"vision_step_ms", rounded(t.vision_step_ms)},
+                      {"prefill_ms", rounded(t.prefill_ms)},
+                      {"prefill_step_ms", rounded(t.prefill_step_ms)},
+                      {"decode_ms", rounded(t.decode_ms)},
+                      {"longest_pause_ms", rounded(t.longest_pause_ms)},
+                      {"total_ms", rounded(t.total_ms())},
+                      {"tiles", answer.usage.tiles},
+                      {"drafted_tokens", t.drafted_tokens},
                       {"accepted_tokens", t.accepted_tokens}};
   return out;
 }

@@ -205,6 +205,7 @@ void Generation::finish(size_t index, const Reader& reader) {
   notes.queue_ms = std::max(notes.queue_ms, answer.timings.queue_ms);
   notes.first_token_ms = std::max(notes.first_token_ms, answer.timings.first_token_ms());
   notes.decode_ms = std::max(notes.decode_ms, answer.timings.decode_ms);
+  notes.longest_pause_ms = std::max(notes.longest_pause_ms, answer.timings.longest_pause_ms);
   notes.finish = finish_reason_name(answer.finish);
   reader.finish(index, answer);
 }

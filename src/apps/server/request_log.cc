@@ -59,6 +59,7 @@ std::string request_line(const HttpExchange& exchange, const RequestNotes& notes
     line["prefill_ms"] = rounded(notes.prefill_ms);
     line["first_token_ms"] = rounded(notes.first_token_ms);
     line["decode_ms"] = rounded(notes.decode_ms);
+    line["longest_pause_ms"] = rounded(notes.longest_pause_ms);
   }
   if (!notes.finish.empty()) line["finish"] = notes.finish;
   // Of failures of ours alone: messages about requests may quote them.

@@ -82,7 +82,8 @@ TEST(RequestLog, SaysEverythingButWhatWasAsked) {
   EXPECT_GT(line.at("tiles"), 0);
   EXPECT_EQ(line.at("cached_tokens"), 0);
   EXPECT_EQ(line.at("finish"), "length");
-  for (const char* name : {"ms", "queue_ms", "vision_ms", "prefill_ms", "first_token_ms", "decode_ms"})
+  for (const char* name :
+       {"ms", "queue_ms", "vision_ms", "prefill_ms", "first_token_ms", "decode_ms", "longest_pause_ms"})
     EXPECT_GE(line.at(name), 0) << name;
   EXPECT_NEAR(
       line.at("first_token_ms").get<double>(),

@@ -21,7 +21,7 @@ struct RequestNotes {
   std::string peer, key;   // the client's address; the name of its key
   std::string limited_as;  // the client of the rate limiter; empty: no limits here
   int64_t answers = 0, prompt_tokens = 0, completion_tokens = 0, image_tokens = 0, cached_tokens = 0, tiles = 0;
-  double queue_ms = 0, vision_ms = 0, prefill_ms = 0, first_token_ms = 0, decode_ms = 0;
+  double queue_ms = 0, vision_ms = 0, prefill_ms = 0, first_token_ms = 0, decode_ms = 0, longest_pause_ms = 0;
   std::vector<std::string> prompts, texts;  // of prompts and answers, if they are logged
   std::string finish, error;
   ErrorStyle errors = ErrorStyle::kOpenAi;  // as the client expects them

@@ -234,13 +234,18 @@ TEST_F(Queueing, PicturesDoNotHoldUpOthersAnswers) {
   EXPECT_EQ(picture->answer().usage.tiles, 10);
   talking->cancel();
   int64_t tiles = 0;
+  double longest_piece = 0;
   for (const StepReport& step : witness_.steps()) {
     EXPECT_LE(step.tiles, 4);
     if (step.tiles == 0) continue;
     tiles += step.tiles;
+    longest_piece = std::max(longest_piece, step.vision_ms);
     EXPECT_EQ(step.decode_tokens, 1) << "the other answer goes on between the tiles";
   }
   EXPECT_EQ(tiles, 10);
+  EXPECT_EQ(picture->answer().timings.vision_step_ms, longest_piece);
+  EXPECT_GE(talking->answer().timings.longest_pause_ms, longest_piece);
+  EXPECT_EQ(talking->answer().timings.vision_step_ms, 0) << "not its picture";
 }
 
 TEST_F(Queueing, PicturesThatAreNotCutAreEncodedOnceEach) {

@@ -121,6 +121,9 @@ void EngineLoop::encode_pictures(int64_t most_tiles, StepReport& report) {
   std::vector<Sequence*> sequences;
   for (Schedulable* s : scheduler_.to_encode()) sequences.push_back(static_cast<Sequence*>(s));
   if (sequences.empty()) return;
+  vision_.look_up(sequences);
+  std::vector<int64_t> done_before;
+  for (const Sequence* s : sequences) done_before.push_back(s->tiles_done());
   const Clock::time_point begin = Clock::now();
   try {
     report.tiles = vision_.encode(sequences, most_tiles);
@@ -137,9 +140,11 @@ void EngineLoop::encode_pictures(int64_t most_tiles, StepReport& report) {
   }
   report.vision_ms = milliseconds_since(begin);
   if (report.tiles > 0) tile_ms_ = report.vision_ms / static_cast<double>(report.tiles);
-  for (Sequence* s : sequences) {
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    Sequence* s = sequences[i];
     if (s == nullptr) continue;
     const int64_t done = s->tiles_done();
+    if (done > done_before[i]) s->saw(report.vision_ms);
     s->look_at_pictures();
     if (done > 0) report_progress(*s, Stage::kVision, done, s->num_tiles());
   }

@@ -242,6 +242,11 @@ TEST(Engine, StagesOfTheTimingsFillTheTimeFromSubmitToFinish) {
   EXPECT_LE(t.total_ms(), waited);
   EXPECT_EQ(t.vision_ms, 0);
   EXPECT_GT(t.decode_ms, 0);
+  EXPECT_GT(t.longest_pause_ms, 0);
+  EXPECT_LE(t.longest_pause_ms, t.decode_ms);
+  EXPECT_EQ(
+      engine->submit(test_request(test_prompt(engine->config(), 30, {}, 2), 1))->answer().timings.longest_pause_ms, 0)
+      << "of one token";
 }
 
 }  // namespace

@@ -88,8 +88,11 @@ struct Timings {
   double vision_ms = 0;   // until the last picture is encoded
   double prefill_ms = 0;  // until the first token
   double decode_ms = 0;   // from the first token to the last
-  // The longest step that ran tokens of its prompt, whoever took part in it: so long others' answers had to wait.
+  // The longest piece of its pictures, and the longest step with tokens of its prompt, whoever took part in them: so
+  // long others' answers had to wait.
+  double vision_step_ms = 0;
   double prefill_step_ms = 0;
+  double longest_pause_ms = 0;  // between two of its own tokens
   // Of the decode stage: guessed tokens that were run, and those of them that saved a step.
   int64_t drafted_tokens = 0;
   int64_t accepted_tokens = 0;

@@ -127,6 +127,8 @@ void Sequence::look_at_pictures() {
   if (phase_ == Phase::kVision && encoded()) begin_prefill();
 }
 
+void Sequence::saw(double ms) { answer_.timings.vision_step_ms = std::max(answer_.timings.vision_step_ms, ms); }
+
 void Sequence::begin_prefill() {
   for (TiledImage& image : request_.prompt.images) image.pixels = {};
   begin_phase(Phase::kPrefill);
@@ -192,7 +194,14 @@ void Sequence::choose(std::span<const float> logits) {
 bool Sequence::sample(std::span<const float> logits) {
   if (choice_error_) std::rethrow_exception(std::exchange(choice_error_, nullptr));
   TokenEvent event = chosen_ ? *std::exchange(chosen_, std::nullopt) : next_event(logits);
-  if (answer_.ids.empty()) begin_phase(Phase::kDecode);
+  const Clock::time_point now = Clock::now();
+  if (answer_.ids.empty()) {
+    begin_phase(Phase::kDecode);
+  } else {
+    double& longest = answer_.timings.longest_pause_ms;
+    longest = std::max(longest, milliseconds(now - last_token_));
+  }
+  last_token_ = now;
   ids_.push_back(event.id);
   answer_.ids.push_back(event.id);
   drafter_.push(event.id);

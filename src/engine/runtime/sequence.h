@@ -72,6 +72,8 @@ class Sequence : public Schedulable {
   void admitted();  // it is running, and past what is cached
   // It may have come past its last picture, or they are encoded: goes on to the prefill, and frees pixels.
   void look_at_pictures();
+  // Takes note of a piece of its pictures that has been encoded. ms: of the whole piece.
+  void saw(double ms);
 
   // Drafts what may follow the token that runs next, at most `most` tokens and as far as the answer may go; `rows` as
   // for Drafter::draft(). Sets Schedulable::drafts.
@@ -130,6 +132,7 @@ class Sequence : public Schedulable {
   std::exception_ptr choice_error_;   // the same
   Phase phase_ = Phase::kQueue;
   Clock::time_point phase_began_;
+  Clock::time_point last_token_;
 };
 
 }  // namespace vl2

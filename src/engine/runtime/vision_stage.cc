@@ -8,16 +8,17 @@
 
 namespace vl2 {
 
-void VisionStage::look_up(Sequence& s) {
-  for (size_t i = 0; i < s.pictures.size(); ++i) {
-    SequencePicture& p = s.pictures[i];
-    const TiledImage& image = s.request().prompt.images[i];
-    if (p.end <= s.past) {
-      p.picture.reset();
-    } else if (p.picture == nullptr) {
-      p.picture = cache_.get(p.key, {image.tiles_wide, image.tiles_high});
+void VisionStage::look_up(std::span<Sequence* const> sequences) {
+  for (Sequence* s : sequences)
+    for (size_t i = 0; i < s->pictures.size(); ++i) {
+      SequencePicture& p = s->pictures[i];
+      const TiledImage& image = s->request().prompt.images[i];
+      if (p.end <= s->past) {
+        p.picture.reset();
+      } else if (p.picture == nullptr) {
+        p.picture = cache_.get(p.key, {image.tiles_wide, image.tiles_high});
+      }
     }
-  }
 }
 
 std::vector<VisionStage::Tile> VisionStage::next_tiles(std::span<Sequence* const> sequences, int64_t most_tiles) const {
@@ -51,7 +52,6 @@ void VisionStage::assemble(Picture& p) const {
 }
 
 int64_t VisionStage::encode(std::span<Sequence* const> sequences, int64_t most_tiles) {
-  for (Sequence* s : sequences) look_up(*s);
   const std::vector<Tile> tiles = next_tiles(sequences, most_tiles);
   const int64_t side = model_.config().tokens_per_side(), tile_tokens = side * side;
   const int64_t size = model_.config().vision.image_size, values = 3 * size * size;

@@ -17,12 +17,16 @@ class VisionStage {
  public:
   VisionStage(const DeepseekVl2& model, PictureCache& cache) : model_(model), cache_(cache) {}
 
+  // Gives the sequences' pictures their places in the cache, or what it has of them. Before encode().
+  //
+  // Pictures that stand before what a sequence has in the cache are not asked for.
+  void look_up(std::span<Sequence* const> sequences);
+
   // Encodes the next tiles, whosever they are, at most `most_tiles` together, and marks the sequences whose pictures
   // are complete as encoded. Returns the number of tiles: none where all there was to do lay in the cache. When it
   // throws, no sequence and no picture has changed.
   //
-  // Pictures that stand before what a sequence has in the cache are not asked for. The one local tile of a picture that
-  // is not cut is its global view once more: it is encoded once and used twice.
+  // The one local tile of a picture that is not cut is its global view once more: it is encoded once and used twice.
   int64_t encode(std::span<Sequence* const> sequences, int64_t most_tiles);
 
  private:
@@ -31,7 +35,6 @@ class VisionStage {
     int64_t number;                   // in the picture
     std::span<const uint8_t> pixels;  // empty: the tile before it once more
   };
-  void look_up(Sequence& sequence);
   std::vector<Tile> next_tiles(std::span<Sequence* const> sequences, int64_t most_tiles) const;
   void assemble(Picture& picture) const;
 
