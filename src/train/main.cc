@@ -139,7 +139,7 @@ int run_program(int argc, char** argv) {
   answer->add_option("records", records, "Records (JSONL)")->required();
   answer->add_option("-o,--output", answers.output, "Answers (JSONL)")->required();
   answer->add_option("--max-tokens", answers.max_tokens, "Of an answer")->capture_default_str();
-  answer->add_flag("--bf16", answers.bf16, "Compute in bf16 instead of float32");
+  answer->add_flag("--bf16", answers.bf16, "Round what enters a product to bf16");
   answer->add_option("--lora", answers.lora, "Adapter folder");
 
   CLI11_PARSE(app, argc, argv);

@@ -108,11 +108,11 @@ at::Tensor attend_cached(const ModelContext& context, int64_t layer, const at::T
   const int64_t count = context.state->tokens, heads = q_THK.size(1);
   const at::Tensor& k_1LHK = cache.k_1LHK[static_cast<size_t>(layer)];
   const at::Tensor& v_1LHV = cache.v_1LHV[static_cast<size_t>(layer)];
-  k_1LHK[0].narrow(0, cache.length, count).copy_(k_TGK.narrow(0, 0, count));
-  v_1LHV[0].narrow(0, cache.length, count).copy_(v_TGV.narrow(0, 0, count));
+  k_1LHK[0].narrow(0, cache.length, count).copy_(context.factor(k_TGK.narrow(0, 0, count)));
+  v_1LHV[0].narrow(0, cache.length, count).copy_(context.factor(v_TGV.narrow(0, 0, count)));
   // Over all of the cache, so that the products keep their shape from token to token.
-  const at::Tensor out_1LHV = attend(q_THK.unsqueeze(0), repeat_heads(k_1LHK, heads), repeat_heads(v_1LHV, heads),
-                                     scale, context.state->layout.groups[0].mask_BLL);
+  const at::Tensor out_1LHV = attend(context.factor(q_THK).unsqueeze(0), repeat_heads(k_1LHK, heads),
+                                     repeat_heads(v_1LHV, heads), scale, context.state->layout.groups[0].mask_BLL);
   return out_1LHV[0].flatten(1);
 }
 

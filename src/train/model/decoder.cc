@@ -49,8 +49,9 @@ at::Tensor decoder(const ModelContext& context, const at::Tensor& x_TD) {
 
 at::Tensor output_logits(const ModelContext& context, const at::Tensor& x_RD) {
   const at::Tensor normed_RD = output_norm(context, x_RD);
-  const at::Tensor logits = context.language().tie_word_embeddings ? at::linear(normed_RD, context.weight(kEmbedding))
-                                                                   : linear(context, "language.lm_head", normed_RD);
+  const at::Tensor logits = context.language().tie_word_embeddings
+                                ? at::linear(context.factor(normed_RD), context.weight(kEmbedding))
+                                : linear(context, "language.lm_head", normed_RD);
   return logits.to(at::kFloat);
 }
 

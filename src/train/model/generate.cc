@@ -26,24 +26,23 @@ KvCache make_cache(const LanguageConfig& c, int64_t capacity, const at::TensorOp
 }
 
 // The new tokens stand at `begin` and after.
-std::shared_ptr<ForwardState> make_state(const LanguageConfig& config, int64_t begin, int64_t count, int64_t rows,
-                                         int64_t capacity, at::ScalarType compute, at::Device device) {
+std::shared_ptr<ForwardState> make_state(const LanguageConfig& config, int64_t begin, int64_t count, int64_t capacity,
+                                         bool rounds_factors, at::Device device) {
   auto state = std::make_shared<ForwardState>();
-  state->compute = compute;
+  state->rounds_factors = rounds_factors;
   state->options.dropout = false;
   state->tokens = count;
-  state->rows = rows;
+  state->rows = count;
   SequenceLayout::Group group;
   group.samples = 1;
-  const at::Tensor query_L1 = at::arange(begin, begin + rows, at::kLong).unsqueeze(1);
+  const at::Tensor query_L1 = at::arange(begin, begin + count, at::kLong).unsqueeze(1);
   const at::Tensor key_1M = at::arange(capacity, at::kLong).unsqueeze(0);
-  group.mask_BLL =
-      at::zeros({1, rows, capacity}, at::kFloat).masked_fill_(key_1M.gt(query_L1), kHidden).to(compute).to(device);
+  group.mask_BLL = at::zeros({1, count, capacity}, at::kFloat).masked_fill_(key_1M.gt(query_L1), kHidden).to(device);
   state->layout.groups.push_back(std::move(group));
   std::vector<int32_t> positions(static_cast<size_t>(count));
   std::iota(positions.begin(), positions.end(), static_cast<int32_t>(begin));
   const std::vector<int64_t> starts = {0, count};
-  state->rotary = rotary_embedding(config, positions, starts, rows, device);
+  state->rotary = rotary_embedding(config, positions, starts, count, device);
   return state;
 }
 
@@ -55,11 +54,10 @@ Generation DeepseekVl2::generate(const MultimodalPrompt& prompt, int64_t max_tok
          prompt.images_seq_mask.size());
   const c10::NoGradGuard no_gradients;
   const LanguageConfig& c = config().language;
-  const at::ScalarType type = compute == DType::kBF16 ? at::kBFloat16 : at::kFloat;
   const at::Device device = parameters_.device();
   const auto length = static_cast<int64_t>(prompt.input_ids.size());
   const int64_t capacity = rounded_length(length + std::max<int64_t>(0, max_tokens));
-  KvCache cache = make_cache(c, capacity, at::TensorOptions().dtype(type).device(device));
+  KvCache cache = make_cache(c, capacity, at::TensorOptions().dtype(at::kFloat).device(device));
   std::map<std::string, at::Tensor> rounded;
   ModelContext context;
   context.parameters = &parameters_;
@@ -73,8 +71,7 @@ Generation DeepseekVl2::generate(const MultimodalPrompt& prompt, int64_t max_tok
   Generation generation;
   while (static_cast<int64_t>(generation.tokens.size()) < max_tokens) {
     const auto count = static_cast<int64_t>(ids.size());
-    const int64_t rows = count == 1 || type == at::kFloat ? count : rounded_length(count);
-    context.state = make_state(c, cache.length, count, rows, capacity, type, device);
+    context.state = make_state(c, cache.length, count, capacity, compute == DType::kBF16, device);
     const at::Tensor x_TD = decoder(context, input_embeddings(context, ids, mask, images, "the prompt"));
     cache.length += count;
     const at::Tensor logits_V = output_logits(context, x_TD.narrow(0, count - 1, 1))[0];

@@ -29,8 +29,12 @@ at::Tensor ModelContext::master(const std::string& name) const {
 at::Tensor ModelContext::weight(const std::string& name) const {
   if (rounded == nullptr) return master(name).to(state->compute);
   at::Tensor& copy = (*rounded)[name];
-  if (!copy.defined()) copy = master(name).to(state->compute);
+  if (!copy.defined()) copy = factor(master(name).to(state->compute));
   return copy;
+}
+
+at::Tensor ModelContext::factor(const at::Tensor& x) const {
+  return state->rounds_factors ? x.to(at::kBFloat16).to(at::kFloat) : x;
 }
 
 at::Tensor ModelContext::stacked_experts(const std::string& name) const {
@@ -41,7 +45,7 @@ std::vector<at::Tensor> ModelContext::expert_list(const std::string& name) const
   const Parameter& parameter = parameters->at(name);
   if (parameter.mapped.empty()) return weight(name).unbind(0);
   std::vector<at::Tensor> result;
-  for (const at::Tensor& expert : parameter.mapped) result.push_back(expert.to(state->compute));
+  for (const at::Tensor& expert : parameter.mapped) result.push_back(factor(expert.to(state->compute)));
   return result;
 }
 
@@ -72,7 +76,8 @@ at::Tensor adapter_dropout(const ModelContext& context, const std::string& name,
 at::Tensor linear(const ModelContext& context, const std::string& layer, const at::Tensor& x) {
   const std::string name = layer + ".weight";
   const std::string bias = layer + ".bias";
-  at::Tensor y = at::linear(x, context.weight(name), context.has(bias) ? context.weight(bias) : at::Tensor());
+  at::Tensor y =
+      at::linear(context.factor(x), context.weight(name), context.has(bias) ? context.weight(bias) : at::Tensor());
   ModelContext::Lora adapter;
   if (!context.find_adapter(name, adapter)) return y;
   const at::Tensor low = at::linear(adapter_dropout(context, name, adapter.dropout, x), adapter.a);

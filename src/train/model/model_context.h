@@ -31,6 +31,9 @@ struct KvCache {
 struct ForwardState {
   ForwardOptions options;
   at::ScalarType compute = at::kFloat;
+  // With float32: what enters a product is rounded to bf16 and nothing else is, as in the engine's bf16. Generation
+  // only.
+  bool rounds_factors = false;
   int64_t tokens = 0;  // T; activations may have more rows, which nobody reads (padding for oneDNN)
   int64_t rows = 0;
   // Where fused attention is used: the samples' starts and the end of the last; else empty, and the layout is there.
@@ -65,6 +68,7 @@ struct ModelContext {
   bool has(const std::string& name) const { return parameters->find(name) != nullptr; }
   at::Tensor master(const std::string& name) const;  // as it is stored
   at::Tensor weight(const std::string& name) const;  // in the compute type
+  at::Tensor factor(const at::Tensor& x) const;      // x as it enters a product
   // An expert's matrices of one projection, [E, out, in]; undefined for those mapped from a file, which are listed.
   at::Tensor stacked_experts(const std::string& name) const;
   std::vector<at::Tensor> expert_list(const std::string& name) const;

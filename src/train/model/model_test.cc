@@ -174,6 +174,21 @@ TEST_P(Twin, Bf16ComputeStaysNearFloat32) {
   }
 }
 
+TEST_P(Twin, GeneratesInBf16WithRoundedFactorsAndNothingElse) {
+  const DeepseekVl2 model(parameters_);
+  const MicroBatch batch = random_sample(config(), 11, 9, {{1, 1}});
+  MultimodalPrompt prompt;
+  prompt.input_ids = batch.input_ids;
+  prompt.images_seq_mask = batch.vision_mask;
+  prompt.images = batch.images;
+  const Generation exact = model.generate(prompt, 1), rounded = model.generate(prompt, 1, DType::kBF16);
+  EXPECT_EQ(rounded.tokens, exact.tokens);
+  EXPECT_NE(rounded.margins, exact.margins);
+  EXPECT_NEAR(rounded.margins[0], exact.margins[0], 0.05);
+  // Logits that were rounded themselves would be bf16 numbers, and so would the difference of two as near as these.
+  EXPECT_NE(rounded.margins[0], at::tensor(rounded.margins[0]).to(at::kBFloat16).item<float>());
+}
+
 TEST_P(Twin, GeneratesWhatTheWholeForwardPassPredicts) {
   const DeepseekVl2 model(parameters_);
   MicroBatch batch = random_sample(config(), 11, 9, {{1, 1}});

@@ -39,7 +39,7 @@ at::Tensor swiglu(const ModelContext& context, const std::string& name, const at
 // x_S times its rows' expert's matrix, with the adapter of that projection.
 at::Tensor batched_linear(const ModelContext& context, const std::string& name, const at::Tensor& x, int64_t experts) {
   const at::Tensor x_ESD = x.view({experts, -1, x.size(1)});
-  at::Tensor y = at::bmm(x_ESD, context.stacked_experts(name).transpose(1, 2));
+  at::Tensor y = at::bmm(context.factor(x_ESD), context.stacked_experts(name).transpose(1, 2));
   ModelContext::Lora adapter;
   if (context.find_adapter(name, adapter)) {
     const at::Tensor low = at::bmm(adapter_dropout(context, name, adapter.dropout, x_ESD), adapter.a.transpose(1, 2));
@@ -62,7 +62,7 @@ at::Tensor single_linears(const ModelContext& context, const std::string& name, 
   }
   for (size_t e = 0; e < weights.size(); ++e) {
     if (plan.expert_rows[e] == 0) continue;
-    at::Tensor y = at::linear(parts[e], weights[e]);
+    at::Tensor y = at::linear(context.factor(parts[e]), weights[e]);
     if (adapted) y = y + at::linear(at::linear(dropped[e], as[e]), bs[e]) * adapter.scale;
     results.push_back(y);
   }

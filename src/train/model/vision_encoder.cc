@@ -35,7 +35,7 @@ at::Tensor vision_block(const ModelContext& context, int64_t index, const at::Te
   };
   const at::Tensor normed_PW = layer_norm(context, name + ".norm1", x_PW, kLayerNormEps);
   stage("norm1", normed_PW);
-  const at::Tensor qkv_P3W = linear(context, name + ".attn.qkv", normed_PW);
+  const at::Tensor qkv_P3W = context.factor(linear(context, name + ".attn.qkv", normed_PW));
   stage("qkv", qkv_P3W);
   const double scale = 1.0 / std::sqrt(static_cast<double>(c.head_dim()));
   at::Tensor attended_PW;
@@ -63,7 +63,7 @@ at::Tensor vision_encoder(const ModelContext& context, const at::Tensor& tiles) 
   const VisionConfig& c = context.config().vision;
   const auto by_tile = [&](const at::Tensor& x_PW) { return x_PW.view({tiles.size(0), c.num_patches(), -1}); };
   const at::Tensor embedding = context.weight("vision.patch_embed.proj.weight").view({c.width, -1});
-  at::Tensor x_PW = at::linear(patches(c, tiles).to(context.state->compute), embedding,
+  at::Tensor x_PW = at::linear(context.factor(patches(c, tiles).to(context.state->compute)), embedding,
                                context.weight("vision.patch_embed.proj.bias"));
   context.stage("vision.patch_embed", by_tile(x_PW));
   x_PW = (by_tile(x_PW) + context.weight("vision.pos_embed")).view({-1, c.width});
