@@ -194,14 +194,13 @@ void Sequence::choose(std::span<const float> logits) {
 bool Sequence::sample(std::span<const float> logits) {
   if (choice_error_) std::rethrow_exception(std::exchange(choice_error_, nullptr));
   TokenEvent event = chosen_ ? *std::exchange(chosen_, std::nullopt) : next_event(logits);
-  const Clock::time_point now = Clock::now();
   if (answer_.ids.empty()) {
     begin_phase(Phase::kDecode);
+    last_token_ = phase_began_;
   } else {
-    double& longest = answer_.timings.longest_pause_ms;
-    longest = std::max(longest, milliseconds(now - last_token_));
+    const Clock::time_point before = std::exchange(last_token_, Clock::now());
+    answer_.timings.longest_pause_ms = std::max(answer_.timings.longest_pause_ms, milliseconds(last_token_ - before));
   }
-  last_token_ = now;
   ids_.push_back(event.id);
   answer_.ids.push_back(event.id);
   drafter_.push(event.id);
