@@ -31,8 +31,7 @@ struct KvCache {
 struct ForwardState {
   ForwardOptions options;
   at::ScalarType compute = at::kFloat;
-  // With float32: what enters a product is rounded to bf16 and nothing else is, as in the engine's bf16. Generation
-  // only.
+  // With float32: what enters a product is rounded to bf16 and nothing else is (DeepseekVl2::generate).
   bool rounds_factors = false;
   int64_t tokens = 0;  // T; activations may have more rows, which nobody reads (padding for oneDNN)
   int64_t rows = 0;
