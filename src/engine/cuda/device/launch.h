@@ -11,5 +11,7 @@ namespace vl2::cuda {
 void check_launch(const char* kernel);
 // Raises the kernel's limit of dynamic shared memory where `bytes` is beyond what every kernel has (48 KiB).
 void allow_shared(const char* name, const void* kernel, size_t bytes);
+// Whether the kernel was compiled for a generation that has await_earlier_kernels() (sm_90), and runs on one.
+bool knows_to_wait(const void* kernel);
 
 }  // namespace vl2::cuda

@@ -33,4 +33,23 @@ void allow_shared(const char* name, const void* kernel, size_t bytes) {
   limit = bytes;
 }
 
+bool knows_to_wait(const void* kernel) {
+  static std::mutex mutex;
+  static std::map<std::pair<const void*, int>, bool> known;
+  int device = 0;
+  cudaGetDevice(&device);
+  const std::lock_guard<std::mutex> lock(mutex);
+  const auto [at, is_new] = known.try_emplace({kernel, device}, false);
+  if (!is_new) return at->second;
+  int major = 0;
+  cudaFuncAttributes attributes{};
+  if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) != cudaSuccess ||
+      cudaFuncGetAttributes(&attributes, kernel) != cudaSuccess) {
+    cudaGetLastError();
+    return false;
+  }
+  // Code of an older generation, compiled by the driver, has no such instruction.
+  return at->second = major >= 9 && attributes.ptxVersion >= 90;
+}
+
 }  // namespace vl2::cuda

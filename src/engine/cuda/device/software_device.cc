@@ -17,6 +17,7 @@ namespace vl2::cuda {
 
 void check_launch(const char*) {}
 void allow_shared(const char*, const void*, size_t) {}
+bool knows_to_wait(const void*) { return false; }
 
 namespace software {
 
@@ -46,6 +47,7 @@ struct Thread {
   unsigned mask = 0;
   std::vector<Copy> copies;
   unsigned groups = 0;
+  unsigned waits = 0;  // for earlier kernels
 };
 
 // Lanes of a warp that meet. Meetings at one time have different lanes, so the lowest lane names one.
@@ -179,6 +181,13 @@ void check_limits(const Machine& m, dim3 grid, dim3 block, size_t shared) {
 }
 
 }  // namespace
+
+void begin_thread() { machine().threads[machine().current]->waits = 0; }
+void wait_for_earlier() { ++machine().threads[machine().current]->waits; }
+void check_waited() {
+  if (machine().threads[machine().current]->waits != 1)
+    wrong(fmt::format("waited {} times for the kernels before it", machine().threads[machine().current]->waits));
+}
 
 unsigned thread_number() { return machine().current; }
 void* dynamic_shared() { return machine().shared.get(); }

@@ -3,8 +3,8 @@
 //
 // What CUDA leaves undefined is an Error here: a barrier or shuffle that some threads never reach, lanes that meet for
 // different things, writes behind dynamic shared memory, launches beyond CUDA's limits. Dynamic shared memory begins as
-// NaNs. Every other block runs its threads backwards, so that a missing barrier shows. Launches of several system
-// threads take turns.
+// NaNs. A thread of a kernel launched early that never waited for the kernels before is an Error too. Every other block
+// runs its threads backwards, so that a missing barrier shows. Launches of several system threads take turns.
 #pragma once
 
 #include <cstddef>
@@ -47,6 +47,11 @@ enum class Meeting : uint8_t { kSync, kShuffle, kShuffleXor, kShuffleDown, kShuf
 void meet(Meeting kind, unsigned mask, void* mine, void (*complete)(void* const* lanes, unsigned mask));
 void check_source(int lane, unsigned mask);  // a shuffle's source is one of those that meet
 void block_barrier();
+
+// A thread of a kernel that was launched early waits once from begin to check, or that is an Error.
+void begin_thread();
+void wait_for_earlier();
+void check_waited();
 
 // Copies of cp.async: done when they are waited for, and not before.
 void async_copy(void* to, const void* from, unsigned bytes, unsigned zeros);

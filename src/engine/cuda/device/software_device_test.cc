@@ -113,6 +113,20 @@ TEST(SoftwareDevice, MultipliesFragments) {
     }
 }
 
+__global__ void waiting_kernel(int threads) {
+  if (static_cast<int>(threadIdx.x) < threads) await_earlier_kernels();
+}
+
+TEST(SoftwareDevice, EarlyKernelsWaitInEveryThread) {
+  VL2_LAUNCH_EARLY(waiting_kernel, 2, 64, 0, nullptr, 64);
+  try {
+    VL2_LAUNCH_EARLY(waiting_kernel, 2, 64, 0, nullptr, 63);
+    FAIL() << "a thread that does not wait went by";
+  } catch (const Error& e) {
+    EXPECT_NE(std::string(e.what()).find("waited 0 times"), std::string::npos) << e.what();
+  }
+}
+
 __global__ void lost_barrier_kernel() {
   if (threadIdx.x < 32) __syncthreads();
 }

@@ -214,7 +214,8 @@ inline int __any_sync(unsigned mask, int predicate) { return __ballot_sync(mask,
 inline int __all_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) == mask; }
 
 // --- launches ---
-template <typename... Params, typename... Args>
+// One kernel after the other; but whoever may begin early must wait.
+template <bool early = false, typename... Params, typename... Args>
 void launch(const char* name, void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared, Stream, Args&&... args) {
   struct Call {
     void (*kernel)(Params...);
@@ -223,10 +224,21 @@ void launch(const char* name, void (*kernel)(Params...), dim3 grid, dim3 block, 
   software::do_or_record([=] {
     software::run(
         name, grid, block, shared,
-        [](const void* c) { std::apply(static_cast<const Call*>(c)->kernel, static_cast<const Call*>(c)->params); },
+        [](const void* c) {
+          software::begin_thread();
+          std::apply(static_cast<const Call*>(c)->kernel, static_cast<const Call*>(c)->params);
+          if (early) software::check_waited();
+        },
         &call);
   });
 }
+template <typename... Params, typename... Args>
+void launch_early(const char* name, void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared, Stream stream,
+                  Args&&... args) {
+  launch<true>(name, kernel, grid, block, shared, stream, std::forward<Args>(args)...);
+}
+inline void prefetch(const void*) {}
+inline void await_earlier_kernels() { software::wait_for_earlier(); }
 
 // NOLINTEND(bugprone-reserved-identifier, bugprone-macro-parentheses)
 

@@ -35,6 +35,7 @@ __device__ __forceinline__ float value_at(const Pack& a, const PackSource& s, in
 
 // A thread for each eight columns of the output; neighbours in a row go to neighbouring threads.
 __global__ void pack_kernel(Pack a) {
+  await_earlier_kernels();
   const int chunks = (a.padded + kStep - 1) / kStep;
   const int64_t index = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   const int64_t row = index / chunks;  // [item][key]
@@ -81,9 +82,9 @@ void pack(const Pack& args, Stream stream) {
   check_argument(args.first.cols + args.second.cols <= args.padded, "pack", "columns fit the packed row");
   const int64_t threads = static_cast<int64_t>(args.items) * args.keys * ((args.padded + kStep - 1) / kStep);
   if (threads == 0 || args.groups == 0) return;
-  VL2_LAUNCH(pack_kernel,
-             dim3(static_cast<unsigned>((threads + kThreads - 1) / kThreads), static_cast<unsigned>(args.groups)),
-             dim3(kThreads), 0, stream, args);
+  VL2_LAUNCH_EARLY(pack_kernel,
+                   dim3(static_cast<unsigned>((threads + kThreads - 1) / kThreads), static_cast<unsigned>(args.groups)),
+                   dim3(kThreads), 0, stream, args);
 }
 
 }  // namespace vl2::cuda

@@ -13,6 +13,7 @@ __device__ float value_at(const RowsView& x, int64_t row, int column) {
 
 // A block for each row of the batch.
 __global__ void append_kernel(CacheAppend a) {
+  await_earlier_kernels();
   const int row = static_cast<int>(blockIdx.x);
   const SequenceRows s = a.sequences.sequences[a.sequences.row_sequence[row]];
   const int64_t place =
@@ -34,7 +35,7 @@ void append_to_cache(const CacheAppend& args, Stream stream) {
   check_argument(args.first.heads * args.first.cols + args.second.heads * args.second.cols == args.cache.width,
                  "append_to_cache", "a row is as wide as the cache");
   if (args.sequences.rows == 0) return;
-  VL2_LAUNCH(append_kernel, dim3(static_cast<unsigned>(args.sequences.rows)), dim3(kThreads), 0, stream, args);
+  VL2_LAUNCH_EARLY(append_kernel, dim3(static_cast<unsigned>(args.sequences.rows)), dim3(kThreads), 0, stream, args);
 }
 
 }  // namespace vl2::cuda

@@ -61,6 +61,7 @@ size_t decode_shared_bytes(int size, int v_size, bool own_values) {
 template <typename T>
 __global__ __launch_bounds__(kThreads) void decode_kernel(DecodeAttention a) {
   VL2_DYNAMIC_SHARED(unsigned char, shared);
+  await_earlier_kernels();
   const SequenceRows s = a.sequences.sequences[blockIdx.z];
   const int piece = static_cast<int>(blockIdx.x), group = static_cast<int>(blockIdx.y);
   const int first = piece * kKeys, keys = min(kKeys, s.past + s.count - first);
@@ -122,6 +123,7 @@ constexpr int kMergeUnroll = 16;  // pieces whose values a thread reads at once
 
 // A block for each answer's row, head and kMergeThreads columns.
 __global__ __launch_bounds__(kMergeThreads) void merge_kernel(MergePieces a) {
+  await_earlier_kernels();
   __shared__ float shares[kMergeThreads], scratch[32];
   const int answer = static_cast<int>(blockIdx.x), head = static_cast<int>(blockIdx.y);
   const int thread = static_cast<int>(threadIdx.x), column = static_cast<int>(blockIdx.z) * kMergeThreads + thread;
@@ -174,7 +176,7 @@ void run_decode(const DecodeAttention& a, Stream stream) {
   const size_t bytes = decode_shared_bytes<T>(static_cast<int>(a.q.cols), a.v_size, a.value_column != 0);
   const dim3 grid(static_cast<unsigned>(a.pieces.count), static_cast<unsigned>(a.groups),
                   static_cast<unsigned>(a.sequences.num_sequences));
-  VL2_LAUNCH(decode_kernel<T>, grid, dim3(kThreads), bytes, stream, a);
+  VL2_LAUNCH_EARLY(decode_kernel<T>, grid, dim3(kThreads), bytes, stream, a);
 }
 
 }  // namespace
@@ -207,10 +209,10 @@ void decode_pieces(const DecodeAttention& args, Stream stream) {
 
 void merge_pieces(const MergePieces& args, Stream stream) {
   if (args.sequences.decode_rows == 0) return;
-  VL2_LAUNCH(merge_kernel,
-             dim3(static_cast<unsigned>(args.sequences.decode_rows), static_cast<unsigned>(args.pieces.heads),
-                  static_cast<unsigned>((args.pieces.v_size + kMergeThreads - 1) / kMergeThreads)),
-             dim3(kMergeThreads), 0, stream, args);
+  VL2_LAUNCH_EARLY(merge_kernel,
+                   dim3(static_cast<unsigned>(args.sequences.decode_rows), static_cast<unsigned>(args.pieces.heads),
+                        static_cast<unsigned>((args.pieces.v_size + kMergeThreads - 1) / kMergeThreads)),
+                   dim3(kMergeThreads), 0, stream, args);
 }
 
 }  // namespace vl2::cuda

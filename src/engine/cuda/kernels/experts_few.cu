@@ -30,14 +30,22 @@ struct FewExperts {
 struct Members {
   int slot[2];  // of this lane's columns of x; -1: none
   int count;    // 0: an earlier block does it
+
+  // The rows that this lane's columns multiply, `share` slots a row; where there is no member, those of `other`.
+  __device__ __forceinline__ FewInput input(const float* x, int64_t stride, int share, int other, bool aligned) const {
+    return {
+        {x + (slot[0] < 0 ? other : slot[0]) / share * stride, x + (slot[1] < 0 ? other : slot[1]) / share * stride},
+        aligned};
+  }
 };
 
 __device__ __forceinline__ Members find_members(const FewExperts& a, int first) {
   const int lane = static_cast<int>(threadIdx.x % 32), g = lane / 4, slots = a.rows * a.top_k;
-  const int expert = a.expert[first];
+  const int expert = __ldcg(&a.expert[first]);
   Members members{{-1, -1}, 0};
   for (int base = 0; base < slots; base += 32) {
-    unsigned same = __ballot_sync(kAllLanes, base + lane < slots && a.expert[min(base + lane, slots - 1)] == expert);
+    unsigned same =
+        __ballot_sync(kAllLanes, base + lane < slots && __ldcg(&a.expert[min(base + lane, slots - 1)]) == expert);
     if (same != 0 && base + __ffs(static_cast<int>(same)) - 1 < first) return {{-1, -1}, 0};
     for (; same != 0; same &= same - 1) {
       const int slot = base + __ffs(static_cast<int>(same)) - 1;
@@ -72,7 +80,10 @@ __global__ void __launch_bounds__(kMostWarps * 32) gated_experts_kernel(FewExper
   const int tile = static_cast<int>(blockIdx.x), first = static_cast<int>(blockIdx.y);
   const bool is_shared = first == a.rows * a.top_k;
   FewMatrix gate = is_shared ? a.shared_gate : a.gate, up = is_shared ? a.shared_up : a.gate;
-  if (tile * Sum::kRows >= gate.rows) return;
+  // Which experts were chosen the router says; the shared one's weights need not wait.
+  const bool idle = tile * Sum::kRows >= gate.rows;
+  if (idle || !is_shared) await_earlier_kernels();
+  if (idle) return;
   const Members members = is_shared ? all_rows(a) : find_members(a, first);
   if (members.count == 0) return;
   if (!is_shared) {
@@ -80,12 +91,11 @@ __global__ void __launch_bounds__(kMostWarps * 32) gated_experts_kernel(FewExper
     gate.data = pointers.gate, up.data = pointers.up;
   }
   const int share = is_shared ? 1 : a.top_k;  // slots of a row
-  const FewInput x{{members.slot[0] < 0 ? nullptr : a.x + members.slot[0] / share * a.x_stride,
-                    tiles == 1 || members.slot[1] < 0 ? nullptr : a.x + members.slot[1] / share * a.x_stride},
-                   a.aligned};
+  const FewInput x = members.input(a.x, a.x_stride, share, is_shared ? 0 : first, a.aligned);
   Sum gate_sum, up_sum;
-  gate_sum.add(gate, tile, x, warp, warps);
-  up_sum.add(up, tile, x, warp, warps);
+  add_both(gate_sum, up_sum, gate, up, tile, x, warp, warps, [&] {
+    if (is_shared) await_earlier_kernels();
+  });
   publish<tiles>(members, slot_of);
   gate_sum.store(shared, warp);
   up_sum.store(shared + warps * Sum::kValues, warp);
@@ -126,17 +136,18 @@ __global__ void __launch_bounds__(kMostWarps * 32) down_experts_kernel(FewExpert
   const int warp = static_cast<int>(threadIdx.x / 32), warps = static_cast<int>(blockDim.x / 32);
   const int tile = static_cast<int>(blockIdx.x), first = static_cast<int>(blockIdx.y);
   const bool is_shared = first == a.rows * a.top_k;
+  // The router is done: what runs is the kernel of the gates, which waited for it.
   const Members members = is_shared ? all_rows(a) : find_members(a, first);
-  if (members.count > 0) {
+  if (members.count == 0) {
+    await_earlier_kernels();
+  } else {
     FewMatrix down = is_shared ? a.shared_down : a.down;
-    if (!is_shared) down.data = a.table[a.expert[first]].down;
+    if (!is_shared) down.data = a.table[__ldcg(&a.expert[first])].down;
     const float* hidden = is_shared ? a.shared_hidden : a.hidden;
     const int64_t stride = is_shared ? a.shared_stride : a.hidden_stride;
-    const FewInput x{{members.slot[0] < 0 ? nullptr : hidden + members.slot[0] * stride,
-                      tiles == 1 || members.slot[1] < 0 ? nullptr : hidden + members.slot[1] * stride},
-                     true};
+    const FewInput x = members.input(hidden, stride, 1, is_shared ? 0 : first, true);
     Sum sum;
-    sum.add(down, tile, x, warp, warps);
+    sum.add(down, tile, x, warp, warps, [] { await_earlier_kernels(); });
     publish<tiles>(members, slot_of);
     sum.store(shared, warp);
     __syncthreads();
@@ -205,10 +216,10 @@ void experts_few(Stream stream, const Experts& e) {
   const int down_warps = few_warps(down_tiles * (active + (has_shared ? 1 : 0)), down.cols);
   for_few_rows(gate.format, e.rows > 8, e.exact, [&]<MatrixFormat format, int tiles, int pieces>() {
     const size_t values = FewSum<format, tiles, pieces>::kValues * sizeof(float);
-    VL2_LAUNCH((gated_experts_kernel<format, tiles, pieces>), dim3(static_cast<unsigned>(gate_tiles), choices),
-               static_cast<unsigned>(gate_warps * 32), static_cast<size_t>(2 * gate_warps) * values, stream, a);
-    VL2_LAUNCH((down_experts_kernel<format, tiles, pieces>), dim3(static_cast<unsigned>(down_tiles), choices),
-               static_cast<unsigned>(down_warps * 32), static_cast<size_t>(down_warps) * values, stream, a);
+    VL2_LAUNCH_EARLY((gated_experts_kernel<format, tiles, pieces>), dim3(static_cast<unsigned>(gate_tiles), choices),
+                     static_cast<unsigned>(gate_warps * 32), static_cast<size_t>(2 * gate_warps) * values, stream, a);
+    VL2_LAUNCH_EARLY((down_experts_kernel<format, tiles, pieces>), dim3(static_cast<unsigned>(down_tiles), choices),
+                     static_cast<unsigned>(down_warps * 32), static_cast<size_t>(down_warps) * values, stream, a);
   });
 }
 

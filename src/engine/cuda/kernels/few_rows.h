@@ -34,25 +34,29 @@ struct FewMatrix {
   int scale_bytes;  // of a panel; 0 for bf16
 };
 
-// A row of x, or none.
+// Rows of x. Columns of a tile beyond the last row multiply some row again, and nobody looks at them.
 struct FewInput {
-  const float* row[2];  // of this lane's column in either tile; nullptr: zeros
+  const float* row[2];  // of this lane's column in either tile
   bool aligned;         // all rows begin at multiples of 16 bytes
 };
 
-__device__ __forceinline__ void load4(float (&v)[8], int at, const float* row, int k, int cols, bool aligned) {
+// whole: row + k is aligned, and cols are beyond k + 3.
+template <bool whole>
+__device__ __forceinline__ void load4(float (&v)[8], int at, const float* row, int k, int cols) {
   float4 x = make_float4(0, 0, 0, 0);
-  if (row != nullptr) {
-    if (aligned && k + 4 <= cols) {
-      x = __ldg(reinterpret_cast<const float4*>(row + k));
-    } else {
-      if (k < cols) x.x = row[k];
-      if (k + 1 < cols) x.y = row[k + 1];
-      if (k + 2 < cols) x.z = row[k + 2];
-      if (k + 3 < cols) x.w = row[k + 3];
-    }
+  if constexpr (whole) {
+    x = *reinterpret_cast<const float4*>(row + k);
+  } else {
+    if (k < cols) x.x = row[k];
+    if (k + 1 < cols) x.y = row[k + 1];
+    if (k + 2 < cols) x.z = row[k + 2];
+    if (k + 3 < cols) x.w = row[k + 3];
   }
   v[at] = x.x, v[at + 1] = x.y, v[at + 2] = x.z, v[at + 3] = x.w;
+}
+
+__device__ __forceinline__ void load4(float (&v)[8], int at, const float* row, int k, int cols, bool aligned) {
+  aligned&& k + 4 <= cols ? load4<true>(v, at, row, k, cols) : load4<false>(v, at, row, k, cols);
 }
 
 // The right factors of two mma from a lane's eight x; what rounding loses stays in v.
@@ -92,85 +96,130 @@ __device__ __forceinline__ void left_factor(unsigned (&a)[4], const uint4 (&w)[2
   }
 }
 
-template <MatrixFormat format, int tiles, int pieces>
-struct FewSum {
-  static constexpr int kRows = kTileRows<format>, kPairs = kRows / 16, kLoads = format == MatrixFormat::kQ4 ? 4 : 8;
-  float sum[kPairs][tiles][4] = {};
+// A lane's part of a tile of W's rows, and what a warp loads of it at a time.
+template <MatrixFormat format>
+struct FewTile {
+  static constexpr int kLoads = format == MatrixFormat::kQ4 ? 4 : 8;
+  struct Unit {
+    uint4 loaded[kLoads];
+    uint2 scales;
+  };
+  // Rows g and g + 8, or this lane's panel; behind W's end the last ones again, for nobody.
+  const unsigned char *first, *second;
+  int cols, depth, scale_bytes;
 
-  // This warp's units of tile `tile`: numbers warp, warp + warps, ...
-  __device__ __forceinline__ void add(const FewMatrix& w, int tile, const FewInput& x, int warp, int warps) {
-    const int lane = static_cast<int>(threadIdx.x % 32), g = lane / 4, t = lane % 4;
+  __device__ __forceinline__ FewTile(const FewMatrix& w, int tile)
+      : cols(w.cols),
+        depth(format == MatrixFormat::kBf16 ? static_cast<int>(w.stride) : (w.cols + 63) / 64 * 64),
+        scale_bytes(w.scale_bytes) {
+    const int g = static_cast<int>(threadIdx.x % 32) / 4;
     const unsigned char* base = static_cast<const unsigned char*>(w.data);
-    const unsigned char *first = nullptr, *second = nullptr;  // rows g and g + 8, or this lane's panel
     if constexpr (format == MatrixFormat::kBf16) {
       const int row = tile * 16 + g;
-      if (row < w.rows) first = base + row * w.stride * 2;
-      if (row + 8 < w.rows) second = base + (row + 8) * w.stride * 2;
+      first = base + min(row, w.rows - 1) * w.stride * 2;
+      second = base + min(row + 8, w.rows - 1) * w.stride * 2;
     } else {
-      const int panel = tile * 2 + g / 4;
-      if (panel * 16 < w.rows) first = base + panel * w.stride;
+      first = second = base + min(tile * 2 + g / 4, (w.rows - 1) / 16) * w.stride;
     }
-    const int units = (w.cols + kUnit - 1) / kUnit;
-    const int depth = format == MatrixFormat::kBf16 ? static_cast<int>(w.stride) : (w.cols + 63) / 64 * 64;
-    for (int unit = warp; unit < units; unit += warps) {
-      const int k = unit * kUnit;
-      uint4 loaded[kLoads];
-      VL2_UNROLL
-      for (int i = 0; i < kLoads; ++i) {
-        loaded[i] = make_uint4(0, 0, 0, 0);
-        if constexpr (format == MatrixFormat::kBf16) {
-          const unsigned char* row = i % 2 == 0 ? first : second;
-          const int at = k + i / 2 * 32 + t * 8;
-          if (row != nullptr && at < depth) loaded[i] = __ldcs(reinterpret_cast<const uint4*>(row + at * 2));
-        } else {
-          constexpr int line = format == MatrixFormat::kQ8 ? 4 : 8;  // k of 64 bytes
-          const int at = k + (i * 4 + t) * line;
-          if (first != nullptr && at < depth)
-            loaded[i] = __ldcs(reinterpret_cast<const uint4*>(first + w.scale_bytes + at / line * 64 + g % 4 * 16));
-        }
-      }
-      uint2 scales = make_uint2(0, 0);
-      if (format != MatrixFormat::kBf16 && first != nullptr)
-        scales = __ldg(reinterpret_cast<const uint2*>(first + unit * 32 + g % 4 * 8));
+  }
+  __device__ __forceinline__ int units() const { return (cols + kUnit - 1) / kUnit; }
 
-      float part[kPairs][tiles][4] = {};
+  // Without a question between them all loads go out together.
+  __device__ __forceinline__ void load(Unit& u, int unit) const {
+    (unit + 1) * kUnit <= depth ? load_unit<true>(u, unit) : load_unit<false>(u, unit);
+  }
+  template <bool whole>
+  __device__ __forceinline__ void load_unit(Unit& u, int unit) const {
+    const int lane = static_cast<int>(threadIdx.x % 32), g = lane / 4, t = lane % 4, k = unit * kUnit;
+    VL2_UNROLL
+    for (int i = 0; i < kLoads; ++i) {
+      if constexpr (!whole) u.loaded[i] = make_uint4(0, 0, 0, 0);
+      if constexpr (format == MatrixFormat::kBf16) {
+        const int at = k + i / 2 * 32 + t * 8;
+        if (whole || at < depth)
+          u.loaded[i] = __ldcs(reinterpret_cast<const uint4*>((i % 2 == 0 ? first : second) + at * 2));
+      } else {
+        constexpr int line = format == MatrixFormat::kQ8 ? 4 : 8;  // k of 64 bytes
+        const int at = k + (i * 4 + t) * line;
+        if (whole || at < depth)
+          u.loaded[i] = __ldcs(reinterpret_cast<const uint4*>(first + scale_bytes + at / line * 64 + g % 4 * 16));
+      }
+    }
+    if constexpr (format != MatrixFormat::kBf16)
+      u.scales = __ldg(reinterpret_cast<const uint2*>(first + unit * 32 + g % 4 * 8));
+  }
+};
+
+template <MatrixFormat format, int tiles, int pieces>
+struct FewSum {
+  using Tile = FewTile<format>;
+  static constexpr int kRows = kTileRows<format>, kPairs = kRows / 16, kLoads = Tile::kLoads;
+  float sum[kPairs][tiles][4] = {};
+
+  // This warp's units of tile `tile`: numbers warp, warp + warps, ... before_x() is called in between, when the first
+  // weights are on their way and before x is read.
+  template <typename Before>
+  __device__ __forceinline__ void add(const FewMatrix& w, int tile, const FewInput& x, int warp, int warps,
+                                      const Before& before_x) {
+    const Tile rows(w, tile);
+    typename Tile::Unit unit;
+    if (warp < rows.units()) rows.load(unit, warp);
+    before_x();
+    for (int u = warp; u < rows.units(); u += warps) {
+      if (u != warp) rows.load(unit, u);
+      multiply(unit, u, x, w.cols);
+    }
+  }
+
+  // One unit of W's rows by x.
+  __device__ __forceinline__ void multiply(const typename Tile::Unit& u, int unit, const FewInput& x, int cols) {
+    if (x.aligned && (unit + 1) * kUnit <= cols)
+      multiply_unit<true>(u, unit, x, cols);
+    else
+      multiply_unit<false>(u, unit, x, cols);
+  }
+
+  // whole: rows of x can be read 16 bytes at a time.
+  template <bool whole>
+  __device__ __forceinline__ void multiply_unit(const typename Tile::Unit& u, int unit, const FewInput& x, int cols) {
+    const int t = static_cast<int>(threadIdx.x % 4), k = unit * kUnit;
+    float part[kPairs][tiles][4] = {};
+    VL2_UNROLL
+    for (int step = 0; step < 4; ++step) {
+      uint4 mine[2];
+      mine[0] = u.loaded[kLoads / 4 * step];
+      mine[1] = u.loaded[kLoads / 4 * step + kLoads / 4 - 1];
       VL2_UNROLL
-      for (int step = 0; step < 4; ++step) {
-        uint4 mine[2];
-        mine[0] = loaded[kLoads / 4 * step];
-        mine[1] = loaded[kLoads / 4 * step + kLoads / 4 - 1];
+      for (int n = 0; n < tiles; ++n) {
+        constexpr bool q8 = format == MatrixFormat::kQ8;
+        const int at = k + step * 32 + t * (q8 ? 4 : 8);
+        float v[8];
+        load4<whole>(v, 0, x.row[n], at, cols);
+        load4<whole>(v, 4, x.row[n], at + (q8 ? 16 : 4), cols);
         VL2_UNROLL
-        for (int n = 0; n < tiles; ++n) {
-          constexpr bool q8 = format == MatrixFormat::kQ8;
-          const int at = k + step * 32 + t * (q8 ? 4 : 8);
-          float v[8];
-          load4(v, 0, x.row[n], at, w.cols, x.aligned);
-          load4(v, 4, x.row[n], at + (q8 ? 16 : 4), w.cols, x.aligned);
+        for (int piece = 0; piece < pieces; ++piece) {
+          unsigned b[2][2];
+          right_factors<format>(b, v, piece + 1 < pieces);
           VL2_UNROLL
-          for (int piece = 0; piece < pieces; ++piece) {
-            unsigned b[2][2];
-            right_factors<format>(b, v, piece + 1 < pieces);
+          for (int p = 0; p < kPairs; ++p) {
             VL2_UNROLL
-            for (int p = 0; p < kPairs; ++p) {
-              VL2_UNROLL
-              for (int half = 0; half < 2; ++half) {
-                unsigned a[4];
-                left_factor<format>(a, mine, half, p);
-                mma_bf16(format == MatrixFormat::kBf16 ? sum[p][n] : part[p][n], a, b[half]);
-              }
+            for (int half = 0; half < 2; ++half) {
+              unsigned a[4];
+              left_factor<format>(a, mine, half, p);
+              mma_bf16(format == MatrixFormat::kBf16 ? sum[p][n] : part[p][n], a, b[half]);
             }
           }
         }
       }
-      if constexpr (format != MatrixFormat::kBf16) {
+    }
+    if constexpr (format != MatrixFormat::kBf16) {
+      VL2_UNROLL
+      for (int p = 0; p < kPairs; ++p) {
+        const unsigned pair = p == 0 ? u.scales.x : u.scales.y;
         VL2_UNROLL
-        for (int p = 0; p < kPairs; ++p) {
-          const unsigned pair = p == 0 ? scales.x : scales.y;
+        for (int n = 0; n < tiles; ++n) {
           VL2_UNROLL
-          for (int n = 0; n < tiles; ++n) {
-            VL2_UNROLL
-            for (int i = 0; i < 4; ++i) sum[p][n][i] += (i < 2 ? bf16_low(pair) : bf16_high(pair)) * part[p][n][i];
-          }
+          for (int i = 0; i < 4; ++i) sum[p][n][i] += (i < 2 ? bf16_low(pair) : bf16_high(pair)) * part[p][n][i];
         }
       }
     }
@@ -194,6 +243,21 @@ struct FewSum {
     }
   }
 };
+
+// Two matrices of one shape by the same rows, their weights on the way together.
+template <typename Sum, typename Before>
+__device__ __forceinline__ void add_both(Sum& gate_sum, Sum& up_sum, const FewMatrix& gate, const FewMatrix& up,
+                                         int tile, const FewInput& x, int warp, int warps, const Before& before_x) {
+  const typename Sum::Tile gates(gate, tile), ups(up, tile);
+  typename Sum::Tile::Unit g, u;
+  if (warp < gates.units()) gates.load(g, warp), ups.load(u, warp);
+  before_x();
+  for (int unit = warp; unit < gates.units(); unit += warps) {
+    if (unit != warp) gates.load(g, unit), ups.load(u, unit);
+    gate_sum.multiply(g, unit, x, gate.cols);
+    up_sum.multiply(u, unit, x, up.cols);
+  }
+}
 
 // The sum over warps of value `i` of what store() left.
 __device__ __forceinline__ float sum_of_warps(const float* shared, int values, int i, int warps) {

@@ -82,6 +82,7 @@ constexpr int blocks_at_once(int size, int tiles) { return size <= 128 && tiles 
 template <int Size, int V, int Tiles>
 __global__ __launch_bounds__(kThreads, blocks_at_once(Size, Tiles)) void flash_kernel(FlashAttention a) {
   VL2_DYNAMIC_SHARED(Bf16Bits, shared);
+  await_earlier_kernels();
   constexpr int kKStride = Size + kPad, kVStride = V + kPad;
   constexpr int kBlockRows = kWarps * 16 * Tiles;
   Bf16Bits* const k_tiles = shared;
@@ -216,7 +217,7 @@ void run_flash(const FlashAttention& a, Stream stream) {
   constexpr int kBlockRows = kWarps * 16 * Tiles;
   const dim3 grid(static_cast<unsigned>((a.rows + kBlockRows - 1) / kBlockRows), static_cast<unsigned>(a.q.heads),
                   static_cast<unsigned>(a.items));
-  VL2_LAUNCH((flash_kernel<Size, V, Tiles>), grid, dim3(kThreads), (shared_bytes<Size, V>()), stream, a);
+  VL2_LAUNCH_EARLY((flash_kernel<Size, V, Tiles>), grid, dim3(kThreads), (shared_bytes<Size, V>()), stream, a);
 }
 
 constexpr int32_t round_up(int64_t x, int64_t n) { return static_cast<int32_t>((x + n - 1) / n * n); }

@@ -27,6 +27,7 @@ __global__ __launch_bounds__(kThreads) void merge_expand_kernel(MergeExpand a) {
   VL2_UNROLL
   for (int j = 0; j < kOutputs; ++j)
     if (output + j < v && lane * 8 < padded) load8(w + (output + j) * a.weights.w.stride + lane * 8, values[j]);
+  await_earlier_kernels();
 
   const int row = a.sequences.answer_rows[answer];
   const SequenceRows s = a.sequences.sequences[a.sequences.row_sequence[row]];
@@ -111,9 +112,9 @@ void merge_expand(const MergeExpand& args, Stream stream) {
                   static_cast<unsigned>(m.heads), static_cast<unsigned>(args.sequences.decode_rows));
   const size_t bytes = static_cast<size_t>((m.w.cols + 7) / 8 * 8) * sizeof(float);
   if (m.w.format == MatrixFormat::kF32) {
-    VL2_LAUNCH(merge_expand_kernel<float>, grid, dim3(kThreads), bytes, stream, args);
+    VL2_LAUNCH_EARLY(merge_expand_kernel<float>, grid, dim3(kThreads), bytes, stream, args);
   } else {
-    VL2_LAUNCH(merge_expand_kernel<Bf16Bits>, grid, dim3(kThreads), bytes, stream, args);
+    VL2_LAUNCH_EARLY(merge_expand_kernel<Bf16Bits>, grid, dim3(kThreads), bytes, stream, args);
   }
 }
 

@@ -57,6 +57,7 @@ template <int Tiles>
 __global__ __launch_bounds__(kThreads) void latent_kernel(LatentPieces a) {
   using L = Layout<Tiles>;
   VL2_DYNAMIC_SHARED(Bf16Bits, shared);
+  await_earlier_kernels();
   const SequenceRows s = a.sequences.sequences[blockIdx.z];
   const int heads = static_cast<int>(a.q.heads), queries = s.count * heads, context = s.past + s.count;
   const int piece = static_cast<int>(blockIdx.x), first_query = static_cast<int>(blockIdx.y) * L::kQueries;
@@ -241,7 +242,7 @@ void run_latent(const LatentPieces& a, Stream stream) {
   const dim3 grid(static_cast<unsigned>(a.pieces.count),
                   static_cast<unsigned>((queries + 16 * Tiles - 1) / (16 * Tiles)),
                   static_cast<unsigned>(a.sequences.num_sequences));
-  VL2_LAUNCH(latent_kernel<Tiles>, grid, dim3(kThreads), Layout<Tiles>::shared_bytes(a.cache.width), stream, a);
+  VL2_LAUNCH_EARLY(latent_kernel<Tiles>, grid, dim3(kThreads), Layout<Tiles>::shared_bytes(a.cache.width), stream, a);
 }
 
 constexpr size_t kSharedLimit = 160 << 10;  // of the smallest device we know (sm_80)

@@ -18,6 +18,13 @@ template <typename T, int Rows>
 __global__ __launch_bounds__(kThreads) void absorb_kernel(AbsorbQueries a) {
   VL2_DYNAMIC_SHARED(float, queries);  // [Rows][qk_nope]
   __shared__ __align__(16) float partial[kWarps][Rows][kColumns];
+  const int column = static_cast<int>(blockIdx.x) * kColumns + static_cast<int>(threadIdx.x) % (kColumns / 8) * 8;
+  const T* const w = static_cast<const T*>(a.weights.w.data) +
+                     static_cast<int64_t>(blockIdx.y) * (a.weights.qk_nope + a.weights.v) * a.weights.w.stride + column;
+  if (threadIdx.x % (kColumns / 8) == 0 && column < a.weights.w.cols)
+    for (int n = static_cast<int>(threadIdx.x) / (kColumns / 8); n < a.weights.qk_nope; n += kLanes)
+      prefetch(w + n * a.weights.w.stride);
+  await_earlier_kernels();
   const int thread = static_cast<int>(threadIdx.x), lane = thread & 31, warp = thread >> 5;
   const int head = static_cast<int>(blockIdx.y), first = static_cast<int>(blockIdx.z) * Rows;
   const int nope = a.weights.qk_nope, rank = static_cast<int>(a.weights.w.cols);
@@ -34,9 +41,6 @@ __global__ __launch_bounds__(kThreads) void absorb_kernel(AbsorbQueries a) {
   }
   __syncthreads();
 
-  const int column = static_cast<int>(blockIdx.x) * kColumns + thread % (kColumns / 8) * 8;
-  const T* const w = static_cast<const T*>(a.weights.w.data) +
-                     static_cast<int64_t>(head) * (nope + a.weights.v) * a.weights.w.stride + column;
   float sum[Rows][8] = {};
   for (int begin = thread / (kColumns / 8); begin < nope && column < rank; begin += kLanes * kDepth) {
     float values[kDepth][8];
@@ -80,6 +84,7 @@ __global__ __launch_bounds__(kThreads) void absorb_kernel(AbsorbQueries a) {
 template <typename T, int Rows>
 __global__ __launch_bounds__(kThreads) void expand_kernel(ExpandValues a) {
   VL2_DYNAMIC_SHARED(float, x);  // [Rows][rank rounded up to 8]
+  await_earlier_kernels();
   const int thread = static_cast<int>(threadIdx.x), lane = thread & 31, warp = thread >> 5;
   const int head = static_cast<int>(blockIdx.y), first = static_cast<int>(blockIdx.z) * Rows;
   const int nope = a.weights.qk_nope, v = a.weights.v, rank = static_cast<int>(a.weights.w.cols);
@@ -148,8 +153,8 @@ void absorb_queries(const AbsorbQueries& args, Stream stream) {
     constexpr int kRows = decltype(rows)::value;
     const dim3 grid(ceil_div(m.w.cols, kColumns), static_cast<unsigned>(m.heads),
                     ceil_div(args.sequences.decode_rows, kRows));
-    VL2_LAUNCH((absorb_kernel<decltype(type), kRows>), grid, dim3(kThreads),
-               static_cast<size_t>(kRows * m.qk_nope) * sizeof(float), stream, args);
+    VL2_LAUNCH_EARLY((absorb_kernel<decltype(type), kRows>), grid, dim3(kThreads),
+                     static_cast<size_t>(kRows * m.qk_nope) * sizeof(float), stream, args);
   });
 }
 
@@ -159,8 +164,8 @@ void expand_values(const ExpandValues& args, Stream stream) {
     constexpr int kRows = decltype(rows)::value;
     const dim3 grid(ceil_div(m.v, kWarps * kOutputs), static_cast<unsigned>(m.heads),
                     ceil_div(args.sequences.decode_rows, kRows));
-    VL2_LAUNCH((expand_kernel<decltype(type), kRows>), grid, dim3(kThreads),
-               static_cast<size_t>(kRows * ((m.w.cols + 7) / 8 * 8)) * sizeof(float), stream, args);
+    VL2_LAUNCH_EARLY((expand_kernel<decltype(type), kRows>), grid, dim3(kThreads),
+                     static_cast<size_t>(kRows * ((m.w.cols + 7) / 8 * 8)) * sizeof(float), stream, args);
   });
 }
 

@@ -17,7 +17,7 @@ struct LinearArgs {
 
 __device__ __forceinline__ FewInput few_input(const float* x, int64_t stride, int rows, int tiles, bool aligned) {
   const int g = static_cast<int>(threadIdx.x % 32) / 4;
-  return {{g < rows ? x + g * stride : nullptr, tiles > 1 && g + 8 < rows ? x + (g + 8) * stride : nullptr}, aligned};
+  return {{x + min(g, rows - 1) * stride, tiles > 1 ? x + min(g + 8, rows - 1) * stride : nullptr}, aligned};
 }
 
 template <MatrixFormat format, int tiles, int pieces>
@@ -27,7 +27,8 @@ __global__ void __launch_bounds__(kMostWarps * 32) linear_kernel(LinearArgs args
   const int warp = static_cast<int>(threadIdx.x / 32), warps = static_cast<int>(blockDim.x / 32);
   const int tile = static_cast<int>(blockIdx.x);
   Sum sum;
-  sum.add(w, tile, few_input(args.x, args.x_stride, args.rows, tiles, args.aligned), warp, warps);
+  sum.add(w, tile, few_input(args.x, args.x_stride, args.rows, tiles, args.aligned), warp, warps,
+          [] { await_earlier_kernels(); });
   sum.store(shared, warp);
   __syncthreads();
   for (int i = static_cast<int>(threadIdx.x); i < Sum::kRows * args.rows; i += static_cast<int>(blockDim.x)) {
@@ -63,7 +64,8 @@ __global__ void __launch_bounds__(kMostWarps * 32) linear_parts_kernel(LinearArg
   if (static_cast<int>(blockIdx.x) >= parts.part[2].first_tile) part = parts.part[2];
   const int tile = static_cast<int>(blockIdx.x) - part.first_tile;
   Sum sum;
-  sum.add(part.w, tile, few_input(args.x, args.x_stride, args.rows, tiles, args.aligned), warp, warps);
+  sum.add(part.w, tile, few_input(args.x, args.x_stride, args.rows, tiles, args.aligned), warp, warps,
+          [] { await_earlier_kernels(); });
   sum.store(shared, warp);
   __syncthreads();
   for (int i = static_cast<int>(threadIdx.x); i < Sum::kRows * args.rows; i += static_cast<int>(blockDim.x)) {
@@ -84,8 +86,7 @@ __global__ void __launch_bounds__(kMostWarps * 32) gated_kernel(LinearArgs args,
   const int tile = static_cast<int>(blockIdx.x);
   const FewInput x = few_input(args.x, args.x_stride, args.rows, tiles, args.aligned);
   Sum gate_sum, up_sum;
-  gate_sum.add(gate, tile, x, warp, warps);
-  up_sum.add(up, tile, x, warp, warps);
+  add_both(gate_sum, up_sum, gate, up, tile, x, warp, warps, [] { await_earlier_kernels(); });
   gate_sum.store(shared, warp);
   up_sum.store(shared + warps * Sum::kValues, warp);
   __syncthreads();
@@ -113,7 +114,7 @@ __global__ void __launch_bounds__(kF32Warps * 32) linear_f32_kernel(LinearArgs a
     VL2_UNROLL
     for (int t = 0; t < kF32Rows; ++t) {
       float x[8];
-      load4(x, 0, begin + t < args.rows ? args.x + (begin + t) * args.x_stride : nullptr, k, w.cols, args.aligned);
+      load4(x, 0, args.x + min(begin + t, args.rows - 1) * args.x_stride, k, w.cols, args.aligned);
       sum[t] = fmaf(v.x, x[0], fmaf(v.y, x[1], fmaf(v.z, x[2], fmaf(v.w, x[3], sum[t]))));
     }
   }
@@ -213,8 +214,8 @@ void linear_few_rows(Stream stream, const FewRowsLinear& a) {
     args.x = a.x + begin * a.x_stride;
     for_few_rows(a.w.format, args.rows > 8, a.exact, [&]<MatrixFormat format, int tiles, int pieces>() {
       const size_t shared = static_cast<size_t>(warps * FewSum<format, tiles, pieces>::kValues) * sizeof(float);
-      VL2_LAUNCH((linear_kernel<format, tiles, pieces>), static_cast<unsigned>(blocks),
-                 static_cast<unsigned>(warps * 32), shared, stream, args, w);
+      VL2_LAUNCH_EARLY((linear_kernel<format, tiles, pieces>), static_cast<unsigned>(blocks),
+                       static_cast<unsigned>(warps * 32), shared, stream, args, w);
     });
   }
 }
@@ -240,8 +241,8 @@ bool linear_few_rows(Stream stream, std::span<const FewRowsLinear> all) {
   const int warps = few_warps(blocks, a.w.cols);
   for_few_rows(a.w.format, a.rows > 8, a.exact, [&]<MatrixFormat format, int tiles, int pieces>() {
     const size_t shared = static_cast<size_t>(warps * FewSum<format, tiles, pieces>::kValues) * sizeof(float);
-    VL2_LAUNCH((linear_parts_kernel<format, tiles, pieces>), static_cast<unsigned>(blocks),
-               static_cast<unsigned>(warps * 32), shared, stream, args, parts);
+    VL2_LAUNCH_EARLY((linear_parts_kernel<format, tiles, pieces>), static_cast<unsigned>(blocks),
+                     static_cast<unsigned>(warps * 32), shared, stream, args, parts);
   });
   return true;
 }
@@ -259,8 +260,8 @@ void gated_few_rows(Stream stream, const FewRowsGated& a) {
     args.x = a.x + begin * a.x_stride;
     for_few_rows(a.gate.format, args.rows > 8, a.exact, [&]<MatrixFormat format, int tiles, int pieces>() {
       const size_t shared = static_cast<size_t>(2 * warps * FewSum<format, tiles, pieces>::kValues) * sizeof(float);
-      VL2_LAUNCH((gated_kernel<format, tiles, pieces>), static_cast<unsigned>(blocks),
-                 static_cast<unsigned>(warps * 32), shared, stream, args, gate, up);
+      VL2_LAUNCH_EARLY((gated_kernel<format, tiles, pieces>), static_cast<unsigned>(blocks),
+                       static_cast<unsigned>(warps * 32), shared, stream, args, gate, up);
     });
   }
 }

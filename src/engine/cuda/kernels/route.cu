@@ -134,8 +134,11 @@ __global__ void __launch_bounds__(kLogitWarps * 32)
   const int lane = static_cast<int>(threadIdx.x % 32);
   const int expert = static_cast<int>(blockIdx.x * kLogitWarps + threadIdx.x / 32);
   const int64_t row = blockIdx.y;
+  const float* weights = static_cast<const float*>(gate.data) + expert * gate.stride;
+  if (expert < gate.rows)
+    for (int k = lane * 32; k < gate.cols; k += 32 * 32) prefetch(weights + k);
+  await_earlier_kernels();
   if (expert < gate.rows) {
-    const float* weights = static_cast<const float*>(gate.data) + expert * gate.stride;
     float sum[4] = {};
     for (int k = lane * 4; k < gate.cols; k += 512) {
       VL2_UNROLL
@@ -190,8 +193,8 @@ void route(Stream stream, const RouteFew& a) {
   const bool aligned = reinterpret_cast<uintptr_t>(a.x) % 16 == 0 && a.x_stride % 4 == 0;
   const dim3 grid(static_cast<unsigned>((a.gate.rows + kLogitWarps - 1) / kLogitWarps),
                   static_cast<unsigned>(a.route.rows));
-  VL2_LAUNCH(route_kernel, grid, kLogitWarps * 32, static_cast<size_t>(2 * a.route.experts) * sizeof(double), stream,
-             a.route, a.x, a.x_stride, gate, a.logits, a.counters, aligned);
+  VL2_LAUNCH_EARLY(route_kernel, grid, kLogitWarps * 32, static_cast<size_t>(2 * a.route.experts) * sizeof(double),
+                   stream, a.route, a.x, a.x_stride, gate, a.logits, a.counters, aligned);
 }
 
 }  // namespace vl2::cuda

@@ -43,32 +43,38 @@ __device__ __forceinline__ float stored(const TableView& table, int64_t at) {
 }
 
 __global__ void embed_kernel(RowsView out, TableView table, const int32_t* ids) {
+  await_earlier_kernels();
   const int64_t t = blockIdx.x, first = ids[t] * table.cols;
   each_column(table.cols, [&](int64_t c) { row_of(out, t)[c] = stored(table, first + c); });
 }
 
 __global__ void gather_kernel(RowsView out, RowsView x, const int32_t* rows) {
+  await_earlier_kernels();
   const int64_t i = blockIdx.x;
   each_column(x.cols, [&](int64_t c) { row_of(out, i)[c] = row_of(x, rows[i])[c]; });
 }
 
 __global__ void scatter_kernel(RowsView out, RowsView x, const int32_t* rows) {
+  await_earlier_kernels();
   const int64_t i = blockIdx.x;
   each_column(x.cols, [&](int64_t c) { row_of(out, rows[i])[c] = row_of(x, i)[c]; });
 }
 
 __global__ void add_rows_kernel(RowsView x, TableView table) {
+  await_earlier_kernels();
   const int64_t t = blockIdx.x, first = t % table.rows * table.cols;
   each_column(x.cols, [&](int64_t c) { row_of(x, t)[c] += stored(table, first + c); });
 }
 
 __global__ void add_kernel(RowsView x, RowsView y) {
+  await_earlier_kernels();
   float* a = head_of(x, blockIdx.x);
   const float* b = head_of(y, blockIdx.x);
   each_column(x.cols, [&](int64_t c) { a[c] += b[c]; });
 }
 
 __global__ void rms_norm_kernel(RowsView out, RowsView x, const float* weight, float eps) {
+  await_earlier_kernels();
   __shared__ float scratch[32];
   const float* in = head_of(x, blockIdx.x);
   float* to = head_of(out, blockIdx.x);
@@ -92,8 +98,14 @@ __global__ void __launch_bounds__(256)
   VL2_UNROLL
   for (int i = 0; i < kNormParts; ++i) {
     const int at = first + i * static_cast<int>(blockDim.x);
-    v[i] = w[i] = make_float4(0, 0, 0, 0);
-    if (at < parts) v[i] = in[at], w[i] = __ldg(reinterpret_cast<const float4*>(weight) + at);
+    w[i] = make_float4(0, 0, 0, 0);
+    if (at < parts) w[i] = __ldg(reinterpret_cast<const float4*>(weight) + at);
+  }
+  await_earlier_kernels();
+  VL2_UNROLL
+  for (int i = 0; i < kNormParts; ++i) {
+    const int at = first + i * static_cast<int>(blockDim.x);
+    v[i] = at < parts ? in[at] : make_float4(0, 0, 0, 0);
   }
   VL2_UNROLL
   for (int i = 0; i < kNormParts; ++i) sum += v[i].x * v[i].x + v[i].y * v[i].y + (v[i].z * v[i].z + v[i].w * v[i].w);
@@ -108,6 +120,7 @@ __global__ void __launch_bounds__(256)
 }
 
 __global__ void layer_norm_kernel(RowsView out, RowsView x, const float* weight, const float* bias, float eps) {
+  await_earlier_kernels();
   __shared__ float scratch[32];
   const float* in = head_of(x, blockIdx.x);
   float* to = head_of(out, blockIdx.x);
@@ -121,6 +134,7 @@ __global__ void layer_norm_kernel(RowsView out, RowsView x, const float* weight,
 }
 
 __global__ void gelu_kernel(RowsView x, bool tanh_form) {
+  await_earlier_kernels();
   float* row = row_of(x, blockIdx.x);
   each_column(x.cols, [&](int64_t c) {
     const float v = row[c];
@@ -130,6 +144,7 @@ __global__ void gelu_kernel(RowsView x, bool tanh_form) {
 }
 
 __global__ void silu_mul_kernel(RowsView gate, RowsView up) {
+  await_earlier_kernels();
   float* g = row_of(gate, blockIdx.x);
   const float* u = row_of(up, blockIdx.x);
   each_column(gate.cols, [&](int64_t c) { g[c] = g[c] / (1.0f + expf(-g[c])) * u[c]; });
@@ -137,6 +152,7 @@ __global__ void silu_mul_kernel(RowsView gate, RowsView up) {
 
 // A block rotates one head of one row. Interleaved pairs move to other places: all are read before any is written.
 __global__ void rope_kernel(RowsView x, RowsView y, RowsView cos, RowsView sin, bool interleaved) {
+  await_earlier_kernels();
   const int64_t row = blockIdx.x, head = blockIdx.y, half = x.cols / 2;
   float* v = head < x.heads ? row_of(x, row) + head * x.head_stride : row_of(y, row) + (head - x.heads) * y.head_stride;
   const float *cos_row = row_of(cos, row), *sin_row = row_of(sin, row);
@@ -153,12 +169,14 @@ __global__ void rope_kernel(RowsView x, RowsView y, RowsView cos, RowsView sin, 
 }
 
 __global__ void round_rows_kernel(uint16_t* out, int64_t out_stride, RowsView x) {
+  await_earlier_kernels();
   const int64_t row = blockIdx.x;
   each_column(out_stride,
               [&](int64_t c) { out[row * out_stride + c] = c < x.cols ? float_bf16(row_of(x, row)[c]) : uint16_t{0}; });
 }
 
 __global__ void pixel_shuffle_kernel(RowsView out, RowsView x, int64_t grid, int64_t ratio) {
+  await_earlier_kernels();
   const int64_t side = (grid + ratio - 1) / ratio, row = blockIdx.x, square = ratio * ratio;
   const int64_t item = row / (side * side), y = row / side % side, column = row % side;
   each_column(out.cols, [&](int64_t c) {
@@ -183,6 +201,7 @@ __device__ __forceinline__ bool before(float a, int64_t at_a, float b, int64_t a
 }
 
 __global__ void argmax_kernel(int32_t* out, RowsView x) {
+  await_earlier_kernels();
   __shared__ float values[32];
   __shared__ int places[32];
   const float* row = row_of(x, blockIdx.x);
@@ -220,31 +239,31 @@ bool empty(const RowsView& x) { return x.rows * x.heads * x.cols == 0; }
 void embed(Stream stream, const RowsView& out, const TableView& table, const int32_t* ids) {
   if (empty(out)) return;
   const Pieces p = pieces(out.rows, out.cols);
-  VL2_LAUNCH(embed_kernel, p.grid, p.block, 0, stream, out, table, ids);
+  VL2_LAUNCH_EARLY(embed_kernel, p.grid, p.block, 0, stream, out, table, ids);
 }
 
 void gather_rows(Stream stream, const RowsView& out, const RowsView& x, const int32_t* rows) {
   if (empty(out)) return;
   const Pieces p = pieces(out.rows, out.cols);
-  VL2_LAUNCH(gather_kernel, p.grid, p.block, 0, stream, out, x, rows);
+  VL2_LAUNCH_EARLY(gather_kernel, p.grid, p.block, 0, stream, out, x, rows);
 }
 
 void scatter_rows(Stream stream, const RowsView& out, const RowsView& x, const int32_t* rows) {
   if (empty(x)) return;
   const Pieces p = pieces(x.rows, x.cols);
-  VL2_LAUNCH(scatter_kernel, p.grid, p.block, 0, stream, out, x, rows);
+  VL2_LAUNCH_EARLY(scatter_kernel, p.grid, p.block, 0, stream, out, x, rows);
 }
 
 void add_rows(Stream stream, const RowsView& x, const TableView& table) {
   if (empty(x)) return;
   const Pieces p = pieces(x.rows, x.cols);
-  VL2_LAUNCH(add_rows_kernel, p.grid, p.block, 0, stream, x, table);
+  VL2_LAUNCH_EARLY(add_rows_kernel, p.grid, p.block, 0, stream, x, table);
 }
 
 void add(Stream stream, const RowsView& x, const RowsView& y) {
   if (empty(x)) return;
   const Pieces p = pieces(x.rows * x.heads, x.cols);
-  VL2_LAUNCH(add_kernel, p.grid, p.block, 0, stream, x, y);
+  VL2_LAUNCH_EARLY(add_kernel, p.grid, p.block, 0, stream, x, y);
 }
 
 void rms_norm(Stream stream, const RowsView& out, const RowsView& x, const float* weight, float eps) {
@@ -252,30 +271,30 @@ void rms_norm(Stream stream, const RowsView& out, const RowsView& x, const float
   if (in_vectors(x) && in_vectors(out) && reinterpret_cast<uintptr_t>(weight) % 16 == 0 &&
       x.cols <= 4 * kNormParts * 256) {
     const auto threads = static_cast<unsigned>(std::min<int64_t>((x.cols / 4 + 31) / 32 * 32, 256));
-    return VL2_LAUNCH(rms_norm_vector_kernel, dim3(static_cast<unsigned>(x.rows * x.heads)), dim3(threads), 0, stream,
-                      out, x, weight, eps);
+    return VL2_LAUNCH_EARLY(rms_norm_vector_kernel, dim3(static_cast<unsigned>(x.rows * x.heads)), dim3(threads), 0,
+                            stream, out, x, weight, eps);
   }
-  VL2_LAUNCH(rms_norm_kernel, dim3(static_cast<unsigned>(x.rows * x.heads)), whole_row(x.cols), 0, stream, out, x,
-             weight, eps);
+  VL2_LAUNCH_EARLY(rms_norm_kernel, dim3(static_cast<unsigned>(x.rows * x.heads)), whole_row(x.cols), 0, stream, out, x,
+                   weight, eps);
 }
 
 void layer_norm(Stream stream, const RowsView& out, const RowsView& x, const float* weight, const float* bias,
                 float eps) {
   if (empty(x)) return;
-  VL2_LAUNCH(layer_norm_kernel, dim3(static_cast<unsigned>(x.rows * x.heads)), whole_row(x.cols), 0, stream, out, x,
-             weight, bias, eps);
+  VL2_LAUNCH_EARLY(layer_norm_kernel, dim3(static_cast<unsigned>(x.rows * x.heads)), whole_row(x.cols), 0, stream, out,
+                   x, weight, bias, eps);
 }
 
 void gelu(Stream stream, const RowsView& x, bool tanh) {
   if (empty(x)) return;
   const Pieces p = pieces(x.rows, x.cols);
-  VL2_LAUNCH(gelu_kernel, p.grid, p.block, 0, stream, x, tanh);
+  VL2_LAUNCH_EARLY(gelu_kernel, p.grid, p.block, 0, stream, x, tanh);
 }
 
 void silu_mul(Stream stream, const RowsView& gate, const RowsView& up) {
   if (empty(gate)) return;
   const Pieces p = pieces(gate.rows, gate.cols);
-  VL2_LAUNCH(silu_mul_kernel, p.grid, p.block, 0, stream, gate, up);
+  VL2_LAUNCH_EARLY(silu_mul_kernel, p.grid, p.block, 0, stream, gate, up);
 }
 
 void rope(Stream stream, const RowsView& x, const RowsView& y, const RowsView& cos, const RowsView& sin,
@@ -285,20 +304,20 @@ void rope(Stream stream, const RowsView& x, const RowsView& y, const RowsView& c
   // One block takes all pairs of a head at once: what it writes another round would still have to read.
   const int64_t half = x.cols / 2;
   const auto threads = static_cast<unsigned>((half + 31) / 32 * 32);
-  VL2_LAUNCH(rope_kernel, dim3(static_cast<unsigned>(x.rows), static_cast<unsigned>(heads)),
-             dim3(threads < 1024 ? threads : 1024), 0, stream, x, y, cos, sin, interleaved);
+  VL2_LAUNCH_EARLY(rope_kernel, dim3(static_cast<unsigned>(x.rows), static_cast<unsigned>(heads)),
+                   dim3(threads < 1024 ? threads : 1024), 0, stream, x, y, cos, sin, interleaved);
 }
 
 void round_rows(Stream stream, Bf16Bits* out, int64_t out_stride, const RowsView& x) {
   if (x.rows == 0) return;
   const Pieces p = pieces(x.rows, out_stride);
-  VL2_LAUNCH(round_rows_kernel, p.grid, p.block, 0, stream, out, out_stride, x);
+  VL2_LAUNCH_EARLY(round_rows_kernel, p.grid, p.block, 0, stream, out, out_stride, x);
 }
 
 void pixel_shuffle(Stream stream, const RowsView& out, const RowsView& x, int64_t grid, int64_t ratio) {
   if (empty(out)) return;
   const Pieces p = pieces(out.rows, out.cols);
-  VL2_LAUNCH(pixel_shuffle_kernel, p.grid, p.block, 0, stream, out, x, grid, ratio);
+  VL2_LAUNCH_EARLY(pixel_shuffle_kernel, p.grid, p.block, 0, stream, out, x, grid, ratio);
 }
 
 void extract_patches(Stream stream, const RowsView& out, const float* pixels, int64_t size, int64_t patch) {
@@ -309,7 +328,7 @@ void extract_patches(Stream stream, const RowsView& out, const float* pixels, in
 
 void argmax(Stream stream, int32_t* out, const RowsView& x) {
   if (empty(x)) return;
-  VL2_LAUNCH(argmax_kernel, dim3(static_cast<unsigned>(x.rows)), whole_row(x.cols), 0, stream, out, x);
+  VL2_LAUNCH_EARLY(argmax_kernel, dim3(static_cast<unsigned>(x.rows)), whole_row(x.cols), 0, stream, out, x);
 }
 
 }  // namespace vl2::cuda
