@@ -21,6 +21,7 @@ NANO = dict(hidden=256, layers=5, heads=4, rank=64, nope=48, rope=16, value=48, 
 WIDE = dict(hidden=1280, layers=2, heads=10, rank=0, nope=0, rope=128, value=128, dense=6848, expert=896, experts=64,
             top=6, shared=2, vocab=640, supervised=1.0, samples=1, vision=None)
 ROW = 512  # tokens of a sequence
+clock = time.perf_counter
 
 
 class RmsNorm(nn.Module):
@@ -74,7 +75,10 @@ class Attention(nn.Module):
     def forward(self, x, cos, sin):
         c = self.c
         samples, tokens, _ = x.shape
-        by_head = lambda y: y.view(samples, tokens, c["heads"], -1).transpose(1, 2)
+
+        def by_head(y):
+            return y.view(samples, tokens, c["heads"], -1).transpose(1, 2)
+
         q = by_head(self.q(x))
         if c["rank"]:
             latent, k_rope = self.kv_a(x).split((c["rank"], c["rope"]), -1)
@@ -99,11 +103,12 @@ class SwiGlu(nn.Module):
 
 
 class Experts(nn.Module):
-    """Routed experts as one product over [experts, rows, width], rows a multiple of 64, or as one for each expert."""
+    """Routed experts as one product over [experts, rows, width], rows a multiple of 64 (batched), as one for each expert
+    (each), or by torch._grouped_mm (grouped, on a GPU)."""
 
-    def __init__(self, c, batched):
+    def __init__(self, c, kind):
         super().__init__()
-        self.c, self.batched = c, batched
+        self.c, self.kind = c, kind
         self.router = linear(c["hidden"], c["experts"])
         stacked = lambda rows, cols: nn.Parameter(torch.empty(c["experts"], rows, cols).normal_(0, 0.02))
         self.gate, self.up = stacked(c["expert"], c["hidden"]), stacked(c["expert"], c["hidden"])
@@ -111,9 +116,10 @@ class Experts(nn.Module):
         self.shared = SwiGlu(c["hidden"], c["shared"] * c["expert"])
 
     def balance_loss(self, scores, chosen, samples):
-        share = F.one_hot(chosen, self.c["experts"]).sum(1).to(scores.dtype).view(samples, -1, self.c["experts"]).mean(1)
-        mean = scores.view(samples, -1, self.c["experts"]).mean(1)
-        return (share * mean).sum(1).mean() * self.c["experts"] / self.c["top"] * 0.001
+        experts = self.c["experts"]
+        share = F.one_hot(chosen, experts).sum(1).to(scores.dtype).view(samples, -1, experts).mean(1)
+        mean = scores.view(samples, -1, experts).mean(1)
+        return (share * mean).sum(1).mean() * experts / self.c["top"] * 0.001
 
     def forward(self, x_STD):
         c = self.c
@@ -124,10 +130,15 @@ class Experts(nn.Module):
         order = chosen.flatten().argsort()
         counts = torch.zeros(c["experts"], dtype=torch.long, device=x.device)
         counts = counts.scatter_add(0, chosen.flatten(), torch.ones_like(chosen.flatten()))
-        rows = counts.tolist()
         x_bf16 = x.to(torch.bfloat16)
-        if self.batched:
-            most = -(-max(rows) // 64) * 64
+        if self.kind == "grouped":
+            ends = counts.cumsum(0).to(torch.int32)
+            gate, up, down = (w.to(torch.bfloat16).transpose(1, 2) for w in (self.gate, self.up, self.down))
+            parts = x_bf16[order // c["top"]]
+            hidden = F.silu(torch._grouped_mm(parts, gate, offs=ends)) * torch._grouped_mm(parts, up, offs=ends)
+            outs = torch._grouped_mm(hidden, down, offs=ends)
+        elif self.kind == "batched":
+            most = -(-int(counts.max()) // 64) * 64
             first = counts.cumsum(0) - counts
             sorted_expert = chosen.flatten()[order]
             place = sorted_expert * most + torch.arange(len(order), device=x.device) - first[sorted_expert]
@@ -136,7 +147,7 @@ class Experts(nn.Module):
             hidden = F.silu(packed @ self.gate.transpose(1, 2)) * (packed @ self.up.transpose(1, 2))
             outs = (hidden @ self.down.transpose(1, 2)).flatten(0, 1)[place]
         else:
-            parts = x_bf16[order // c["top"]].split(rows)
+            parts = x_bf16[order // c["top"]].split(counts.tolist())
             outs = torch.cat([F.linear(F.silu(F.linear(p, self.gate[e])) * F.linear(p, self.up[e]), self.down[e])
                               for e, p in enumerate(parts) if len(p)])
         back = torch.empty_like(order).index_copy(0, order, torch.arange(len(order), device=x.device))
@@ -145,11 +156,11 @@ class Experts(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    def __init__(self, c, index, batched):
+    def __init__(self, c, index, experts):
         super().__init__()
         self.before, self.after = RmsNorm(c["hidden"]), RmsNorm(c["hidden"])
         self.attention = Attention(c)
-        self.mlp = Experts(c, batched) if index else SwiGlu(c["hidden"], c["dense"])
+        self.mlp = Experts(c, experts) if index else SwiGlu(c["hidden"], c["dense"])
 
     def forward(self, x, cos, sin):
         x = x + self.attention(self.before(x), cos, sin)
@@ -169,7 +180,7 @@ class VisionBlock(nn.Module):
 
     def forward(self, x):
         tiles, patches, width = x.shape
-        q, k, v = self.qkv(self.norm1(x)).view(tiles, patches, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        q, k, v = self.qkv(self.norm1(x)).view(tiles, patches, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
         x = x + self.proj(attend(q, k, v, False).transpose(1, 2).reshape(x.shape))
         return x + self.fc2(F.gelu(self.fc1(self.norm2(x)), approximate="tanh"))
 
@@ -197,12 +208,12 @@ class Vision(nn.Module):
 
 
 class Model(nn.Module):
-    def __init__(self, c, batched):
+    def __init__(self, c, experts):
         super().__init__()
         self.embed = nn.Embedding(c["vocab"], c["hidden"])
         nn.init.normal_(self.embed.weight, 0, 0.02)
         self.vision = Vision(c["vision"], c["hidden"]) if c["vision"] else None
-        self.layers = nn.ModuleList(DecoderLayer(c, i, batched) for i in range(c["layers"]))
+        self.layers = nn.ModuleList(DecoderLayer(c, i, experts) for i in range(c["layers"]))
         self.norm, self.head = RmsNorm(c["hidden"]), linear(c["hidden"], c["vocab"])
         angle = torch.outer(torch.arange(ROW), 10000.0 ** -(torch.arange(0, c["rope"], 2) / c["rope"]))
         self.register_buffer("cos", angle.cos())
@@ -250,7 +261,8 @@ def step_flops(c, rows):
     if c["vision"]:
         v = c["vision"]
         p, w, out = v["grid"] ** 2, v["width"], ((v["grid"] + 1) // 2) ** 2
-        tile = 2 * p * (3 * v["patch"] ** 2 * w + v["layers"] * (4 * w * w + 2 * w * v["mlp"])) + 4 * v["layers"] * p * p * w
+        tile = 2 * p * (3 * v["patch"] ** 2 * w + v["layers"] * (4 * w * w + 2 * w * v["mlp"]))
+        tile += 4 * v["layers"] * p * p * w
         total += round(v["tiles"] * rows) * (tile + 2 * out * (4 * w * h + h * h))
     return 3 * total
 
@@ -260,12 +272,16 @@ def synchronize(device):
         torch.cuda.synchronize()
 
 
+def processor_seconds():
+    return time.process_time() / torch.get_num_threads()
+
+
 def seconds(run, device):
     synchronize(device)
-    start = time.perf_counter()
+    start = clock()
     run()
     synchronize(device)
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def product_peak(device):
@@ -287,19 +303,25 @@ def main():
     parser.add_argument("--warm-up", type=int, default=3, help="steps before them (3)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=0, help="of the CPU (all)")
-    parser.add_argument("--experts", choices=("batched", "each"), default="batched", help="one product for all or for each")
+    parser.add_argument("--experts", choices=("batched", "each", "grouped"), default="batched",
+                        help="their products: one for all, one for each, or torch._grouped_mm on a GPU (batched)")
     parser.add_argument("--compile", action="store_true", help="torch.compile of encoder blocks and attention")
+    parser.add_argument("--processor-time", action="store_true",
+                        help="of the CPU, over the threads, instead of the clock: for a machine that others use too")
     parser.add_argument("--profile", action="store_true", help="where a step's time goes, by operation")
     parser.add_argument("--json", action="store_true", help="one line of JSON")
     options = parser.parse_args()
+    if options.processor_time:
+        global clock
+        clock = processor_seconds
     if options.threads:
         torch.set_num_threads(options.threads)
     torch.manual_seed(1)
     device, c = options.device, NANO if options.model == "nano" else WIDE
-    model = Model(c, options.experts == "batched").to(device)
+    model = Model(c, options.experts).to(device)
     if options.compile:
         for module in [*(model.vision.blocks if model.vision else ()), *(layer.attention for layer in model.layers)]:
-            module.forward = torch.compile(module.forward, dynamic=False)
+            module.compile(dynamic=False)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.95), weight_decay=0.1,
                                   **({"fused": True} if device == "cuda" else {}))
     batch = make_batch(c, options.rows, device)
@@ -322,11 +344,11 @@ def main():
                 run()
 
     timing_parts = False
-    started = time.perf_counter()
+    started = clock()
     for _ in range(options.warm_up):
         step()
     synchronize(device)
-    warm = time.perf_counter() - started
+    warm = clock() - started
     times = sorted(seconds(step, device) for _ in range(options.steps))
     timing_parts = True
     for _ in range(max(2, options.steps // 2)):

@@ -57,6 +57,14 @@ void linear(const CudaContext& context, Tensor out, Tensor x, const Weight& weig
 void linear_each(const CudaContext& context, std::span<const Tensor> outs, Tensor x, std::span<const Linear* const> ws);
 void swiglu(const CudaContext& context, Tensor out, Tensor x, const GatedMlp& mlp);
 
+// The halves of an encoder's block, x += ..., where encoder_is_fused for their two matrices. False: not of these sizes,
+// and nothing was done.
+bool encoder_is_fused(const CudaContext& context, const Linear& first, const Linear& second);
+[[nodiscard]] bool norm_attention_add(const CudaContext& context, Tensor x, const LayerNorm& norm, const Linear& qkv,
+                                      const Linear& proj, int64_t heads, int64_t tokens_per_item);
+[[nodiscard]] bool norm_mlp_add(const CudaContext& context, Tensor x, const LayerNorm& norm, const Linear& fc1,
+                                const Linear& fc2);
+
 void full_attention(const CudaContext& context, Tensor out, Tensor qkv, int64_t heads, int64_t tokens_per_item);
 void cached_attention(const CudaContext& context, Tensor out, Tensor q, Tensor k, Tensor v, KvLayer kv,
                       std::span<const SequenceSlice> sequences, float scale, Tensor probe);

@@ -170,6 +170,19 @@ class CudaOps : public Ops {
   void do_full_attention(Tensor out, Tensor qkv, int64_t heads, int64_t tokens_per_item) override {
     cuda::full_attention(context_, out, qkv, heads, tokens_per_item);
   }
+  bool fuses(Tensor, const Linear& first, const Linear& second) const override {
+    return cuda::encoder_is_fused(context_, first, second);
+  }
+  void do_norm_attention_add(Tensor x, const LayerNorm& norm, const Linear& qkv, const Linear& proj, int64_t heads,
+                             int64_t tokens_per_item) override {
+    if (!cuda::norm_attention_add(context_, x, norm, qkv, proj, heads, tokens_per_item))
+      Ops::do_norm_attention_add(x, norm, qkv, proj, heads, tokens_per_item);
+  }
+  void do_norm_mlp_add(Tensor x, const LayerNorm& norm, const Linear& fc1, GeluKind kind, const Linear& fc2) override {
+    // The library's GELU is the tanh form.
+    if (kind != GeluKind::kTanh || !cuda::norm_mlp_add(context_, x, norm, fc1, fc2))
+      Ops::do_norm_mlp_add(x, norm, fc1, kind, fc2);
+  }
   void do_cached_attention(Tensor out, Tensor q, Tensor k, Tensor v, KvLayer kv,
                            std::span<const SequenceSlice> sequences, float scale, Tensor probe) override {
     cuda::cached_attention(context_, out, q, k, v, kv, sequences, scale, probe);

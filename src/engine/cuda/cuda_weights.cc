@@ -110,10 +110,18 @@ std::shared_ptr<const WeightStorage> WeightMemory::table(const TensorView& tenso
 
 std::shared_ptr<const WeightStorage> WeightMemory::vector(const TensorView& tensor) {
   const std::vector<float> values = to_floats(tensor);
-  const auto bytes = static_cast<int64_t>(values.size() * sizeof(float));
-  const auto memory = allocate(bytes);
-  device_->upload(memory.get(), values.data(), static_cast<size_t>(bytes));
-  return std::make_shared<DeviceTable>(TableView{memory.get(), false, 1, tensor.size()}, bytes, memory);
+  std::vector<BF16> rounded(values.size());
+  std::transform(values.begin(), values.end(), rounded.begin(), [](float x) { return vl2::to_bf16(x); });
+  const bool exact = std::equal(values.begin(), values.end(), rounded.begin(),
+                                [](float x, BF16 narrow) { return x == to_float(narrow); });
+  const auto wide_bytes = round_up(static_cast<int64_t>(values.size() * sizeof(float)), 16),
+             narrow_bytes = exact ? static_cast<int64_t>(rounded.size() * sizeof(BF16)) : 0;
+  const auto memory = allocate(wide_bytes + narrow_bytes);
+  device_->upload(memory.get(), values.data(), values.size() * sizeof(float));
+  if (exact) device_->upload(memory.get() + wide_bytes, rounded.data(), rounded.size() * sizeof(BF16));
+  return std::make_shared<DeviceTable>(TableView{memory.get(), false, 1, tensor.size()}, wide_bytes + narrow_bytes,
+                                       memory,
+                                       exact ? reinterpret_cast<const Bf16Bits*>(memory.get() + wide_bytes) : nullptr);
 }
 
 }  // namespace vl2::cuda

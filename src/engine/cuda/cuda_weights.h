@@ -24,8 +24,9 @@ class WeightMemory {
   std::shared_ptr<const WeightStorage> panels(const PanelMatrix& panels);  // q8 and q4 as they are
   // kv_b from its parts: of each head W_UK, then W_UV.
   std::shared_ptr<const WeightStorage> decoded(const LatentPanels& kv_b, MatrixFormat format);
-  std::shared_ptr<const WeightStorage> table(const TensorView& tensor);   // rows that are looked up
-  std::shared_ptr<const WeightStorage> vector(const TensorView& tensor);  // float32
+  std::shared_ptr<const WeightStorage> table(const TensorView& tensor);  // rows that are looked up
+  std::shared_ptr<const WeightStorage> vector(
+      const TensorView& tensor);  // float32, and bfloat16 where that is the same
 
  private:
   template <typename Row>
@@ -50,10 +51,11 @@ class DeviceMatrix : public WeightStorage {
 
 class DeviceTable : public WeightStorage {
  public:
-  DeviceTable(TableView table, int64_t bytes, std::shared_ptr<std::byte> memory)
-      : view(table), bytes_(bytes), memory_(std::move(memory)) {}
+  DeviceTable(TableView table, int64_t bytes, std::shared_ptr<std::byte> memory, const Bf16Bits* exact_bf16 = nullptr)
+      : view(table), narrow(exact_bf16), bytes_(bytes), memory_(std::move(memory)) {}
   int64_t num_bytes() const override { return bytes_; }
   const TableView view;
+  const Bf16Bits* const narrow;  // of a vector: the same values; nullptr where bfloat16 has not got them
 
  private:
   int64_t bytes_;
@@ -62,6 +64,9 @@ class DeviceTable : public WeightStorage {
 
 inline const MatrixView& matrix(const Weight& w) { return static_cast<const DeviceMatrix&>(*w.storage).view; }
 inline const TableView& table(const Weight& w) { return static_cast<const DeviceTable&>(*w.storage).view; }
+inline const Bf16Bits* narrow_vector(const Weight& w) {
+  return w ? static_cast<const DeviceTable&>(*w.storage).narrow : nullptr;
+}
 // nullptr for an empty weight.
 inline const float* vector(const Weight& w) { return w ? static_cast<const float*>(table(w).data) : nullptr; }
 

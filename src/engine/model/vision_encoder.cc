@@ -6,31 +6,40 @@ namespace {
 
 constexpr float kLayerNormEps = 1e-6f;
 
-void vision_block(const ModelContext& context, const VisionBlockWeights& w, Tensor x_PW, int64_t index) {
+// Step by step, for whoever looks at the parts.
+void traced_block(const ModelContext& context, const VisionBlockWeights& w, Tensor x_PW) {
   Ops& ops = context.ops;
   const VisionConfig& c = context.config.vision;
   Workspace::Scope scope(ops.workspace());
-  const bool traced = context.tap != nullptr && index == 0;
   Tensor normed_PW = ops.workspace().tensor(x_PW.rows, c.width);
   Tensor qkv_P3W = ops.workspace().tensor(x_PW.rows, 3 * c.width);
   Tensor attended_PW = ops.workspace().tensor(x_PW.rows, c.width);
   Tensor hidden_PF = ops.workspace().tensor(x_PW.rows, c.mlp_hidden());
 
   ops.layer_norm(normed_PW, x_PW, w.norm1.weight, w.norm1.bias, kLayerNormEps);
-  if (traced) context.stage("vision.block0.norm1", normed_PW);
+  context.stage("vision.block0.norm1", normed_PW);
   ops.linear(qkv_P3W, normed_PW, w.qkv);
-  if (traced) context.stage("vision.block0.qkv", qkv_P3W);
+  context.stage("vision.block0.qkv", qkv_P3W);
   ops.full_attention(attended_PW, qkv_P3W, c.heads, c.num_patches());
-  if (traced) {
-    ops.linear(normed_PW, attended_PW, w.proj);
-    context.stage("vision.block0.attn_out", normed_PW);
-  }
+  ops.linear(normed_PW, attended_PW, w.proj);
+  context.stage("vision.block0.attn_out", normed_PW);
   ops.linear_add(x_PW, attended_PW, w.proj);
 
   ops.layer_norm(normed_PW, x_PW, w.norm2.weight, w.norm2.bias, kLayerNormEps);
   ops.linear_gelu(hidden_PF, normed_PW, w.fc1, GeluKind::kTanh);
-  if (traced) context.stage("vision.block0.mlp_act", hidden_PF);
+  context.stage("vision.block0.mlp_act", hidden_PF);
   ops.linear_add(x_PW, hidden_PF, w.fc2);
+}
+
+void vision_block(const ModelContext& context, const VisionBlockWeights& w, Tensor x_PW, int64_t index) {
+  const VisionConfig& c = context.config.vision;
+  if (context.tap != nullptr && index == 0) {
+    traced_block(context, w, x_PW);
+  } else {
+    context.ops.norm_attention_add(x_PW, {w.norm1.weight, w.norm1.bias, kLayerNormEps}, w.qkv, w.proj, c.heads,
+                                   c.num_patches());
+    context.ops.norm_mlp_add(x_PW, {w.norm2.weight, w.norm2.bias, kLayerNormEps}, w.fc1, GeluKind::kTanh, w.fc2);
+  }
   if (context.tap != nullptr) context.stage(fmt::format("vision.block.{}", index), x_PW);
 }
 

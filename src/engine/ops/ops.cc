@@ -298,6 +298,59 @@ void Ops::full_attention(Tensor out, Tensor qkv, int64_t heads, int64_t tokens_p
       [&] { return fmt::format("{} heads {} items of {}", shape_of(qkv), heads, tokens_per_item); });
 }
 
+void Ops::norm_attention_add(Tensor x, const LayerNorm& norm, const Linear& qkv, const Linear& proj, int64_t heads,
+                             int64_t tokens_per_item) {
+  if (tap_ != nullptr || !fuses(x, qkv, proj)) {
+    Workspace::Scope scope(workspace_);
+    Tensor normed = workspace_.tensor(x.rows, x.cols), joined = workspace_.tensor(x.rows, qkv.weight.out),
+           attended = workspace_.tensor(x.rows, x.cols);
+    layer_norm(normed, x, norm.weight, norm.bias, norm.eps);
+    linear(joined, normed, qkv);
+    full_attention(attended, joined, heads, tokens_per_item);
+    return linear_add(x, attended, proj);
+  }
+  VL2_CHECK(qkv.weight.in == x.cols && qkv.weight.out == 3 * x.cols && proj.weight.in == x.cols &&
+                proj.weight.out == x.cols && x.cols % heads == 0 && x.rows % tokens_per_item == 0 && x.heads == 1,
+            "[norm_attention_add] {} through {} and {} with {} heads", shape_of(x), shape_of(qkv), shape_of(proj),
+            heads);
+  observed(
+      "norm_attention_add",
+      [&] {
+        const Tensor joined{nullptr, x.rows, 1, 3 * x.cols, 3 * x.cols, 3 * x.cols};
+        OpWork work = linear_work(joined, x, qkv.weight);
+        work += full_attention_work(x, joined, tokens_per_item);
+        work += linear_work(x, x, proj.weight);
+        work.activation_bytes = rows_work(2 * x.size()).activation_bytes;
+        return work;
+      },
+      [&] { do_norm_attention_add(x, norm, qkv, proj, heads, tokens_per_item); },
+      [&] { return fmt::format("{} with {} heads", shape_of(x), heads); });
+}
+
+void Ops::norm_mlp_add(Tensor x, const LayerNorm& norm, const Linear& fc1, GeluKind kind, const Linear& fc2) {
+  if (tap_ != nullptr || !fuses(x, fc1, fc2)) {
+    Workspace::Scope scope(workspace_);
+    Tensor normed = workspace_.tensor(x.rows, x.cols), hidden = workspace_.tensor(x.rows, fc1.weight.out);
+    layer_norm(normed, x, norm.weight, norm.bias, norm.eps);
+    linear_gelu(hidden, normed, fc1, kind);
+    return linear_add(x, hidden, fc2);
+  }
+  VL2_CHECK(fc1.weight.in == x.cols && fc2.weight.in == fc1.weight.out && fc2.weight.out == x.cols && x.heads == 1,
+            "[norm_mlp_add] {} through {} and {}", shape_of(x), shape_of(fc1), shape_of(fc2));
+  observed(
+      "norm_mlp_add",
+      [&] {
+        OpWork work = linear_work(x, x, fc1.weight);
+        work += linear_work(x, x, fc2.weight);
+        work.flops = 2.0 * static_cast<double>(x.rows) *
+                     static_cast<double>(fc1.weight.in * fc1.weight.out + fc2.weight.in * fc2.weight.out);
+        work.activation_bytes = rows_work(2 * x.size()).activation_bytes;
+        return work;
+      },
+      [&] { do_norm_mlp_add(x, norm, fc1, kind, fc2); },
+      [&] { return fmt::format("{} through {}", shape_of(x), fc1.weight.out); });
+}
+
 void Ops::cached_attention(Tensor out, Tensor q, Tensor k, Tensor v, KvLayer kv,
                            std::span<const SequenceSlice> sequences, float scale, Tensor probe) {
   VL2_CHECK(k.heads > 0 && q.heads % k.heads == 0 && k.cols == q.cols && k.rows == q.rows,

@@ -166,6 +166,11 @@ class Ops {
   void rope_pair(Tensor x_THR, Tensor y_TGR, Tensor cos_TR, Tensor sin_TR, RopeLayout layout);
   // Non-causal attention inside items of tokens_per_item rows; qkv [T, 3 * H * K] as [q | k | v], out [T, H * K].
   void full_attention(Tensor out_TD, Tensor qkv, int64_t heads, int64_t tokens_per_item);
+  // Fused, the two halves of an encoder's block: x += proj(full_attention(qkv(norm(x)))), x += fc2(gelu(fc1(norm(x)))).
+  // A backend without them runs, and shows an observer, the plain operations.
+  void norm_attention_add(Tensor x_TD, const LayerNorm& norm, const Linear& qkv, const Linear& proj, int64_t heads,
+                          int64_t tokens_per_item);
+  void norm_mlp_add(Tensor x_TD, const LayerNorm& norm, const Linear& fc1, GeluKind kind, const Linear& fc2);
   // Causal attention over the cached keys and values of each sequence; k and v (after RoPE) are appended first.
   // q [T, H, K], k and v [T, G, K], out [T, H * K]; head h reads key head h / (H / G). Cache width: 2 * G * K.
   // probe (optional, for traces): receives every softmax, [T, H, longest past + count], zero beyond a row's own tokens.
@@ -208,6 +213,11 @@ class Ops {
   virtual void do_all_experts_add(Tensor residual, Tensor x, const Routing& routing, const ExpertWeights& experts,
                                   const GatedMlp& shared);
   virtual void do_rope_pair(Tensor x, Tensor y, Tensor cos, Tensor sin, RopeLayout layout);
+  // Whether the backend has bodies of its own for the halves of an encoder's block with these two matrices.
+  virtual bool fuses(Tensor, const Linear&, const Linear&) const { return false; }
+  virtual void do_norm_attention_add(Tensor x, const LayerNorm& norm, const Linear& qkv, const Linear& proj,
+                                     int64_t heads, int64_t tokens_per_item);
+  virtual void do_norm_mlp_add(Tensor x, const LayerNorm& norm, const Linear& fc1, GeluKind kind, const Linear& fc2);
 
  private:
   void tap(const Linear& w, Tensor x) {

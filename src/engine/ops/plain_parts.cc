@@ -18,6 +18,25 @@ void Ops::do_linear_add(Tensor residual, Tensor x, const Linear& w) {
   do_add(residual, y);
 }
 
+void Ops::do_norm_attention_add(Tensor x, const LayerNorm& norm, const Linear& qkv, const Linear& proj, int64_t heads,
+                                int64_t tokens_per_item) {
+  Workspace::Scope scope(workspace_);
+  Tensor normed = workspace_.tensor(x.rows, x.cols), joined = workspace_.tensor(x.rows, qkv.weight.out),
+         attended = workspace_.tensor(x.rows, x.cols);
+  do_layer_norm(normed, x, norm.weight, norm.bias, norm.eps);
+  do_linear(joined, normed, qkv);
+  do_full_attention(attended, joined, heads, tokens_per_item);
+  do_linear_add(x, attended, proj);
+}
+
+void Ops::do_norm_mlp_add(Tensor x, const LayerNorm& norm, const Linear& fc1, GeluKind kind, const Linear& fc2) {
+  Workspace::Scope scope(workspace_);
+  Tensor normed = workspace_.tensor(x.rows, x.cols), hidden = workspace_.tensor(x.rows, fc1.weight.out);
+  do_layer_norm(normed, x, norm.weight, norm.bias, norm.eps);
+  do_linear_gelu(hidden, normed, fc1, kind);
+  do_linear_add(x, hidden, fc2);
+}
+
 void Ops::do_swiglu(Tensor out, Tensor x, const GatedMlp& mlp) {
   Workspace::Scope scope(workspace_);
   Tensor gate = workspace_.tensor(x.rows, mlp.gate.weight.out);

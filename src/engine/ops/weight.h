@@ -39,6 +39,12 @@ struct Linear {
   Weight bias;  // empty: none
 };
 
+// Scale and shift of a layer norm.
+struct LayerNorm {
+  Weight weight, bias;
+  float eps = 1e-6f;
+};
+
 // SwiGLU block: down(silu(gate(x)) * up(x)).
 struct GatedMlp {
   Linear gate, up, down;

@@ -42,8 +42,9 @@ class CannotRecord : public std::exception {
 
 // out = x w^T, or out += x w^T, for each of `batch` products. x [rows, depth] and w [cols, depth] of the same type, out
 // [rows, cols] float32, all row-major; strides in elements. Sums in float32 (float32 factors are not rounded to TF32).
+// Of bfloat16 factors out may be bfloat16 too: rounded at the end, after bias and GELU.
 struct Gemm {
-  float* out = nullptr;
+  void* out = nullptr;
   const void* x = nullptr;
   const void* w = nullptr;
   ElementType type = ElementType::kF32;
@@ -53,6 +54,9 @@ struct Gemm {
   int64_t out_batch = 0, x_batch = 0, w_batch = 0;  // from product to product
   bool add = false;
   const float* bias = nullptr;  // [cols], optional
+  ElementType out_type = ElementType::kF32;
+  const uint16_t* bias_bf16 = nullptr;  // of a bfloat16 out: [cols], optional
+  bool gelu = false;                    // of a bfloat16 out: its tanh form
 };
 
 class Device {
@@ -78,7 +82,8 @@ class Device {
   virtual void download_rows(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width,
                              size_t rows) = 0;
 
-  // False: the library has no such product with a bias, and the bias is still to be added.
+  // False: the library has no such product with a bias, and the bias is still to be added; of a bfloat16 out, that
+  // nothing was done.
   [[nodiscard]] virtual bool gemm(const Gemm& product) = 0;
 
   // Between the two nothing is done, only recorded; memory that is released meanwhile is freed afterwards. What must

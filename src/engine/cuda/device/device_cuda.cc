@@ -112,7 +112,7 @@ struct Plan {
 };
 
 using PlanKey = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t,
-                           int, int, int, unsigned>;
+                           int, int, int, int, int, unsigned>;
 
 struct GraphRecording : Recording {
   GraphRecording() = default;
@@ -122,6 +122,10 @@ struct GraphRecording : Recording {
   }
   cudaGraphExec_t graph = nullptr;
 };
+
+const void* bias_of(const Gemm& g) {
+  return g.out_type == ElementType::kBf16 ? static_cast<const void*>(g.bias_bf16) : g.bias;
+}
 
 unsigned alignment_of(const void* p) {
   const auto address = reinterpret_cast<uintptr_t>(p);
@@ -303,15 +307,16 @@ class CudaDevice : public Device {
     select();
     const Plan& plan = plan_of(g);
     const float alpha = 1.0f, beta = g.add ? 1.0f : 0.0f;
+    if (plan.operation == nullptr) return false;
     if (plan.bias) {
-      const float* bias = g.bias;
+      const void* bias = bias_of(g);
       check(lt_.cublasLtMatmulDescSetAttribute(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias),
             "bias");
     }
     check(lt_.cublasLtMatmul(blas_, plan.operation, &alpha, g.w, plan.w, g.x, plan.x, &beta, g.out, plan.out, g.out,
                              plan.out, &plan.algorithm, gemm_scratch_, kGemmScratch, stream_),
           "product");
-    return plan.bias == (g.bias != nullptr);
+    return plan.bias == (bias_of(g) != nullptr);
   }
 
  private:
@@ -348,17 +353,32 @@ class CudaDevice : public Device {
   // cuBLASLt speaks column-major: our out [rows, cols] is its matrix of cols x rows, W^T comes first.
   const Plan& plan_of(const Gemm& g) {
     const unsigned alignment = std::min({alignment_of(g.out), alignment_of(g.x), alignment_of(g.w), 16u});
-    const PlanKey key{g.rows,      g.cols,    g.depth,   g.out_stride, g.x_stride, g.w_stride,        g.batch,
-                      g.out_batch, g.x_batch, g.w_batch, int(g.type),  g.add,      g.bias != nullptr, alignment};
+    const PlanKey key{g.rows,
+                      g.cols,
+                      g.depth,
+                      g.out_stride,
+                      g.x_stride,
+                      g.w_stride,
+                      g.batch,
+                      g.out_batch,
+                      g.x_batch,
+                      g.w_batch,
+                      int(g.type),
+                      g.add,
+                      bias_of(g) != nullptr,
+                      int(g.out_type),
+                      g.gelu,
+                      alignment};
     if (plans_.size() > 4096) plans_.clear();  // prompts of ever new lengths
     const auto [found, is_new] = plans_.try_emplace(key, lt_);
     Plan& plan = found->second;
     if (!is_new) return plan;
     try {
-      plan.bias = g.bias != nullptr;
+      plan.bias = bias_of(g) != nullptr;
       if (!make_plan(plan, g, alignment)) {
         plans_.erase(found);
         Plan& plain = plans_.try_emplace(key, lt_).first->second;
+        if (g.out_type == ElementType::kBf16) return plain;  // without an operation: there is none
         if (!make_plan(plain, g, alignment))
           fail(ErrorCode::kInternal, "[cuda] cuBLASLt has no product of [{}, {}] and [{}, {}], strides {}, {}, {}",
                g.rows, g.depth, g.cols, g.depth, g.x_stride, g.w_stride, g.out_stride);
@@ -378,13 +398,18 @@ class CudaDevice : public Device {
     check(
         lt_.cublasLtMatmulDescSetAttribute(plan.operation, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof transposed),
         "transpose");
-    if (plan.bias) {
-      const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
-      const cudaDataType_t bias_type = CUDA_R_32F;
-      const float* bias = g.bias;
+    const cudaDataType_t out_type = g.out_type == ElementType::kBf16 ? CUDA_R_16BF : CUDA_R_32F;
+    if (plan.bias || g.gelu) {
+      const cublasLtEpilogue_t epilogue = !g.gelu     ? CUBLASLT_EPILOGUE_BIAS
+                                          : plan.bias ? CUBLASLT_EPILOGUE_GELU_BIAS
+                                                      : CUBLASLT_EPILOGUE_GELU;
       check(
           lt_.cublasLtMatmulDescSetAttribute(plan.operation, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue),
           "epilogue");
+    }
+    if (plan.bias) {
+      const cudaDataType_t bias_type = out_type;
+      const void* bias = bias_of(g);
       check(lt_.cublasLtMatmulDescSetAttribute(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &bias_type,
                                                sizeof bias_type),
             "type of the bias");
@@ -405,7 +430,7 @@ class CudaDevice : public Device {
     };
     layout(plan.w, type, g.depth, g.cols, g.w_stride, g.w_batch);
     layout(plan.x, type, g.depth, g.rows, g.x_stride, g.x_batch);
-    layout(plan.out, CUDA_R_32F, g.cols, g.rows, g.out_stride, g.out_batch);
+    layout(plan.out, out_type, g.cols, g.rows, g.out_stride, g.out_batch);
 
     cublasLtMatmulPreference_t preference = nullptr;
     check(lt_.cublasLtMatmulPreferenceCreate(&preference), "cublasLtMatmulPreferenceCreate");

@@ -1,5 +1,6 @@
 // Device on the host's own memory, for the software device: everything has happened when a call returns.
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 
@@ -33,15 +34,23 @@ float dot(const T* x, const T* w, int64_t depth) {
   return sums[0];
 }
 
+float gelu_tanh(float x) { return 0.5f * x * (1.0f + std::tanh(0.79788456080286536f * (x + 0.044715f * x * x * x))); }
+
 template <typename T>
 void multiply(const Gemm& g) {
   for (int64_t b = 0; b < g.batch; ++b)
     for (int64_t r = 0; r < g.rows; ++r) {
       const T* x = static_cast<const T*>(g.x) + b * g.x_batch + r * g.x_stride;
-      float* out = g.out + b * g.out_batch + r * g.out_stride;
+      const int64_t at = b * g.out_batch + r * g.out_stride;
       for (int64_t c = 0; c < g.cols; ++c) {
-        const float sum = dot(x, static_cast<const T*>(g.w) + b * g.w_batch + c * g.w_stride, g.depth);
-        out[c] = (g.add ? out[c] + sum : sum) + (g.bias != nullptr ? g.bias[c] : 0.0f);
+        float sum = dot(x, static_cast<const T*>(g.w) + b * g.w_batch + c * g.w_stride, g.depth);
+        if (g.out_type == ElementType::kBf16) {
+          if (g.bias_bf16 != nullptr) sum += to_float(BF16{g.bias_bf16[c]});
+          static_cast<uint16_t*>(g.out)[at + c] = to_bf16(g.gelu ? gelu_tanh(sum) : sum).bits;
+          continue;
+        }
+        float* out = static_cast<float*>(g.out) + at + c;
+        *out = (g.add ? *out + sum : sum) + (g.bias != nullptr ? g.bias[c] : 0.0f);
       }
     }
 }

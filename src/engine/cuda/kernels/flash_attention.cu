@@ -18,15 +18,15 @@ constexpr size_t shared_bytes() {
   return 2 * kKeys * (Size + kPad + V + kPad) * sizeof(Bf16Bits);
 }
 
-// Copies keys [first, first + kKeys) to shared memory without waiting; zeros beyond the last one.
+// Copies keys [first, first + kKeys) to shared memory without waiting; zeros beyond the last one and the last column.
 template <int Cols>
-__device__ void fetch_tile(Bf16Bits* tile, const Bf16Bits* rows, int first, int keys) {
+__device__ void fetch_tile(Bf16Bits* tile, const Bf16Bits* rows, const KeyLayout& layout, int first, int keys) {
   constexpr int kChunks = Cols / 8;
   for (int i = static_cast<int>(threadIdx.x); i < kKeys * kChunks; i += kThreads) {
     const int key = i / kChunks, chunk = i - key * kChunks;
     Bf16Bits* to = tile + key * (Cols + kPad) + chunk * 8;
-    const bool there = first + key < keys;
-    async_copy16(to, rows + (there ? static_cast<int64_t>(first + key) * Cols + chunk * 8 : 0), there);
+    const bool there = first + key < keys && chunk * 8 < layout.cols;
+    async_copy16(to, rows + (there ? (first + key) * layout.key + chunk * 8 : 0), there);
   }
 }
 
@@ -40,8 +40,13 @@ __device__ void load_queries(const FlashAttention& a, int64_t item_row, int head
     VL2_UNROLL
     for (int i = 0; i < 4; ++i) {
       const int row = first + lane / 4 + i % 2 * 8, column = k * 16 + lane % 4 * 2 + i / 2 * 8;
-      const float* from = a.q.data + (item_row + row) * a.q.row_stride + head * a.q.head_stride + column;
+      const int64_t at = (item_row + row) * a.q.row_stride + head * a.q.head_stride + column;
       const bool there = row < a.rows;
+      if (a.q_bf16 != nullptr) {
+        q[k][i] = there && column < cols ? *reinterpret_cast<const unsigned*>(a.q_bf16 + at) : 0u;
+        continue;
+      }
+      const float* from = a.q.data + at;
       q[k][i] = bf16_pair(there && column < cols ? from[0] : 0.0f, there && column + 1 < cols ? from[1] : 0.0f);
     }
   }
@@ -94,9 +99,8 @@ __global__ __launch_bounds__(kThreads, blocks_at_once(Size, Tiles)) void flash_k
   const int block_row = static_cast<int>(gridDim.x - 1 - blockIdx.x) * kBlockRows;
   const int first_row = block_row + warp * 16 * Tiles;
   const int64_t item_row = static_cast<int64_t>(item) * a.rows;
-  const int64_t packed = (static_cast<int64_t>(item) * a.groups + group) * a.keys;
-  const Bf16Bits* const k = static_cast<const Bf16Bits*>(a.k) + packed * Size;
-  const Bf16Bits* const v = static_cast<const Bf16Bits*>(a.v) + packed * V;
+  const Bf16Bits* const k = static_cast<const Bf16Bits*>(a.k) + item * a.k_layout.item + group * a.k_layout.group;
+  const Bf16Bits* const v = static_cast<const Bf16Bits*>(a.v) + item * a.v_layout.item + group * a.v_layout.group;
   const float scale = a.scale * kLog2E;
   const int last_row = min(block_row + kBlockRows, a.rows) - 1;
   const int end = a.causal ? min(a.keys, a.past + last_row + 1) : a.keys;
@@ -111,15 +115,15 @@ __global__ __launch_bounds__(kThreads, blocks_at_once(Size, Tiles)) void flash_k
     state[m] = {{-INFINITY, -INFINITY}, {0.0f, 0.0f}};
   }
 
-  fetch_tile<Size>(k_tiles, k, 0, a.keys);
-  fetch_tile<V>(v_tiles, v, 0, a.keys);
+  fetch_tile<Size>(k_tiles, k, a.k_layout, 0, a.keys);
+  fetch_tile<V>(v_tiles, v, a.v_layout, 0, a.keys);
   async_commit();
   for (int t = 0; t < tiles; ++t) {
     const int first_key = t * kKeys;
     if (t + 1 < tiles) {
       const int next = (t + 1) % 2;
-      fetch_tile<Size>(k_tiles + next * kKeys * kKStride, k, first_key + kKeys, a.keys);
-      fetch_tile<V>(v_tiles + next * kKeys * kVStride, v, first_key + kKeys, a.keys);
+      fetch_tile<Size>(k_tiles + next * kKeys * kKStride, k, a.k_layout, first_key + kKeys, a.keys);
+      fetch_tile<V>(v_tiles + next * kKeys * kVStride, v, a.v_layout, first_key + kKeys, a.keys);
     }
     async_commit();
     async_wait<1>();
@@ -200,8 +204,19 @@ __global__ __launch_bounds__(kThreads, blocks_at_once(Size, Tiles)) void flash_k
       sum += __shfl_xor_sync(0xffffffffu, sum, 2);
       const int row = first_row + m * 16 + lane / 4 + r * 8;
       if (row >= a.rows) continue;
-      float* const out = a.out.data + (item_row + row) * a.out.row_stride + head * a.out.head_stride;
+      const int64_t at = (item_row + row) * a.out.row_stride + head * a.out.head_stride;
       const float factor = 1.0f / sum;
+      if (a.out_bf16 != nullptr) {
+        VL2_UNROLL
+        for (int n = 0; n < V / 8; ++n) {
+          const int column = n * 8 + lane % 4 * 2;
+          if (column < cols)
+            *reinterpret_cast<unsigned*>(a.out_bf16 + at + column) =
+                bf16_pair(mix[m][n][2 * r] * factor, mix[m][n][2 * r + 1] * factor);
+        }
+        continue;
+      }
+      float* const out = a.out.data + at;
       VL2_UNROLL
       for (int n = 0; n < V / 8; ++n) {
         const int column = n * 8 + lane % 4 * 2;
@@ -212,8 +227,14 @@ __global__ __launch_bounds__(kThreads, blocks_at_once(Size, Tiles)) void flash_k
   }
 }
 
+KeyLayout packed_layout(const FlashAttention& a, int32_t padded) {
+  return {static_cast<int64_t>(a.groups) * a.keys * padded, static_cast<int64_t>(a.keys) * padded, padded, padded};
+}
+
 template <int Size, int V, int Tiles>
-void run_flash(const FlashAttention& a, Stream stream) {
+void run_flash(FlashAttention a, Stream stream) {
+  if (a.k_layout.key == 0) a.k_layout = packed_layout(a, Size);
+  if (a.v_layout.key == 0) a.v_layout = packed_layout(a, V);
   constexpr int kBlockRows = kWarps * 16 * Tiles;
   const dim3 grid(static_cast<unsigned>((a.rows + kBlockRows - 1) / kBlockRows), static_cast<unsigned>(a.q.heads),
                   static_cast<unsigned>(a.items));
@@ -238,6 +259,13 @@ void flash_attention(const FlashAttention& args, Stream stream) {
   check_argument(sizes.bf16 == args.bf16 && sizes.size == args.padded_size && sizes.v == args.padded_v,
                  "flash_attention", "keys and values are packed as flash_sizes says");
   check_argument(args.scale > 0.0f, "flash_attention", "a scale above zero");
+  for (const KeyLayout& l : {args.k_layout, args.v_layout})
+    check_argument(
+        l.key % 8 == 0 && l.group % 8 == 0 && l.item % 8 == 0 && l.cols % 8 == 0 && (l.key == 0 || sizes.bf16),
+        "flash_attention", "keys where they lie in bfloat16, at multiples of 16 bytes");
+  check_argument((args.q_bf16 == nullptr && args.out_bf16 == nullptr) ||
+                     (sizes.bf16 && args.q.cols % 2 == 0 && args.out.cols % 2 == 0),
+                 "flash_attention", "rows in bfloat16 of an even number of columns");
   check_argument(!args.causal || args.past + args.rows <= args.keys, "flash_attention", "every row has its own key");
   if (!sizes.bf16) return plain_attention(args, stream);
   if (sizes.size == 32) return run_flash<32, 32, 1>(args, stream);

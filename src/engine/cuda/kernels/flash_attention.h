@@ -11,13 +11,19 @@
 
 namespace vl2::cuda {
 
+// Where keys (or values) lie, in elements: key n of group g of item i begins at i * item + g * group + n * key.
+struct KeyLayout {
+  int64_t item = 0, group = 0, key = 0;
+  int32_t cols = 0;  // of a key; a multiple of 8 in bfloat16, and so are the strides
+};
+
 // Of each item, `rows` queries read `keys` keys; with causal, query i reads keys 0 .. past + i. Query head h reads key
 // group h / (heads / groups). q and out: item's rows follow one another (item * rows + i).
 struct FlashAttention {
   RowsView out;             // [items * rows, heads, v_size]
   RowsView q;               // [items * rows, heads, size]
-  const void* k = nullptr;  // [item][group][key][padded_size]
-  const void* v = nullptr;  // [item][group][key][padded_v]
+  const void* k = nullptr;  // packed, [item][group][key][padded_size], unless k_layout says otherwise
+  const void* v = nullptr;  // packed, [item][group][key][padded_v]
   bool bf16 = false;        // of k and v
   int32_t items = 1, groups = 1;
   int32_t rows = 0, keys = 0;
@@ -25,6 +31,11 @@ struct FlashAttention {
   bool causal = false;
   int32_t past = 0;
   float scale = 1.0f;  // above zero
+  // bf16 alone. Keys and values as some product left them (layouts with key == 0: packed), queries and outputs in
+  // bfloat16 (strides of q and out are then elements of these, and their data is not used).
+  KeyLayout k_layout = {}, v_layout = {};
+  const Bf16Bits* q_bf16 = nullptr;
+  Bf16Bits* out_bf16 = nullptr;
 };
 
 struct FlashSizes {

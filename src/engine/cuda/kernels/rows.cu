@@ -119,18 +119,52 @@ __global__ void __launch_bounds__(256)
   }
 }
 
-__global__ void layer_norm_kernel(RowsView out, RowsView x, const float* weight, const float* bias, float eps) {
+// Out: where a row's values go, store(column, value).
+struct FloatRows {
+  RowsView rows;
+  __device__ __forceinline__ int64_t cols() const { return rows.cols; }
+  __device__ __forceinline__ void store(int64_t row, int64_t c, float value) const { head_of(rows, row)[c] = value; }
+};
+struct RoundedRows {
+  uint16_t* data;
+  int64_t stride;
+  __device__ __forceinline__ int64_t cols() const { return stride; }
+  __device__ __forceinline__ void store(int64_t row, int64_t c, float value) const {
+    data[row * stride + c] = float_bf16(value);
+  }
+};
+
+// Rows of up to kHeld * blockDim are read once.
+constexpr int kHeld = 8;
+template <typename Out>
+__global__ void __launch_bounds__(256)
+    layer_norm_kernel(Out out, RowsView x, const float* weight, const float* bias, float eps) {
   await_earlier_kernels();
   __shared__ float scratch[32];
   const float* in = head_of(x, blockIdx.x);
-  float* to = head_of(out, blockIdx.x);
-  float sum = 0;
-  for (int64_t c = threadIdx.x; c < x.cols; c += blockDim.x) sum += in[c];
+  const auto threads = static_cast<int64_t>(blockDim.x), thread = static_cast<int64_t>(threadIdx.x);
+  const int64_t beyond = kHeld * threads + thread;
+  float held[kHeld], sum = 0, squares = 0;
+  VL2_UNROLL
+  for (int i = 0; i < kHeld; ++i) {
+    held[i] = thread + i * threads < x.cols ? in[thread + i * threads] : 0.0f;
+    sum += held[i];
+  }
+  for (int64_t c = beyond; c < x.cols; c += threads) sum += in[c];
   const float mean = block_sum(sum, scratch) / static_cast<float>(x.cols);
-  float squares = 0;
-  for (int64_t c = threadIdx.x; c < x.cols; c += blockDim.x) squares += (in[c] - mean) * (in[c] - mean);
+  VL2_UNROLL
+  for (int i = 0; i < kHeld; ++i)
+    if (thread + i * threads < x.cols) squares += (held[i] - mean) * (held[i] - mean);
+  for (int64_t c = beyond; c < x.cols; c += threads) squares += (in[c] - mean) * (in[c] - mean);
   const float scale = 1.0f / sqrtf(block_sum(squares, scratch) / static_cast<float>(x.cols) + eps);
-  for (int64_t c = threadIdx.x; c < x.cols; c += blockDim.x) to[c] = (in[c] - mean) * scale * weight[c] + bias[c];
+  VL2_UNROLL
+  for (int i = 0; i < kHeld; ++i) {
+    const int64_t c = thread + i * threads;
+    if (c < x.cols) out.store(blockIdx.x, c, (held[i] - mean) * scale * weight[c] + bias[c]);
+  }
+  for (int64_t c = beyond; c < x.cols; c += threads)
+    out.store(blockIdx.x, c, (in[c] - mean) * scale * weight[c] + bias[c]);
+  for (int64_t c = x.cols + thread; c < out.cols(); c += threads) out.store(blockIdx.x, c, 0.0f);
 }
 
 __global__ void gelu_kernel(RowsView x, bool tanh_form) {
@@ -281,8 +315,15 @@ void rms_norm(Stream stream, const RowsView& out, const RowsView& x, const float
 void layer_norm(Stream stream, const RowsView& out, const RowsView& x, const float* weight, const float* bias,
                 float eps) {
   if (empty(x)) return;
-  VL2_LAUNCH_EARLY(layer_norm_kernel, dim3(static_cast<unsigned>(x.rows * x.heads)), whole_row(x.cols), 0, stream, out,
-                   x, weight, bias, eps);
+  VL2_LAUNCH_EARLY(layer_norm_kernel<FloatRows>, dim3(static_cast<unsigned>(x.rows * x.heads)), whole_row(x.cols), 0,
+                   stream, FloatRows{out}, x, weight, bias, eps);
+}
+
+void layer_norm(Stream stream, Bf16Bits* out, int64_t out_stride, const RowsView& x, const float* weight,
+                const float* bias, float eps) {
+  if (empty(x)) return;
+  VL2_LAUNCH_EARLY(layer_norm_kernel<RoundedRows>, dim3(static_cast<unsigned>(x.rows)), whole_row(x.cols), 0, stream,
+                   RoundedRows{out, out_stride}, x, weight, bias, eps);
 }
 
 void gelu(Stream stream, const RowsView& x, bool tanh) {

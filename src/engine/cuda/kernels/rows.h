@@ -24,6 +24,9 @@ void add(Stream stream, const RowsView& x, const RowsView& y);            // x +
 void rms_norm(Stream stream, const RowsView& out, const RowsView& x, const float* weight, float eps);
 void layer_norm(Stream stream, const RowsView& out, const RowsView& x, const float* weight, const float* bias,
                 float eps);
+// The same, rounded: out [rows, out_stride], zeros from x.cols on. x has one head.
+void layer_norm(Stream stream, Bf16Bits* out, int64_t out_stride, const RowsView& x, const float* weight,
+                const float* bias, float eps);
 
 void gelu(Stream stream, const RowsView& x, bool tanh);
 void silu_mul(Stream stream, const RowsView& gate, const RowsView& up);  // gate = silu(gate) * up
