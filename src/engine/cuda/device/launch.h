@@ -12,4 +12,11 @@ void check_launch(const char* kernel);
 // Raises the kernel's limit of dynamic shared memory where `bytes` is beyond what every kernel has (48 KiB).
 void allow_shared(const char* name, const void* kernel, size_t bytes);
 
+// What launchers ask of the device they launch on, to choose among kernels.
+struct CurrentDevice {
+  int major = 0;  // compute capability; 0: the software device
+  int multiprocessors = 1;
+};
+CurrentDevice current_device();
+
 }  // namespace vl2::cuda
