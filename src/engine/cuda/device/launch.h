@@ -14,4 +14,11 @@ void allow_shared(const char* name, const void* kernel, size_t bytes);
 // Whether the kernel was compiled for a generation that has await_earlier_kernels() (sm_90), and runs on one.
 bool knows_to_wait(const void* kernel);
 
+// What launchers ask of the device they launch on, to choose among kernels.
+struct CurrentDevice {
+  int major = 0;  // compute capability; 0: the software device
+  int multiprocessors = 1;
+};
+CurrentDevice current_device();
+
 }  // namespace vl2::cuda

@@ -16,6 +16,15 @@ void check_launch(const char* kernel) {
     fail(ErrorCode::kInternal, "[cuda] launch of {} failed: {}", kernel, cudaGetErrorString(error));
 }
 
+CurrentDevice current_device() {
+  int device = 0;
+  CurrentDevice current;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&current.major, cudaDevAttrComputeCapabilityMajor, device);
+  cudaDeviceGetAttribute(&current.multiprocessors, cudaDevAttrMultiProcessorCount, device);
+  return current;
+}
+
 void allow_shared(const char* name, const void* kernel, size_t bytes) {
   constexpr size_t kAlways = 48 << 10;
   if (bytes <= kAlways) return;

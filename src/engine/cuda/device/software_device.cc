@@ -18,6 +18,7 @@ namespace vl2::cuda {
 void check_launch(const char*) {}
 void allow_shared(const char*, const void*, size_t) {}
 bool knows_to_wait(const void*) { return false; }
+CurrentDevice current_device() { return {}; }
 
 namespace software {
 
@@ -26,10 +27,10 @@ dim3 blockDim, gridDim;
 
 namespace {
 
-constexpr unsigned kWarp = 32, kMostThreads = 1024;
+constexpr unsigned kWarp = 32, kWarpgroup = 128, kMostThreads = 1024;
 constexpr size_t kMostShared = 227 << 10, kCanary = 128;
-constexpr std::array<const char*, 8> kMeetingNames = {"__syncwarp", "__shfl",   "__shfl_xor", "__shfl_down",
-                                                      "__shfl_up",  "__ballot", "ldmatrix",   "mma"};
+constexpr std::array<const char*, 9> kMeetingNames = {
+    "__syncwarp", "__shfl", "__shfl_xor", "__shfl_down", "__shfl_up", "__ballot", "ldmatrix", "mma", "wgmma"};
 
 enum class State : uint8_t { kReady, kMeeting, kBarrier, kDone };
 
@@ -48,6 +49,8 @@ struct Thread {
   std::vector<Copy> copies;
   unsigned groups = 0;
   unsigned waits = 0;  // for earlier kernels
+  std::vector<WarpgroupProduct> products;
+  unsigned product_groups = 0;
 };
 
 // Lanes of a warp that meet. Meetings at one time have different lanes, so the lowest lane names one.
@@ -55,6 +58,12 @@ struct Group {
   unsigned arrived = 0, mask = 0;
   Meeting kind = Meeting::kSync;
   std::array<void*, kWarp> lanes{};
+};
+
+// Threads of a warpgroup that wait for its products.
+struct Warpgroup {
+  unsigned arrived = 0, newest = 0;
+  std::array<void*, kWarpgroup> products{};
 };
 
 struct FreeAligned {
@@ -66,6 +75,7 @@ struct Machine {
   std::mutex mutex;
   std::vector<std::unique_ptr<Thread>> threads;  // grows to the largest block
   std::vector<Group> groups;                     // [threads]: that of a warp whose lowest lane is this thread
+  std::array<Warpgroup, kMostThreads / kWarpgroup> warpgroups;
   unsigned count = 0, current = 0, at_barrier = 0, done = 0;
   std::unique_ptr<std::byte, FreeAligned> shared;
   size_t shared_bytes = 0;
@@ -144,12 +154,15 @@ void run_block(Machine& m) {
   if (m.shared_bytes > 0) std::memset(m.shared.get(), 0xff, m.shared_bytes + kCanary);
   m.done = m.at_barrier = 0;
   for (unsigned t = 0; t < m.count; ++t) m.groups[t].arrived = 0;
+  for (Warpgroup& group : m.warpgroups) group.arrived = 0;
   for (unsigned t = 0; t < m.count; ++t) {
     Thread& thread = *m.threads[t];
     thread.index = {t % blockDim.x, t / blockDim.x % blockDim.y, t / (blockDim.x * blockDim.y)};
     thread.state = State::kReady;
     thread.copies.clear();
     thread.groups = 0;
+    thread.products.clear();
+    thread.product_groups = 0;
     thread.fiber.begin(thread_main, t * 17);
   }
   const unsigned warps = m.count / kWarp;
@@ -251,6 +264,11 @@ void async_copy(void* to, const void* from, unsigned bytes, unsigned zeros) {
   if (reinterpret_cast<uintptr_t>(to) % (bytes + zeros) != 0 ||
       reinterpret_cast<uintptr_t>(from) % (bytes + zeros) != 0)
     wrong("cp.async of addresses that are not multiples of the copy's size");
+  const Machine& m = machine();
+  for (unsigned first = 0; first < m.count; first += kWarpgroup)
+    for (const WarpgroupProduct& product : m.threads[first]->products)
+      for (const WarpgroupProduct::Tile& tile : product.tiles)
+        if (to >= tile.begin && to < tile.end) wrong("cp.async to a tile whose wgmma has not been waited for");
   Thread& self = *machine().threads[machine().current];
   self.copies.push_back({to, from, bytes, zeros, self.groups});
 }
@@ -266,6 +284,40 @@ void async_wait(unsigned newest) {
     std::memset(static_cast<std::byte*>(copy.to) + copy.bytes, 0, copy.zeros);
   }
   self.copies.erase(self.copies.begin(), self.copies.begin() + static_cast<std::ptrdiff_t>(done));
+}
+
+void warpgroup_record(WarpgroupProduct product) {
+  Thread& self = *machine().threads[machine().current];
+  product.group = self.product_groups;
+  self.products.push_back(product);
+}
+
+void warpgroup_commit() { ++machine().threads[machine().current]->product_groups; }
+
+void warpgroup_run(unsigned newest, void (*multiply)(void* const* threads, unsigned product)) {
+  Machine& m = machine();
+  const unsigned self = m.current, first = self / kWarpgroup * kWarpgroup;
+  if (first + kWarpgroup > m.count) wrong("wgmma of a warpgroup that is not whole");
+  Warpgroup& group = m.warpgroups[self / kWarpgroup];
+  if (group.arrived != 0 && group.newest != newest) wrong("threads of a warpgroup wait for different products");
+  group.newest = newest;
+  group.products[self - first] = &m.threads[self]->products;
+  m.threads[self]->kind = Meeting::kWarpgroup;
+  m.threads[self]->mask = 0xffffffffu;
+  if (++group.arrived < kWarpgroup) return wait_as(State::kMeeting);
+  group.arrived = 0;
+  const std::vector<WarpgroupProduct>& mine = m.threads[self]->products;
+  const unsigned groups = m.threads[self]->product_groups;
+  for (unsigned t = first; t < first + kWarpgroup; ++t)
+    if (m.threads[t]->products.size() != mine.size() || m.threads[t]->product_groups != groups)
+      wrong("threads of a warpgroup have different products");
+  unsigned done = 0;
+  for (; done < mine.size() && mine[done].group + newest < groups; ++done) multiply(group.products.data(), done);
+  for (unsigned t = first; t < first + kWarpgroup; ++t) {
+    std::vector<WarpgroupProduct>& products = m.threads[t]->products;
+    products.erase(products.begin(), products.begin() + static_cast<std::ptrdiff_t>(done));
+    m.threads[t]->state = State::kReady;
+  }
 }
 
 }  // namespace software

@@ -40,7 +40,17 @@ inline void do_or_record(std::function<void()> work) {
   recorded->push_back(std::move(work));
 }
 
-enum class Meeting : uint8_t { kSync, kShuffle, kShuffleXor, kShuffleDown, kShuffleUp, kBallot, kLoadMatrix, kMma };
+enum class Meeting : uint8_t {
+  kSync,
+  kShuffle,
+  kShuffleXor,
+  kShuffleDown,
+  kShuffleUp,
+  kBallot,
+  kLoadMatrix,
+  kMma,
+  kWarpgroup
+};
 
 // Waits until all lanes of `mask` are here, then one of them runs complete(lanes, mask): lanes[i] is lane i's `mine`,
 // which stands on its stack until it goes on.
@@ -57,5 +67,21 @@ void check_waited();
 void async_copy(void* to, const void* from, unsigned bytes, unsigned zeros);
 void async_commit();
 void async_wait(unsigned newest);  // all groups but the `newest` ones
+
+// Products of wgmma: kept by each thread, done when its warpgroup waits for them. warpgroup_run calls
+// multiply(threads, p) for each product p of the groups waited for: threads[i] is thread i's vector of them.
+struct WarpgroupProduct {
+  struct Tile {
+    const std::byte *begin, *end;
+  };
+  float* c;
+  int columns;
+  uint64_t a, b;     // descriptors
+  Tile tiles[2];     // the memory they describe, which no copy may go to
+  unsigned group{};  // of commits
+};
+void warpgroup_record(WarpgroupProduct product);
+void warpgroup_commit();
+void warpgroup_run(unsigned newest, void (*multiply)(void* const* threads, unsigned product));
 
 }  // namespace vl2::cuda::software

@@ -27,7 +27,16 @@ struct Grouped {
   const float* bias = nullptr;  // of y
   bool add = false;             // y += instead of y =
 };
-void grouped_bf16(Stream stream, const Grouped& args);   // bf16, q8, q4; x rounded to bfloat16, sums in float32
+void grouped_bf16(Stream stream, const Grouped& args);  // bf16, q8, q4; x rounded to bfloat16, sums in float32
+// The two kernels grouped_bf16 chooses between where W is bf16: any device's, and Hopper's, which wants rows enough to
+// fill larger tiles.
+void grouped_warps(Stream stream, const Grouped& args);
+// Rows of W and V (64 a warpgroup; 2 or 3 of them) and positions (256 at most) of a block; 0: what suits the shapes.
+struct GroupedTiles {
+  int warpgroups = 0, positions = 0;
+};
+void grouped_warpgroups(Stream stream, const Grouped& args, GroupedTiles tiles = {});
+bool grouped_warpgroups_run();  // on the current device: a GPU with wgmma, compiled for, or the software device
 void grouped_exact(Stream stream, const Grouped& args);  // any format, all in float32
 
 // Columns of packed rows: a multiple of 64.

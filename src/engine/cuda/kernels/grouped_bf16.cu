@@ -260,6 +260,15 @@ void launch_grouped(Stream stream, const Grouped& a) {
 }  // namespace
 
 void grouped_bf16(Stream stream, const Grouped& a) {
+  // Fewer rows do not fill half of the smallest tile there, and weights come from memory as fast here.
+  constexpr int64_t kLeastRows = 32;
+  const bool many = a.positions >= kLeastRows * std::max<int64_t>(a.groups, 1);
+  if (a.w.format == MatrixFormat::kBf16 && many && current_device().major == 9 && grouped_warpgroups_run())
+    return grouped_warpgroups(stream, a);
+  grouped_warps(stream, a);
+}
+
+void grouped_warps(Stream stream, const Grouped& a) {
   if (a.positions == 0 || a.w.rows == 0) return;
   switch (a.w.format) {
     case MatrixFormat::kBf16:

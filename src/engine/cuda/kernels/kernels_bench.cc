@@ -7,8 +7,10 @@
 #include <cstdlib>
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
+#include "core/base/dtype.h"
 #include "core/base/error.h"
 #include "core/base/random.h"
 #include "core/quant/panel_format.h"
@@ -200,6 +202,94 @@ void bench_many(MatrixFormat format, int64_t rows, int64_t in, int64_t out) {
         2.0 * static_cast<double>(rows * in * out));
 }
 
+// The two products of routed experts and those of shared ones in bf16: the kernel of warps, and that of warpgroups with
+// the tiles it chooses and with others.
+void bench_grouped(const Layer& l, int64_t rows) {
+  constexpr MatrixFormat kFormat = MatrixFormat::kBf16;
+  const int64_t in = bytes_of(kFormat, l.inner, l.width), positions = rows * l.top_k;
+  Random random(1);
+  // Small random values: how fast tensor cores are depends on the bits they get.
+  const auto fill = [&](Memory& memory, int64_t count) {
+    std::vector<Bf16Bits> values(static_cast<size_t>(std::min<int64_t>(count, 1 << 20)));
+    for (Bf16Bits& v : values) v = to_bf16(0.02f * random.normal()).bits;
+    for (int64_t at = 0; at < count; at += static_cast<int64_t>(values.size()))
+      check(cudaMemcpy(memory.as<Bf16Bits>() + at, values.data(),
+                       2 * std::min(values.size(), static_cast<size_t>(count - at)), cudaMemcpyHostToDevice));
+  };
+  Memory w(l.experts * 3 * in), shared(3 * bytes_of(kFormat, l.shared, l.width));
+  fill(w, l.experts * 3 * in / 2), fill(shared, 3 * l.shared * l.width);
+  std::vector<ExpertPointers> table;
+  for (int64_t e = 0; e < l.experts; ++e) {
+    const std::byte* p = w.as<std::byte>() + e * 3 * in;
+    table.push_back({p, p + in, p + 2 * in});
+  }
+  std::vector<std::vector<int32_t>> chosen(static_cast<size_t>(l.experts));
+  std::vector<int32_t> experts, order, first = {0};
+  for (int64_t e = 0; e < l.experts; ++e) experts.push_back(static_cast<int32_t>(e));
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t i = 0; i < l.top_k; ++i) {
+      std::swap(experts[static_cast<size_t>(i)], experts[static_cast<size_t>(i + random.below(l.experts - i))]);
+      chosen[static_cast<size_t>(experts[static_cast<size_t>(i)])].push_back(static_cast<int32_t>(r * l.top_k + i));
+    }
+  for (const std::vector<int32_t>& mine : chosen) {
+    order.insert(order.end(), mine.begin(), mine.end());
+    first.push_back(static_cast<int32_t>(order.size()));
+  }
+  const auto upload = [&](Memory& to, const void* from, size_t bytes) {
+    check(cudaMemcpy(to.data, from, bytes, cudaMemcpyHostToDevice));
+  };
+  Memory d_table(static_cast<int64_t>(table.size() * sizeof table[0])), d_order(positions * 4),
+      d_first(l.experts * 4 + 4);
+  upload(d_table, table.data(), table.size() * sizeof table[0]);
+  upload(d_order, order.data(), order.size() * 4), upload(d_first, first.data(), first.size() * 4);
+  const int64_t widest = std::max(l.top_k * l.inner, l.shared);
+  Memory x(rows * l.width * 2), hidden(rows * widest * 2), y(positions * l.width * 4);
+  fill(x, rows * l.width), fill(hidden, rows * widest);
+
+  Grouped gated, down;
+  gated.x = x.data, gated.x_stride = l.width, gated.out = hidden.data;
+  down.x = hidden.data, down.out = y.data, down.out_stride = l.width;
+  const auto time = [&](const std::string& what, const Grouped& g, double bytes) {
+    const double flops = 2.0 * static_cast<double>(g.positions * g.w.rows * g.w.cols) * (g.v.rows > 0 ? 2 : 1);
+    const std::string name = fmt::format("{} {} rows {}", l.name, rows, what);
+    print(name + ": warps", microseconds([&](int) { grouped_warps(nullptr, g); }, 16), bytes, flops);
+    if (!grouped_warpgroups_run()) return;
+    print(name + ": warpgroups", microseconds([&](int) { grouped_warpgroups(nullptr, g); }, 16), bytes, flops);
+    for (const int warpgroups : {2, 3})
+      for (const int size : {128, 160, 192, 256})
+        if (g.groups == 0 || size >= 192)
+          print(fmt::format("{}: {} x {}", name, warpgroups, size),
+                microseconds(
+                    [&](int) {
+                      grouped_warpgroups(nullptr, g, {warpgroups, size});
+                    },
+                    16),
+                bytes, flops);
+  };
+  gated.positions = down.positions = rows;
+  const std::byte* s = shared.as<std::byte>();
+  const int64_t shared_in = bytes_of(kFormat, l.shared, l.width);
+  gated.w = {kFormat, s, l.shared, l.width, l.width}, gated.v = {kFormat, s + shared_in, l.shared, l.width, l.width};
+  down.w = {kFormat, s + 2 * shared_in, l.width, l.shared, l.shared};
+  gated.out_stride = down.x_stride = l.shared;
+  time("shared gated", gated, static_cast<double>(2 * shared_in));
+  time("shared down", down, static_cast<double>(shared_in));
+  gated.positions = down.positions = positions;
+  gated.order = d_order.as<int32_t>(), gated.top_k = l.top_k;
+  gated.first = down.first = d_first.as<int32_t>(), gated.groups = down.groups = l.experts;
+  gated.table = down.table = d_table.as<ExpertPointers>(), down.down = true;
+  gated.w = gated.v = {kFormat, nullptr, l.inner, l.width, l.width};
+  down.w = {kFormat, nullptr, l.width, l.inner, l.inner};
+  gated.out_stride = down.x_stride = l.inner;
+  time("routed gated", gated, static_cast<double>(l.experts * 2 * in));
+  time("routed down", down, static_cast<double>(l.experts * in));
+}
+
+void bench_all_grouped() {
+  for (const Layer& l : {kLayers[0], kLayers[1]})
+    for (const int64_t rows : {256, 512, 2048}) bench_grouped(l, rows);
+}
+
 void bench_all() {
   cudaDeviceProp properties;
   check(cudaGetDeviceProperties(&properties, 0));
@@ -220,14 +310,19 @@ void bench_all() {
   }
   bench_experts(kLayers[0], MatrixFormat::kBf16, 2048, true);
   for (const MatrixFormat format : kFormats) bench_many(format, 2048, 2048, 4096);
+  bench_all_grouped();
 }
 
 }  // namespace
 }  // namespace vl2::cuda
 
-int main() {
+// With the argument `grouped`: grouped products alone.
+int main(int argc, char** argv) {
   try {
-    vl2::cuda::bench_all();
+    if (argc > 1 && std::string(argv[1]) == "grouped")
+      vl2::cuda::bench_all_grouped();
+    else
+      vl2::cuda::bench_all();
     return 0;
   } catch (const std::exception& e) {
     fmt::print(stderr, "{}\n", e.what());
