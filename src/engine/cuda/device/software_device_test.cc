@@ -125,97 +125,98 @@ TEST(SoftwareDevice, EarlyKernelsWaitInEveryThread) {
   } catch (const Error& e) {
     EXPECT_NE(std::string(e.what()).find("waited 0 times"), std::string::npos) << e.what();
   }
-  // out [64, 32] = 1 + a [64, 64] times b [32, 64] transposed; `wait` before one of the tiles is copied to again.
-  __global__ void warpgroup_kernel(float* out, const uint16_t* a, const uint16_t* b, bool wait) {
-    VL2_DYNAMIC_SHARED(unsigned char, dynamic);
-    unsigned char* left = dynamic + (kTileAlignment - shared_address(dynamic) % kTileAlignment) % kTileAlignment;
-    unsigned char* right = left + 64 * kTileRowBytes;
-    const int thread = static_cast<int>(threadIdx.x), warp = thread / 32, g = thread % 32 / 4, t = thread % 4;
-    for (int i = thread; i < 64 * 8; i += 128) async_copy16(tile_piece(left, i / 8, i % 8), a + i * 8);
-    for (int i = thread; i < 32 * 8; i += 128) async_copy16(tile_piece(right, i / 8, i % 8), b + i * 8);
-    async_commit();
-    async_wait<0>();
-    tiles_written();
-    __syncthreads();
-    float c[16];
-    for (float& x : c) x = 1;
-    warpgroup_begin();
-    for (int k = 0; k < 64; k += 16)
-      warpgroup_multiply<32>(c, tile_descriptor(left, 0, k), tile_descriptor(right, 0, k));
-    warpgroup_commit();
-    if (wait) warpgroup_wait<0>();
-    async_copy16(tile_piece(right, thread % 32, 0), b);
-    async_commit();
-    async_wait<0>();
-    for (int i = 0; i < 16; ++i) out[(warp * 16 + g + i % 4 / 2 * 8) * 32 + i / 4 * 8 + t * 2 + i % 2] = c[i];
-  }
+}
 
-  TEST(SoftwareDevice, MultipliesTilesOfAWarpgroup) {
-    Random random(2);
-    alignas(16) uint16_t a[64 * 64], b[32 * 64];
-    for (uint16_t& x : a) x = to_bf16(static_cast<float>(random.below(16))).bits;
-    for (uint16_t& x : b) x = to_bf16(static_cast<float>(random.below(16))).bits;
-    std::vector<float> out(64 * 32);
-    constexpr size_t kBytes = 96 * kTileRowBytes + kTileAlignment;
-    VL2_LAUNCH(warpgroup_kernel, 1, 128, kBytes, nullptr, out.data(), a, b, true);
-    for (int i = 0; i < 64; ++i)
-      for (int j = 0; j < 32; ++j) {
-        float sum = 1;
-        for (int k = 0; k < 64; ++k) sum += to_float(BF16{a[i * 64 + k]}) * to_float(BF16{b[j * 64 + k]});
-        EXPECT_EQ(out[i * 32 + j], sum);
-      }
-    EXPECT_THROW(VL2_LAUNCH(warpgroup_kernel, 1, 128, kBytes, nullptr, out.data(), a, b, false), Error);
-  }
+// out [64, 32] = 1 + a [64, 64] times b [32, 64] transposed; `wait` before one of the tiles is copied to again.
+__global__ void warpgroup_kernel(float* out, const uint16_t* a, const uint16_t* b, bool wait) {
+  VL2_DYNAMIC_SHARED(unsigned char, dynamic);
+  unsigned char* left = dynamic + (kTileAlignment - shared_address(dynamic) % kTileAlignment) % kTileAlignment;
+  unsigned char* right = left + 64 * kTileRowBytes;
+  const int thread = static_cast<int>(threadIdx.x), warp = thread / 32, g = thread % 32 / 4, t = thread % 4;
+  for (int i = thread; i < 64 * 8; i += 128) async_copy16(tile_piece(left, i / 8, i % 8), a + i * 8);
+  for (int i = thread; i < 32 * 8; i += 128) async_copy16(tile_piece(right, i / 8, i % 8), b + i * 8);
+  async_commit();
+  async_wait<0>();
+  tiles_written();
+  __syncthreads();
+  float c[16];
+  for (float& x : c) x = 1;
+  warpgroup_begin();
+  for (int k = 0; k < 64; k += 16) warpgroup_multiply<32>(c, tile_descriptor(left, 0, k), tile_descriptor(right, 0, k));
+  warpgroup_commit();
+  if (wait) warpgroup_wait<0>();
+  async_copy16(tile_piece(right, thread % 32, 0), b);
+  async_commit();
+  async_wait<0>();
+  for (int i = 0; i < 16; ++i) out[(warp * 16 + g + i % 4 / 2 * 8) * 32 + i / 4 * 8 + t * 2 + i % 2] = c[i];
+}
 
-  __global__ void lost_barrier_kernel() {
-    if (threadIdx.x < 32) __syncthreads();
-  }
-  __global__ void lost_lane_kernel(float* out) {
-    if (threadIdx.x != 7) out[threadIdx.x] = warp_sum(1.0f);
-  }
-  __global__ void mixed_kernel() {
-    if (threadIdx.x < 16)
-      __syncwarp();
-    else
-      __ballot_sync(kAllLanes, 1);
-  }
-  __global__ void overrun_kernel() {
-    VL2_DYNAMIC_SHARED(float, tile);
-    tile[threadIdx.x] = 1.0f;
-  }
-  __global__ void unfinished_copy_kernel(float* out, const float* in) {
-    __shared__ __align__(16) float tile[4];
-    if (threadIdx.x == 0) {
-      tile[0] = -1.0f;
-      async_copy16(tile, in);
-      async_commit();
-      out[0] = tile[0];
-      async_wait<0>();
-      out[1] = tile[0];
+TEST(SoftwareDevice, MultipliesTilesOfAWarpgroup) {
+  Random random(2);
+  alignas(16) uint16_t a[64 * 64], b[32 * 64];
+  for (uint16_t& x : a) x = to_bf16(static_cast<float>(random.below(16))).bits;
+  for (uint16_t& x : b) x = to_bf16(static_cast<float>(random.below(16))).bits;
+  std::vector<float> out(64 * 32);
+  constexpr size_t kBytes = 96 * kTileRowBytes + kTileAlignment;
+  VL2_LAUNCH(warpgroup_kernel, 1, 128, kBytes, nullptr, out.data(), a, b, true);
+  for (int i = 0; i < 64; ++i)
+    for (int j = 0; j < 32; ++j) {
+      float sum = 1;
+      for (int k = 0; k < 64; ++k) sum += to_float(BF16{a[i * 64 + k]}) * to_float(BF16{b[j * 64 + k]});
+      EXPECT_EQ(out[i * 32 + j], sum);
     }
-  }
+  EXPECT_THROW(VL2_LAUNCH(warpgroup_kernel, 1, 128, kBytes, nullptr, out.data(), a, b, false), Error);
+}
 
-  TEST(SoftwareDevice, RefusesWhatCudaLeavesUndefined) {
-    std::vector<float> out(64);
-    for (int again = 0; again < 2; ++again) {  // and goes on working afterwards
-      EXPECT_THROW(VL2_LAUNCH(lost_barrier_kernel, 1, 64, 0, nullptr), Error);
-      EXPECT_THROW(VL2_LAUNCH(lost_lane_kernel, 1, 32, 0, nullptr, out.data()), Error);
-      EXPECT_THROW(VL2_LAUNCH(mixed_kernel, 1, 32, 0, nullptr), Error);
-      EXPECT_THROW(VL2_LAUNCH(overrun_kernel, 1, 64, 63 * sizeof(float), nullptr), Error);
-      EXPECT_THROW(VL2_LAUNCH(overrun_kernel, 1, 33, 256, nullptr), Error);
-      EXPECT_THROW(VL2_LAUNCH(overrun_kernel, 1, 2048, 8192, nullptr), Error);
-      EXPECT_THROW(VL2_LAUNCH(overrun_kernel, dim3(1, 65536), 64, 256, nullptr), Error);
-      EXPECT_NO_THROW(VL2_LAUNCH(overrun_kernel, 3, 64, 256, nullptr));
-    }
+__global__ void lost_barrier_kernel() {
+  if (threadIdx.x < 32) __syncthreads();
+}
+__global__ void lost_lane_kernel(float* out) {
+  if (threadIdx.x != 7) out[threadIdx.x] = warp_sum(1.0f);
+}
+__global__ void mixed_kernel() {
+  if (threadIdx.x < 16)
+    __syncwarp();
+  else
+    __ballot_sync(kAllLanes, 1);
+}
+__global__ void overrun_kernel() {
+  VL2_DYNAMIC_SHARED(float, tile);
+  tile[threadIdx.x] = 1.0f;
+}
+__global__ void unfinished_copy_kernel(float* out, const float* in) {
+  __shared__ __align__(16) float tile[4];
+  if (threadIdx.x == 0) {
+    tile[0] = -1.0f;
+    async_copy16(tile, in);
+    async_commit();
+    out[0] = tile[0];
+    async_wait<0>();
+    out[1] = tile[0];
   }
+}
 
-  TEST(SoftwareDevice, CopiesArriveWhenTheyAreWaitedFor) {
-    alignas(16) float in[4] = {5, 6, 7, 8};
-    std::vector<float> out(2);
-    VL2_LAUNCH(unfinished_copy_kernel, 1, 32, 0, nullptr, out.data(), in);
-    EXPECT_EQ(out[0], -1.0f);
-    EXPECT_EQ(out[1], 5.0f);
+TEST(SoftwareDevice, RefusesWhatCudaLeavesUndefined) {
+  std::vector<float> out(64);
+  for (int again = 0; again < 2; ++again) {  // and goes on working afterwards
+    EXPECT_THROW(VL2_LAUNCH(lost_barrier_kernel, 1, 64, 0, nullptr), Error);
+    EXPECT_THROW(VL2_LAUNCH(lost_lane_kernel, 1, 32, 0, nullptr, out.data()), Error);
+    EXPECT_THROW(VL2_LAUNCH(mixed_kernel, 1, 32, 0, nullptr), Error);
+    EXPECT_THROW(VL2_LAUNCH(overrun_kernel, 1, 64, 63 * sizeof(float), nullptr), Error);
+    EXPECT_THROW(VL2_LAUNCH(overrun_kernel, 1, 33, 256, nullptr), Error);
+    EXPECT_THROW(VL2_LAUNCH(overrun_kernel, 1, 2048, 8192, nullptr), Error);
+    EXPECT_THROW(VL2_LAUNCH(overrun_kernel, dim3(1, 65536), 64, 256, nullptr), Error);
+    EXPECT_NO_THROW(VL2_LAUNCH(overrun_kernel, 3, 64, 256, nullptr));
   }
+}
+
+TEST(SoftwareDevice, CopiesArriveWhenTheyAreWaitedFor) {
+  alignas(16) float in[4] = {5, 6, 7, 8};
+  std::vector<float> out(2);
+  VL2_LAUNCH(unfinished_copy_kernel, 1, 32, 0, nullptr, out.data(), in);
+  EXPECT_EQ(out[0], -1.0f);
+  EXPECT_EQ(out[1], 5.0f);
+}
 
 }  // namespace
 }  // namespace vl2::cuda
