@@ -104,20 +104,12 @@ void ExpertCalls::run(const CudaContext& context, Tensor out, Tensor x, const Ro
   std::byte* memory = context.workspace.bytes(experts_scratch_bytes(e) + 256);
   e.scratch = memory + (256 - reinterpret_cast<uintptr_t>(memory) % 256) % 256;
   e.counters = counters(experts_counters(gate.cols));
-  const bool adds = add && experts_can_add(e);
-  const bool apart = shared != nullptr && !inside;
-  Tensor sum = out, y = out;
-  if (add && !adds) sum = context.workspace.tensor(x.rows, out.cols);
-  if (apart) y = context.workspace.tensor(x.rows, out.cols);
-  e.out = sum.data;
-  e.out_stride = sum.row_stride;
-  e.add = adds;
+  e.add = add;
   cuda::experts(context.stream(), e);
-  if (apart) {
-    swiglu(context, y, x, *shared);
-    cuda::add(context.stream(), rows_view(sum), rows_view(y));
-  }
-  if (add && !adds) cuda::add(context.stream(), rows_view(out), rows_view(sum));
+  if (shared == nullptr || inside) return;
+  Tensor y = context.workspace.tensor(x.rows, out.cols);
+  swiglu(context, y, x, *shared);
+  cuda::add(context.stream(), rows_view(out), rows_view(y));
 }
 
 }  // namespace vl2::cuda

@@ -59,17 +59,32 @@ std::vector<double> RopeAngles::frequencies(int64_t length) const {
 }
 
 void RopeAngles::fill(std::span<const int64_t> positions, int64_t length, Tensor cos_TR, Tensor sin_TR) const {
-  const bool dynamic = scaling_ && scaling_->type == RopeScalingType::kDynamic && length > max_positions_;
-  const std::vector<double> moved = dynamic ? frequencies(length) : std::vector<double>();
-  const std::vector<double>& f = dynamic ? moved : frequencies_;
-  for (size_t t = 0; t < positions.size(); ++t) {
-    float* cos = cos_TR.row(static_cast<int64_t>(t));
-    float* sin = sin_TR.row(static_cast<int64_t>(t));
+  const auto half = static_cast<int64_t>(frequencies_.size());
+  const auto angles_of = [&](int64_t position, const std::vector<double>& f, float* cos, float* sin) {
     for (size_t k = 0; k < f.size(); ++k) {
-      const double angle = static_cast<double>(positions[t]) * f[k];
+      const double angle = static_cast<double>(position) * f[k];
       cos[k] = static_cast<float>(std::cos(angle) * magnitude_);
       sin[k] = static_cast<float>(std::sin(angle) * magnitude_);
     }
+  };
+  if (scaling_ && scaling_->type == RopeScalingType::kDynamic && length > max_positions_) {
+    const std::vector<double> moved = frequencies(length);
+    for (size_t t = 0; t < positions.size(); ++t)
+      angles_of(positions[t], moved, cos_TR.row(static_cast<int64_t>(t)), sin_TR.row(static_cast<int64_t>(t)));
+    return;
+  }
+  // A prompt of thousands of tokens would take milliseconds every time.
+  const std::lock_guard<std::mutex> lock(known_->mutex);
+  std::vector<float>& known = known_->values;
+  const int64_t row = 2 * half, wanted = positions.empty() ? 0 : *std::ranges::max_element(positions) + 1;
+  int64_t count = row == 0 ? wanted : static_cast<int64_t>(known.size()) / row;
+  known.resize(static_cast<size_t>(std::max(count, wanted) * row));
+  for (; count < wanted; ++count)
+    angles_of(count, frequencies_, known.data() + count * row, known.data() + count * row + half);
+  for (size_t t = 0; t < positions.size(); ++t) {
+    const float* from = known.data() + positions[t] * row;
+    std::copy_n(from, half, cos_TR.row(static_cast<int64_t>(t)));
+    std::copy_n(from + half, half, sin_TR.row(static_cast<int64_t>(t)));
   }
 }
 

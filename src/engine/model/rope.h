@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <vector>
@@ -32,6 +34,12 @@ class RopeAngles {
   std::optional<RopeScaling> scaling_;
   std::vector<double> frequencies_;
   double magnitude_ = 1.0;  // on cos and sin
+  // Of the positions asked for so far, where length moves nothing: [position][cos of dim / 2, sin of dim / 2].
+  struct Known {
+    std::mutex mutex;
+    std::vector<float> values;
+  };
+  std::shared_ptr<Known> known_ = std::make_shared<Known>();
   double softmax_scale_factor_ = 1.0;
 };
 

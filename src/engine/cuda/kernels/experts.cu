@@ -9,8 +9,6 @@ namespace vl2::cuda {
 
 int64_t experts_counters(int64_t width) { return (width + 15) / 16; }
 
-bool experts_can_add(const Experts& a) { return experts_are_few(a); }
-
 size_t experts_scratch_bytes(const Experts& a) {
   return std::max(experts_few_scratch_bytes(a), experts_many_scratch_bytes(a));
 }
@@ -24,7 +22,6 @@ void experts(Stream stream, const Experts& a) {
                                               fits(a.shared_up, a.shared_gate.rows, a.routed.width) &&
                                               fits(a.shared_down, a.routed.width, a.shared_gate.rows)),
             "[cuda] the shared experts are of another format or shape");
-  VL2_CHECK(!a.add || experts_can_add(a));
   VL2_CHECK(a.routed.experts <= 1024 && a.top_k <= a.routed.experts);
   if (experts_are_few(a)) return experts_few(stream, a);
   experts_many(stream, a);

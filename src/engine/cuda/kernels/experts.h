@@ -34,13 +34,12 @@ struct Experts {
   // afterwards with gated_few_rows and linear_few_rows, or by products.)
   MatrixView shared_gate, shared_up, shared_down;
   bool exact = true;        // as in linear.h
-  bool add = false;         // out += instead of out =; where experts_can_add()
+  bool add = false;         // out += instead of out =
   void* scratch = nullptr;  // experts_scratch_bytes(), 256-byte aligned
   // experts_counters() of them: zeros before the first call, left as zeros.
   int32_t* counters = nullptr;
 };
 void experts(Stream stream, const Experts& args);
-bool experts_can_add(const Experts& args);
 size_t experts_scratch_bytes(const Experts& args);  // depends on shapes alone, never shrinks with more rows
 int64_t experts_counters(int64_t width);
 

@@ -12,6 +12,7 @@ constexpr int kSortThreads = 256, kSortWarps = kSortThreads / 32;
 // A block for each expert reads all choices twice: how many come before its own, then where its own are. No counters
 // that threads race for, so the order is always the same.
 __global__ void __launch_bounds__(kSortThreads) sort_kernel(SortChoices a) {
+  await_earlier_kernels();
   __shared__ int found[kSortWarps][2];
   const int thread = static_cast<int>(threadIdx.x), warp = thread / 32, lane = thread % 32;
   const int expert = static_cast<int>(blockIdx.x), choices = static_cast<int>(a.choices);
@@ -60,16 +61,31 @@ struct Combine {
   const float* weight;
   const int32_t* place;
   int rows, top_k, width;
+  bool add;
 };
 
+__device__ __forceinline__ void add_scaled(float& sum, float scale, float x) { sum = fmaf(scale, x, sum); }
+__device__ __forceinline__ void add_scaled(float4& sum, float scale, float4 x) {
+  sum.x = fmaf(scale, x.x, sum.x), sum.y = fmaf(scale, x.y, sum.y);
+  sum.z = fmaf(scale, x.z, sum.z), sum.w = fmaf(scale, x.w, sum.w);
+}
+
+// T: float, or float4 where rows are whole multiples of it.
+template <typename T>
 __global__ void __launch_bounds__(256) combine_kernel(Combine a) {
-  const int column = static_cast<int>(blockIdx.x * 256 + threadIdx.x), row = static_cast<int>(blockIdx.y);
+  await_earlier_kernels();
+  constexpr int kValues = sizeof(T) / sizeof(float);
+  const int column = static_cast<int>(blockIdx.x * 256 + threadIdx.x) * kValues, row = static_cast<int>(blockIdx.y);
   if (column >= a.width) return;
-  float sum = 0;
+  T sum{};
   for (int s = row * a.top_k; s < (row + 1) * a.top_k; ++s)
-    sum = fmaf(a.weight[s], a.part[static_cast<int64_t>(a.place[s]) * a.width + column], sum);
-  if (a.shared != nullptr) sum += a.shared[static_cast<int64_t>(row) * a.width + column];
-  a.out[row * a.out_stride + column] = sum;
+    add_scaled(sum, a.weight[s],
+               *reinterpret_cast<const T*>(a.part + static_cast<int64_t>(a.place[s]) * a.width + column));
+  if (a.shared != nullptr)
+    add_scaled(sum, 1.0f, *reinterpret_cast<const T*>(a.shared + static_cast<int64_t>(row) * a.width + column));
+  T* out = reinterpret_cast<T*>(a.out + row * a.out_stride + column);
+  if (a.add) add_scaled(sum, 1.0f, *out);
+  *out = sum;
 }
 
 // Pieces of scratch, each at a multiple of 256 bytes.
@@ -115,7 +131,7 @@ Scratch cut_scratch(const Experts& a, std::byte* base) {
 }  // namespace
 
 void sort_choices(Stream stream, const SortChoices& a) {
-  VL2_LAUNCH(sort_kernel, static_cast<unsigned>(a.experts), kSortThreads, 0, stream, a);
+  VL2_LAUNCH_EARLY(sort_kernel, static_cast<unsigned>(a.experts), kSortThreads, 0, stream, a);
 }
 
 size_t experts_many_scratch_bytes(const Experts& a) { return cut_scratch(a, nullptr).bytes; }
@@ -164,7 +180,8 @@ void experts_many(Stream stream, const Experts& a) {
                         s.place,
                         static_cast<int>(a.rows),
                         static_cast<int>(a.top_k),
-                        static_cast<int>(m.width)};
+                        static_cast<int>(m.width),
+                        a.add};
   // Rows in the second dimension of the grid, which has 65,535 at most: more go in several launches.
   constexpr int64_t kMost = 32768;
   for (int64_t begin = 0; begin < a.rows; begin += kMost) {
@@ -172,9 +189,14 @@ void experts_many(Stream stream, const Experts& a) {
     some.out += begin * a.out_stride;
     some.weight += begin * a.top_k, some.place += begin * a.top_k;
     if (some.shared != nullptr) some.shared += begin * m.width;
-    const dim3 grid(static_cast<unsigned>((m.width + 255) / 256),
+    const bool vectors = m.width % 4 == 0 && a.out_stride % 4 == 0 && reinterpret_cast<uintptr_t>(a.out) % 16 == 0;
+    const int64_t columns = vectors ? m.width / 4 : m.width;
+    const dim3 grid(static_cast<unsigned>((columns + 255) / 256),
                     static_cast<unsigned>(std::min(kMost, a.rows - begin)));
-    VL2_LAUNCH(combine_kernel, grid, 256, 0, stream, some);
+    if (vectors)
+      VL2_LAUNCH_EARLY(combine_kernel<float4>, grid, 256, 0, stream, some);
+    else
+      VL2_LAUNCH_EARLY(combine_kernel<float>, grid, 256, 0, stream, some);
   }
 }
 

@@ -167,6 +167,42 @@ __global__ void __launch_bounds__(256)
   for (int64_t c = x.cols + thread; c < out.cols(); c += threads) out.store(blockIdx.x, c, 0.0f);
 }
 
+// A warp for each row of up to 128 * kNormLoads columns that begins at a multiple of 16 bytes.
+constexpr int kNormLoads = 12, kNormWarps = 4;
+__global__ void __launch_bounds__(kNormWarps * 32)
+    layer_norm_warp_kernel(uint16_t* out, int64_t out_stride, RowsView x, const float* weight, const float* bias,
+                           float eps) {
+  await_earlier_kernels();
+  const int lane = static_cast<int>(threadIdx.x % 32), parts = static_cast<int>(x.cols) / 4;
+  const int64_t row = static_cast<int64_t>(blockIdx.x) * kNormWarps + threadIdx.x / 32;
+  if (row >= x.rows) return;
+  const float4* in = reinterpret_cast<const float4*>(row_of(x, row));
+  float4 v[kNormLoads];
+  float sum = 0, squares = 0;
+  VL2_UNROLL
+  for (int i = 0; i < kNormLoads; ++i) {
+    v[i] = lane + 32 * i < parts ? in[lane + 32 * i] : make_float4(0, 0, 0, 0);
+    sum += (v[i].x + v[i].y) + (v[i].z + v[i].w);
+  }
+  const float mean = warp_sum(sum) / static_cast<float>(x.cols);
+  VL2_UNROLL
+  for (int i = 0; i < kNormLoads; ++i) {
+    v[i].x -= mean, v[i].y -= mean, v[i].z -= mean, v[i].w -= mean;
+    if (lane + 32 * i < parts) squares += (v[i].x * v[i].x + v[i].y * v[i].y) + (v[i].z * v[i].z + v[i].w * v[i].w);
+  }
+  const float scale = 1.0f / sqrtf(warp_sum(squares) / static_cast<float>(x.cols) + eps);
+  VL2_UNROLL
+  for (int i = 0; i < kNormLoads; ++i) {
+    const int at = lane + 32 * i;
+    if (at >= parts) continue;
+    const float4 w = __ldg(reinterpret_cast<const float4*>(weight) + at);
+    const float4 b = __ldg(reinterpret_cast<const float4*>(bias) + at);
+    *reinterpret_cast<uint2*>(out + row * out_stride + at * 4) =
+        make_uint2(bf16_pair(v[i].x * scale * w.x + b.x, v[i].y * scale * w.y + b.y),
+                   bf16_pair(v[i].z * scale * w.z + b.z, v[i].w * scale * w.w + b.w));
+  }
+}
+
 __global__ void gelu_kernel(RowsView x, bool tanh_form) {
   await_earlier_kernels();
   float* row = row_of(x, blockIdx.x);
@@ -184,22 +220,45 @@ __global__ void silu_mul_kernel(RowsView gate, RowsView up) {
   each_column(gate.cols, [&](int64_t c) { g[c] = g[c] / (1.0f + expf(-g[c])) * u[c]; });
 }
 
-// A block rotates one head of one row. Interleaved pairs move to other places: all are read before any is written.
-__global__ void rope_kernel(RowsView x, RowsView y, RowsView cos, RowsView sin, bool interleaved) {
+// A block rotates heads of one row, `at_once` of them side by side: all, or (few rows) those of its part of the grid.
+// Interleaved pairs move to other places: a head is read before any of it is written.
+__global__ void rope_kernel(RowsView x, RowsView y, RowsView cos, RowsView sin, int heads, int at_once,
+                            bool interleaved) {
   await_earlier_kernels();
-  const int64_t row = blockIdx.x, head = blockIdx.y, half = x.cols / 2;
-  float* v = head < x.heads ? row_of(x, row) + head * x.head_stride : row_of(y, row) + (head - x.heads) * y.head_stride;
-  const float *cos_row = row_of(cos, row), *sin_row = row_of(sin, row);
-  for (int64_t begin = 0; begin < half; begin += blockDim.x) {
-    const int64_t k = begin + threadIdx.x;
+  const int64_t row = blockIdx.x, half = x.cols / 2;
+  const int thread = static_cast<int>(threadIdx.x), k = thread % static_cast<int>(half),
+            mine = thread / static_cast<int>(half);
+  const bool turns = mine < at_once;
+  const float c = turns ? row_of(cos, row)[k] : 0.0f, s = turns ? row_of(sin, row)[k] : 0.0f;
+  for (int first = static_cast<int>(blockIdx.y) * at_once; first < heads;
+       first += static_cast<int>(gridDim.y) * at_once) {
+    const int head = first + mine;
+    const bool there = turns && head < heads;
+    float* v = nullptr;
     float a = 0, b = 0;
-    if (k < half) a = v[interleaved ? 2 * k : k], b = v[interleaved ? 2 * k + 1 : k + half];
-    __syncthreads();
-    if (k < half) {
-      v[k] = a * cos_row[k] - b * sin_row[k];
-      v[k + half] = b * cos_row[k] + a * sin_row[k];
+    if (there) {
+      v = head < x.heads ? row_of(x, row) + head * x.head_stride : row_of(y, row) + (head - x.heads) * y.head_stride;
+      a = v[interleaved ? 2 * k : k], b = v[interleaved ? 2 * k + 1 : k + half];
+    }
+    if (interleaved) __syncthreads();
+    if (there) {
+      v[k] = a * c - b * s;
+      v[k + half] = b * c + a * s;
     }
   }
+}
+
+// Eight values a thread.
+__global__ void __launch_bounds__(256)
+    round_vectors_kernel(uint16_t* out, int64_t out_stride, RowsView x, int64_t chunks) {
+  await_earlier_kernels();
+  const int64_t index = static_cast<int64_t>(blockIdx.x) * 256 + threadIdx.x;
+  if (index >= x.rows * chunks) return;
+  const int64_t row = index / chunks, c = (index - row * chunks) * 8;
+  const float4* from = reinterpret_cast<const float4*>(row_of(x, row) + c);
+  const float4 a = from[0], b = from[1];
+  *reinterpret_cast<uint4*>(out + row * out_stride + c) =
+      make_uint4(bf16_pair(a.x, a.y), bf16_pair(a.z, a.w), bf16_pair(b.x, b.y), bf16_pair(b.z, b.w));
 }
 
 __global__ void round_rows_kernel(uint16_t* out, int64_t out_stride, RowsView x) {
@@ -322,6 +381,10 @@ void layer_norm(Stream stream, const RowsView& out, const RowsView& x, const flo
 void layer_norm(Stream stream, Bf16Bits* out, int64_t out_stride, const RowsView& x, const float* weight,
                 const float* bias, float eps) {
   if (empty(x)) return;
+  if (in_vectors(x) && out_stride == x.cols && x.cols <= 128 * kNormLoads &&
+      (reinterpret_cast<uintptr_t>(weight) | reinterpret_cast<uintptr_t>(bias)) % 16 == 0)
+    return VL2_LAUNCH_EARLY(layer_norm_warp_kernel, dim3(static_cast<unsigned>((x.rows + kNormWarps - 1) / kNormWarps)),
+                            dim3(kNormWarps * 32), 0, stream, out, out_stride, x, weight, bias, eps);
   VL2_LAUNCH_EARLY(layer_norm_kernel<RoundedRows>, dim3(static_cast<unsigned>(x.rows)), whole_row(x.cols), 0, stream,
                    RoundedRows{out, out_stride}, x, weight, bias, eps);
 }
@@ -341,16 +404,22 @@ void silu_mul(Stream stream, const RowsView& gate, const RowsView& up) {
 void rope(Stream stream, const RowsView& x, const RowsView& y, const RowsView& cos, const RowsView& sin,
           bool interleaved) {
   if (empty(x)) return;
-  const int64_t heads = x.heads + (empty(y) ? 0 : y.heads);
-  // One block takes all pairs of a head at once: what it writes another round would still have to read.
-  const int64_t half = x.cols / 2;
-  const auto threads = static_cast<unsigned>((half + 31) / 32 * 32);
-  VL2_LAUNCH_EARLY(rope_kernel, dim3(static_cast<unsigned>(x.rows), static_cast<unsigned>(heads)),
-                   dim3(threads < 1024 ? threads : 1024), 0, stream, x, y, cos, sin, interleaved);
+  constexpr int64_t kThreads = 256, kFewRows = 64;
+  const int64_t heads = x.heads + (empty(y) ? 0 : y.heads), half = x.cols / 2;
+  const int64_t at_once = std::clamp<int64_t>(kThreads / half, 1, heads);
+  const int64_t parts = x.rows <= kFewRows ? (heads + at_once - 1) / at_once : 1;
+  VL2_LAUNCH_EARLY(rope_kernel, dim3(static_cast<unsigned>(x.rows), static_cast<unsigned>(parts)),
+                   dim3(static_cast<unsigned>((half * at_once + 31) / 32 * 32)), 0, stream, x, y, cos, sin,
+                   static_cast<int>(heads), static_cast<int>(at_once), interleaved);
 }
 
 void round_rows(Stream stream, Bf16Bits* out, int64_t out_stride, const RowsView& x) {
   if (x.rows == 0) return;
+  if (in_vectors(x) && x.heads == 1 && x.cols == out_stride && out_stride % 8 == 0) {
+    const int64_t chunks = out_stride / 8;
+    return VL2_LAUNCH_EARLY(round_vectors_kernel, dim3(static_cast<unsigned>((x.rows * chunks + 255) / 256)), dim3(256),
+                            0, stream, out, out_stride, x, chunks);
+  }
   const Pieces p = pieces(x.rows, out_stride);
   VL2_LAUNCH_EARLY(round_rows_kernel, p.grid, p.block, 0, stream, out, out_stride, x);
 }
