@@ -32,7 +32,7 @@ std::unique_ptr<Ops> make_reference(const BackendOptions& options) {
   return make_reference_ops();
 }
 
-BackendFootprint reference_footprint(const BackendOptions&) { return {4, 4, 4, 4}; }
+BackendFootprint reference_footprint(const BackendOptions&) { return {4, 4, 4, 4, true}; }
 
 std::unique_ptr<LimitMeter> reference_limits(const BackendOptions&) {
   fail(ErrorCode::kUnsupported, "the reference backend is slow on purpose and has no limit to be compared with");
@@ -86,7 +86,7 @@ std::unique_ptr<LimitMeter> cuda_limits(const BackendOptions& options) {
 
 BackendFootprint cuda_footprint(const BackendOptions& options) {
   const double stored = options.weights == DType::kBF16 ? 2 : 4;
-  return {narrow_cuda(options) ? 2 : stored, stored, 4, narrow_cuda_cache(options) ? 2.0 : 4.0};
+  return {narrow_cuda(options) ? 2 : stored, stored, 4, narrow_cuda_cache(options) ? 2.0 : 4.0, false};
 }
 
 BackendMemory memory_of_gpu(const BackendOptions& options) {

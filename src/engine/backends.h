@@ -29,6 +29,7 @@ struct BackendFootprint {
   double lookup = 4;  // embedding tables
   double vector = 4;  // norms, biases, routers
   double cache = 4;   // keys, values, latents
+  bool on_host = true;
 };
 
 // Where a backend's memory comes from, and how much of it is free now.

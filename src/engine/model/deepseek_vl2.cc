@@ -6,6 +6,7 @@
 #include "engine/model/attention.h"
 #include "engine/model/decoder.h"
 #include "engine/model/projector.h"
+#include "engine/model/tiles_at_once.h"
 #include "engine/model/vision_encoder.h"
 #include "engine/model/visual_sequence.h"
 
@@ -33,7 +34,8 @@ void DeepseekVl2::encode_images(std::span<const float> pixels, std::span<const I
 
   Workspace::Scope scope(ops_.workspace());
   Tensor tokens_VD = ops_.workspace().tensor(tiles * tile_tokens, config_.projector.n_embed);
-  const int64_t at_once = tap != nullptr ? tiles : kTilesAtOnce;  // a trace shows all tiles as one tensor
+  const int64_t at_once =
+      tap != nullptr ? tiles : tiles_at_once(ops_.on_host());  // a trace shows all tiles as one tensor
   for (int64_t first = 0; first < tiles; first += at_once) {
     const int64_t count = std::min(at_once, tiles - first);
     encode_tiles(pixels.subspan(static_cast<size_t>(first * tile_floats), static_cast<size_t>(count * tile_floats)),

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "engine/model/tiles_at_once.h"
 #include "engine/runtime/current_error.h"
 #include "engine/runtime/pause.h"
 
@@ -69,7 +70,7 @@ void EngineLoop::turn() {
   // Answers wait for a few tiles or for a few tokens of prompts, never for both: these take turns.
   const bool answering = scheduler_.answering();
   if (!(answering && encoded_last_ && scheduler_.prompt_ready()))
-    encode_pictures(answering ? tiles_beside_answers(tile_ms_) : DeepseekVl2::kTilesAtOnce, report);
+    encode_pictures(answering ? tiles_beside_answers(tile_ms_) : tiles_at_once(parts_.model.ops().on_host()), report);
   encoded_last_ = report.tiles > 0;
   if (!answering)
     step(kWholeChunk, report);

@@ -5,7 +5,7 @@
 #include "core/base/tensor_view.h"
 #include "core/model_spec/weight_schema.h"
 #include "engine/model/attention.h"
-#include "engine/model/deepseek_vl2.h"
+#include "engine/model/tiles_at_once.h"
 #include "engine/runtime/drafter.h"
 
 namespace vl2 {
@@ -70,13 +70,13 @@ double language_step_bytes(const ModelConfig& config, const MemoryPlanInput& inp
   return kFloat * (rows * language_row_floats(c) + static_cast<double>(expanded) + logits);
 }
 
-double vision_step_bytes(const ModelConfig& config) {
+double vision_step_bytes(const ModelConfig& config, bool on_host) {
   const VisionConfig& c = config.vision;
   const int64_t side = config.tokens_per_side();
   const int64_t encoder = c.num_patches() * (7 * c.width + c.mlp_hidden() + 3 * c.patch_size * c.patch_size);
   const int64_t pixels = 3 * c.image_size * c.image_size;
-  return kFloat * static_cast<double>(DeepseekVl2::kTilesAtOnce *
-                                      (encoder + pixels + 2 * side * side * config.projector.n_embed));
+  return kFloat *
+         static_cast<double>(tiles_at_once(on_host) * (encoder + pixels + 2 * side * side * config.projector.n_embed));
 }
 
 // Vision tokens that wait for their prefill: at most one prompt more than what fills a step, and those of the prompt
@@ -95,9 +95,9 @@ MemoryReport plan_memory(const ModelConfig& config, const MemoryPlanInput& input
   report.weights = static_cast<int64_t>(weight_bytes(config, input.footprint, input.format));
   report.cache = static_cast<int64_t>(input.footprint.cache * static_cast<double>(input.cached_tokens) *
                                       static_cast<double>(cache_width(c) * c.num_hidden_layers));
-  report.activations =
-      static_cast<int64_t>(kArenaSlack * std::max(language_step_bytes(config, input), vision_step_bytes(config)) +
-                           waiting_features_bytes(config, input));
+  report.activations = static_cast<int64_t>(
+      kArenaSlack * std::max(language_step_bytes(config, input), vision_step_bytes(config, input.footprint.on_host)) +
+      waiting_features_bytes(config, input));
   return report;
 }
 

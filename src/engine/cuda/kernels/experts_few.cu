@@ -72,8 +72,8 @@ __device__ __forceinline__ void publish(const Members& members, int* slot_of) {
 }
 
 template <MatrixFormat format, int tiles, int pieces>
-__global__ void __launch_bounds__(kMostWarps * 32) gated_experts_kernel(FewExperts a) {
-  using Sum = FewSum<format, tiles, pieces>;
+__global__ void __launch_bounds__(kMostWarps * 32, blocks_of_few(tiles, pieces)) gated_experts_kernel(FewExperts a) {
+  using Gated = FewGated<format, tiles, pieces>;
   VL2_DYNAMIC_SHARED(float, shared);
   __shared__ int slot_of[kFewRows];
   const int warp = static_cast<int>(threadIdx.x / 32), warps = static_cast<int>(blockDim.x / 32);
@@ -81,7 +81,7 @@ __global__ void __launch_bounds__(kMostWarps * 32) gated_experts_kernel(FewExper
   const bool is_shared = first == a.rows * a.top_k;
   FewMatrix gate = is_shared ? a.shared_gate : a.gate, up = is_shared ? a.shared_up : a.gate;
   // Which experts were chosen the router says; the shared one's weights need not wait.
-  const bool idle = tile * Sum::kRows >= gate.rows;
+  const bool idle = tile * Gated::kRows >= gate.rows;
   if (idle || !is_shared) await_earlier_kernels();
   if (idle) return;
   const Members members = is_shared ? all_rows(a) : find_members(a, first);
@@ -92,22 +92,20 @@ __global__ void __launch_bounds__(kMostWarps * 32) gated_experts_kernel(FewExper
   }
   const int share = is_shared ? 1 : a.top_k;  // slots of a row
   const FewInput x = members.input(a.x, a.x_stride, share, is_shared ? 0 : first, a.aligned);
-  Sum gate_sum, up_sum;
-  add_both(gate_sum, up_sum, gate, up, tile, x, warp, warps, [&] {
+  Gated sum;
+  sum.add(gate, up, tile, x, warp, warps, [&] {
     if (is_shared) await_earlier_kernels();
   });
   publish<tiles>(members, slot_of);
-  gate_sum.store(shared, warp);
-  up_sum.store(shared + warps * Sum::kValues, warp);
+  sum.store(shared, warp, warps);
   __syncthreads();
   float* hidden = is_shared ? a.shared_hidden : a.hidden;
   const int64_t stride = is_shared ? a.shared_stride : a.hidden_stride;
-  for (int i = static_cast<int>(threadIdx.x); i < Sum::kRows * members.count; i += static_cast<int>(blockDim.x)) {
-    const int row = tile * Sum::kRows + i % Sum::kRows;
-    if (row >= gate.rows) continue;
-    const float g = sum_of_warps(shared, Sum::kValues, i, warps);
-    const float u = sum_of_warps(shared + warps * Sum::kValues, Sum::kValues, i, warps);
-    hidden[slot_of[i / Sum::kRows] * stride + row] = silu(g) * u;
+  for (int i = static_cast<int>(threadIdx.x); i < Gated::kRows * members.count; i += static_cast<int>(blockDim.x)) {
+    const int row = tile * Gated::kRows + i % Gated::kRows;
+    if (row < gate.rows)
+      hidden[slot_of[i / Gated::kRows] * stride + row] =
+          Gated::value(shared, i % Gated::kRows, i / Gated::kRows, warps);
   }
 }
 
@@ -128,7 +126,7 @@ __device__ __forceinline__ void combine(const FewExperts& a, int tile) {
 }
 
 template <MatrixFormat format, int tiles, int pieces>
-__global__ void __launch_bounds__(kMostWarps * 32) down_experts_kernel(FewExperts a) {
+__global__ void __launch_bounds__(kMostWarps * 32, blocks_of_few(tiles, pieces)) down_experts_kernel(FewExperts a) {
   using Sum = FewSum<format, tiles, pieces>;
   VL2_DYNAMIC_SHARED(float, shared);
   __shared__ int slot_of[kFewRows];
@@ -208,16 +206,18 @@ void experts_few(Stream stream, const Experts& e) {
   a.add = e.add;
 
   const auto choices = static_cast<unsigned>(slots + (has_shared ? 1 : 0));
-  const int gate_tiles = std::max(few_tiles(gate), has_shared ? few_tiles(e.shared_gate) : 0);
+  const int gate_tiles = std::max(few_gated_tiles(gate), has_shared ? few_gated_tiles(e.shared_gate) : 0);
   const int down_tiles = few_tiles(down);
   const int64_t active = std::min(slots, e.routed.experts);  // at most
-  const int shared_tiles = has_shared ? few_tiles(e.shared_gate) : 0;
-  const int gate_warps = few_warps(few_tiles(gate) * active + shared_tiles, gate.cols);
+  const int shared_tiles = has_shared ? few_gated_tiles(e.shared_gate) : 0;
+  const int gate_warps = few_warps(few_gated_tiles(gate) * active + shared_tiles, gate.cols);
   const int down_warps = few_warps(down_tiles * (active + (has_shared ? 1 : 0)), down.cols);
   for_few_rows(gate.format, e.rows > 8, e.exact, [&]<MatrixFormat format, int tiles, int pieces>() {
-    const size_t values = FewSum<format, tiles, pieces>::kValues * sizeof(float);
+    using Gated = FewGated<format, tiles, pieces>;
+    const size_t values = Gated::Sum::kValues * sizeof(float);
     VL2_LAUNCH_EARLY((gated_experts_kernel<format, tiles, pieces>), dim3(static_cast<unsigned>(gate_tiles), choices),
-                     static_cast<unsigned>(gate_warps * 32), static_cast<size_t>(2 * gate_warps) * values, stream, a);
+                     static_cast<unsigned>(gate_warps * 32), static_cast<size_t>(Gated::kSums * gate_warps) * values,
+                     stream, a);
     VL2_LAUNCH_EARLY((down_experts_kernel<format, tiles, pieces>), dim3(static_cast<unsigned>(down_tiles), choices),
                      static_cast<unsigned>(down_warps * 32), static_cast<size_t>(down_warps) * values, stream, a);
   });

@@ -23,6 +23,10 @@ inline constexpr int kFewRows = 16;    // of x, at most
 inline constexpr int kUnit = 128;      // k of a unit: a group of scales
 inline constexpr int kMostWarps = 16;  // of a block
 
+// Blocks of kMostWarps that registers are kept for: two where that spills nothing. What is loaded by a block that waits
+// for its turn is not on its way.
+constexpr int blocks_of_few(int tiles, int pieces) { return tiles == 1 && pieces == 1 ? 2 : 1; }
+
 template <MatrixFormat format>
 inline constexpr int kTileRows = format == MatrixFormat::kBf16 ? 16 : 32;
 
@@ -122,6 +126,13 @@ struct FewTile {
       first = second = base + min(tile * 2 + g / 4, (w.rows - 1) / 16) * w.stride;
     }
   }
+  // Eight rows of either of two bf16 matrices of one shape, from row `row` on.
+  __device__ __forceinline__ FewTile(const FewMatrix& w, const FewMatrix& v, int row)
+      : cols(w.cols), depth(static_cast<int>(w.stride)), scale_bytes(0) {
+    const int64_t at = min(row + static_cast<int>(threadIdx.x % 32) / 4, w.rows - 1) * w.stride * 2;
+    first = static_cast<const unsigned char*>(w.data) + at;
+    second = static_cast<const unsigned char*>(v.data) + at;
+  }
   __device__ __forceinline__ int units() const { return (cols + kUnit - 1) / kUnit; }
 
   // Without a question between them all loads go out together.
@@ -161,13 +172,17 @@ struct FewSum {
   template <typename Before>
   __device__ __forceinline__ void add(const FewMatrix& w, int tile, const FewInput& x, int warp, int warps,
                                       const Before& before_x) {
-    const Tile rows(w, tile);
+    add(Tile(w, tile), x, warp, warps, before_x);
+  }
+  template <typename Before>
+  __device__ __forceinline__ void add(const Tile& rows, const FewInput& x, int warp, int warps,
+                                      const Before& before_x) {
     typename Tile::Unit unit;
     if (warp < rows.units()) rows.load(unit, warp);
     before_x();
     for (int u = warp; u < rows.units(); u += warps) {
       if (u != warp) rows.load(unit, u);
-      multiply(unit, u, x, w.cols);
+      multiply(unit, u, x, rows.cols);
     }
   }
 
@@ -244,26 +259,45 @@ struct FewSum {
   }
 };
 
-// Two matrices of one shape by the same rows, their weights on the way together.
-template <typename Sum, typename Before>
-__device__ __forceinline__ void add_both(Sum& gate_sum, Sum& up_sum, const FewMatrix& gate, const FewMatrix& up,
-                                         int tile, const FewInput& x, int warp, int warps, const Before& before_x) {
-  const typename Sum::Tile gates(gate, tile), ups(up, tile);
-  typename Sum::Tile::Unit g, u;
-  if (warp < gates.units()) gates.load(g, warp), ups.load(u, warp);
-  before_x();
-  for (int unit = warp; unit < gates.units(); unit += warps) {
-    if (unit != warp) gates.load(g, unit), ups.load(u, unit);
-    gate_sum.multiply(g, unit, x, gate.cols);
-    up_sum.multiply(u, unit, x, up.cols);
-  }
-}
-
 // The sum over warps of value `i` of what store() left.
 __device__ __forceinline__ float sum_of_warps(const float* shared, int values, int i, int warps) {
   float sum = 0;
   for (int w = 0; w < warps; ++w) sum += shared[w * values + i];
   return sum;
 }
+
+// silu(gate x) * (up x) for a tile of rows of two matrices of one shape. In bf16 a tile of mma is eight rows of either,
+// so that both arrive in one load; of codes, whose tiles are panels, one comes after the other.
+template <MatrixFormat format, int tiles, int pieces>
+struct FewGated {
+  using Sum = FewSum<format, tiles, pieces>;
+  static constexpr bool kJoined = format == MatrixFormat::kBf16;
+  static constexpr int kRows = kJoined ? 8 : Sum::kRows, kSums = kJoined ? 1 : 2;
+  Sum sum[kSums];
+
+  template <typename Before>
+  __device__ __forceinline__ void add(const FewMatrix& gate, const FewMatrix& up, int tile, const FewInput& x, int warp,
+                                      int warps, const Before& before_x) {
+    if constexpr (kJoined) {
+      sum[0].add(typename Sum::Tile(gate, up, tile * kRows), x, warp, warps, before_x);
+    } else {
+      sum[0].add(gate, tile, x, warp, warps, before_x);
+      sum[1].add(up, tile, x, warp, warps, [] {});
+    }
+  }
+  // A barrier must follow. `shared`: kSums * warps * Sum::kValues floats.
+  __device__ __forceinline__ void store(float* shared, int warp, int warps) const {
+    VL2_UNROLL
+    for (int i = 0; i < kSums; ++i) sum[i].store(shared + i * warps * Sum::kValues, warp);
+  }
+  // Row `row` of the tile for column `column` of x.
+  static __device__ __forceinline__ float value(const float* shared, int row, int column, int warps) {
+    const int at = column * Sum::kRows + row;
+    const float g = sum_of_warps(shared, Sum::kValues, at, warps);
+    const float u = kJoined ? sum_of_warps(shared, Sum::kValues, at + kRows, warps)
+                            : sum_of_warps(shared + warps * Sum::kValues, Sum::kValues, at, warps);
+    return silu(g) * u;
+  }
+};
 
 }  // namespace vl2::cuda

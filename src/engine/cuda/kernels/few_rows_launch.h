@@ -20,6 +20,11 @@ inline int few_tiles(const MatrixView& w) {
   return static_cast<int>((w.rows + rows - 1) / rows);
 }
 
+// Of the two matrices of a gated block.
+inline int few_gated_tiles(const MatrixView& w) {
+  return static_cast<int>(w.format == MatrixFormat::kBf16 ? (w.rows + 7) / 8 : few_tiles(w));
+}
+
 // Warps of a block, for `blocks` blocks and `cols` k: enough that everything is in flight on a large GPU, and as many
 // that their last round over the units is not mostly idle.
 inline int few_warps(int64_t blocks, int64_t cols) {

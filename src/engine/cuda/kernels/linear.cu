@@ -21,7 +21,8 @@ __device__ __forceinline__ FewInput few_input(const float* x, int64_t stride, in
 }
 
 template <MatrixFormat format, int tiles, int pieces>
-__global__ void __launch_bounds__(kMostWarps * 32) linear_kernel(LinearArgs args, FewMatrix w) {
+__global__ void __launch_bounds__(kMostWarps * 32, blocks_of_few(tiles, pieces))
+    linear_kernel(LinearArgs args, FewMatrix w) {
   using Sum = FewSum<format, tiles, pieces>;
   VL2_DYNAMIC_SHARED(float, shared);
   const int warp = static_cast<int>(threadIdx.x / 32), warps = static_cast<int>(blockDim.x / 32);
@@ -55,7 +56,8 @@ struct LinearParts {
 };
 
 template <MatrixFormat format, int tiles, int pieces>
-__global__ void __launch_bounds__(kMostWarps * 32) linear_parts_kernel(LinearArgs args, LinearParts parts) {
+__global__ void __launch_bounds__(kMostWarps * 32, blocks_of_few(tiles, pieces))
+    linear_parts_kernel(LinearArgs args, LinearParts parts) {
   using Sum = FewSum<format, tiles, pieces>;
   VL2_DYNAMIC_SHARED(float, shared);
   const int warp = static_cast<int>(threadIdx.x / 32), warps = static_cast<int>(blockDim.x / 32);
@@ -79,23 +81,22 @@ __global__ void __launch_bounds__(kMostWarps * 32) linear_parts_kernel(LinearArg
 }
 
 template <MatrixFormat format, int tiles, int pieces>
-__global__ void __launch_bounds__(kMostWarps * 32) gated_kernel(LinearArgs args, FewMatrix gate, FewMatrix up) {
-  using Sum = FewSum<format, tiles, pieces>;
+__global__ void __launch_bounds__(kMostWarps * 32, blocks_of_few(tiles, pieces))
+    gated_kernel(LinearArgs args, FewMatrix gate, FewMatrix up) {
+  using Gated = FewGated<format, tiles, pieces>;
   VL2_DYNAMIC_SHARED(float, shared);
   const int warp = static_cast<int>(threadIdx.x / 32), warps = static_cast<int>(blockDim.x / 32);
   const int tile = static_cast<int>(blockIdx.x);
-  const FewInput x = few_input(args.x, args.x_stride, args.rows, tiles, args.aligned);
-  Sum gate_sum, up_sum;
-  add_both(gate_sum, up_sum, gate, up, tile, x, warp, warps, [] { await_earlier_kernels(); });
-  gate_sum.store(shared, warp);
-  up_sum.store(shared + warps * Sum::kValues, warp);
+  Gated sum;
+  sum.add(gate, up, tile, few_input(args.x, args.x_stride, args.rows, tiles, args.aligned), warp, warps,
+          [] { await_earlier_kernels(); });
+  sum.store(shared, warp, warps);
   __syncthreads();
-  for (int i = static_cast<int>(threadIdx.x); i < Sum::kRows * args.rows; i += static_cast<int>(blockDim.x)) {
-    const int row = tile * Sum::kRows + i % Sum::kRows;
-    if (row >= gate.rows) continue;
-    const float g = sum_of_warps(shared, Sum::kValues, i, warps);
-    const float u = sum_of_warps(shared + warps * Sum::kValues, Sum::kValues, i, warps);
-    args.out[i / Sum::kRows * args.out_stride + row] = silu(g) * u;
+  for (int i = static_cast<int>(threadIdx.x); i < Gated::kRows * args.rows; i += static_cast<int>(blockDim.x)) {
+    const int row = tile * Gated::kRows + i % Gated::kRows;
+    if (row < gate.rows)
+      args.out[i / Gated::kRows * args.out_stride + row] =
+          Gated::value(shared, i % Gated::kRows, i / Gated::kRows, warps);
   }
 }
 
@@ -252,14 +253,15 @@ void gated_few_rows(Stream stream, const FewRowsGated& a) {
   if (a.rows == 0 || a.gate.rows == 0) return;
   VL2_CHECK(a.gate.format != MatrixFormat::kF32, "[cuda] float32 blocks go part by part");
   const FewMatrix gate = few_matrix(a.gate), up = few_matrix(a.up);
-  const int blocks = few_tiles(a.gate), warps = few_warps(blocks, a.gate.cols);
+  const int blocks = few_gated_tiles(a.gate), warps = few_warps(blocks, a.gate.cols);
   LinearArgs args{a.hidden, a.x, a.hidden_stride, a.x_stride, 0, nullptr, false, rows_aligned(a.x, a.x_stride)};
   for (int64_t begin = 0; begin < a.rows; begin += kFewRows) {
     args.rows = static_cast<int>(std::min<int64_t>(kFewRows, a.rows - begin));
     args.out = a.hidden + begin * a.hidden_stride;
     args.x = a.x + begin * a.x_stride;
     for_few_rows(a.gate.format, args.rows > 8, a.exact, [&]<MatrixFormat format, int tiles, int pieces>() {
-      const size_t shared = static_cast<size_t>(2 * warps * FewSum<format, tiles, pieces>::kValues) * sizeof(float);
+      using Gated = FewGated<format, tiles, pieces>;
+      const size_t shared = static_cast<size_t>(Gated::kSums * warps * Gated::Sum::kValues) * sizeof(float);
       VL2_LAUNCH_EARLY((gated_kernel<format, tiles, pieces>), static_cast<unsigned>(blocks),
                        static_cast<unsigned>(warps * 32), shared, stream, args, gate, up);
     });

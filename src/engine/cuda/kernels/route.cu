@@ -67,6 +67,7 @@ __device__ void keep_groups(double* choice, const Route& a) {
       best = better(best, {__shfl_xor_sync(kAllLanes, best.value, bits), __shfl_xor_sync(kAllLanes, best.index, bits)});
     kept |= 1u << (best.index & 31);
   }
+  __syncwarp();  // all scores were read
   for (int e = lane; e < a.experts; e += 32)
     if ((kept >> e / size & 1) == 0) choice[e] = 0;
   __syncwarp();
