@@ -1,10 +1,13 @@
 // Attention kernels at the releases' shapes on a GPU: time of a call, and what of the device that is.
 //
 //   vl2_cuda_attention_bench        about ten seconds; one line for each case, medians of 20 calls
+//   vl2_cuda_attention_bench flash  the kernels of many rows alone, with all their tiles
 //
 // GB/s counts the cache once, TFLOP/s the products of visible pairs alone.
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
+#include <cstring>
 #include <memory>
 #include <string>
 #include <vector>
@@ -12,6 +15,7 @@
 #include "engine/cuda/device/kernel_language.h"
 #include "engine/cuda/kernels/cache_append.h"
 #include "engine/cuda/kernels/cached_attention.h"
+#include "engine/cuda/kernels/flash_warpgroups.h"
 #include "engine/cuda/kernels/full_attention.h"
 #include "engine/cuda/kernels/latent_attention.h"
 
@@ -99,8 +103,9 @@ int multiprocessors() {
   return count;
 }
 
+// each: runs of a call, where one is too short to be timed.
 template <typename Run>
-void measure(const std::string& name, double flops, double bytes, const Run& run) {
+void measure(const std::string& name, double flops, double bytes, const Run& run, int each = 1) {
   constexpr int kCalls = 20;
   cudaEvent_t begin, end;
   cudaEventCreate(&begin);
@@ -108,7 +113,7 @@ void measure(const std::string& name, double flops, double bytes, const Run& run
   std::vector<float> times;
   for (int i = 0; i < kCalls + 3; ++i) {
     cudaEventRecord(begin);
-    run();
+    for (int j = 0; j < each; ++j) run();
     cudaEventRecord(end);
     cudaEventSynchronize(end);
     float ms = 0;
@@ -116,7 +121,7 @@ void measure(const std::string& name, double flops, double bytes, const Run& run
     if (i >= 3) times.push_back(ms);
   }
   std::sort(times.begin(), times.end());
-  const double ms = static_cast<double>(times[kCalls / 2]);
+  const double ms = static_cast<double>(times[kCalls / 2]) / each;
   std::printf("%-44s %9.1f us", name.c_str(), ms * 1e3);
   if (flops > 0) std::printf("  %7.1f TFLOP/s", flops / ms * 1e-9);
   if (bytes > 0) std::printf("  %7.0f GB/s", bytes / ms * 1e-6);
@@ -196,11 +201,115 @@ void latent_answers_case(int heads, int sequences, int context) {
           0, bytes, [&] { latent_answers(args, nullptr); });
 }
 
+std::vector<float> written(const FlashAttention& a) {
+  const auto count = static_cast<size_t>(a.out.rows * a.out.row_stride);
+  std::vector<float> values(count);
+  if (a.out_bf16 == nullptr) {
+    cudaMemcpy(values.data(), a.out.data, count * 4, cudaMemcpyDeviceToHost);
+    return values;
+  }
+  std::vector<Bf16Bits> bits(count);
+  cudaMemcpy(bits.data(), a.out_bf16, count * 2, cudaMemcpyDeviceToHost);
+  for (size_t i = 0; i < count; ++i) {
+    const unsigned word = static_cast<unsigned>(bits[i]) << 16;
+    std::memcpy(&values[i], &word, 4);
+  }
+  return values;
+}
+
+// Both kernels, the one for Hopper with every choice of tiles, and how far their results are apart.
+void flash_case(const std::string& name, double flops, const FlashAttention& a) {
+  constexpr int kEach = 10;
+  measure(
+      name + ", warps", flops, 0, [&] { flash_warps(a, nullptr); }, kEach);
+  if (!flash_warpgroups_run()) return;
+  const std::vector<float> expected = written(a);
+  const auto with = [&](const FlashTiles& tiles, const std::string& what) {
+    // What was written before must not pass for a result.
+    if (a.out_bf16 != nullptr) {
+      cudaMemset(a.out_bf16, 0xff, expected.size() * 2);
+    } else {
+      cudaMemset(a.out.data, 0xff, expected.size() * 4);
+    }
+    measure(
+        "  " + what, flops, 0, [&] { flash_warpgroups(a, nullptr, tiles); }, kEach);
+    const std::vector<float> is = written(a);
+    double most = 0;
+    for (size_t i = 0; i < is.size(); ++i) {
+      const double apart = std::abs(static_cast<double>(is[i]) - static_cast<double>(expected[i]));
+      most = apart <= most ? most : apart;
+      if (std::isnan(apart)) break;
+    }
+    std::printf("%50s %.2g apart\n", "", most);
+  };
+  with({}, "warpgroups, tiles as chosen");
+  const FlashSizes sizes = flash_sizes(a.q.cols, a.out.cols, true);
+  for_flash_tiles(sizes, [&](const FlashTiles& tiles) {
+    with(tiles, std::to_string(tiles.warpgroups * 64) + " rows, " + std::to_string(tiles.keys) + " keys" +
+                    (tiles.held ? ", held" : "") + (tiles.split ? ", split" : ""));
+  });
+}
+
+void flash_vision(int tiles) {
+  constexpr int kTokens = 729, kHeads = 16, kSize = 72, kWidth = kHeads * kSize;
+  const FlashSizes sizes = flash_sizes(kSize, kSize, true);
+  Memory qkv(static_cast<size_t>(tiles) * kTokens * 3 * kWidth * 2, true);
+  Memory out(static_cast<size_t>(tiles) * kTokens * kWidth * 2, true);
+  const KeyLayout layout{int64_t{3} * kWidth * kTokens, kSize, 3 * kWidth, kSize};
+  auto* const joined = static_cast<Bf16Bits*>(qkv.data);
+  flash_case("vision, " + std::to_string(tiles) + " tiles", 4.0 * tiles * kTokens * kTokens * kHeads * kSize,
+             {.out = {nullptr, tiles * kTokens, kHeads, kSize, kWidth, kSize},
+              .q = {nullptr, tiles * kTokens, kHeads, kSize, 3 * kWidth, kSize},
+              .k = joined + kWidth,
+              .v = joined + 2 * kWidth,
+              .bf16 = true,
+              .items = tiles,
+              .groups = kHeads,
+              .rows = kTokens,
+              .keys = kTokens,
+              .padded_size = sizes.size,
+              .padded_v = sizes.v,
+              .scale = 0.118f,
+              .k_layout = layout,
+              .v_layout = layout,
+              .q_bf16 = joined,
+              .out_bf16 = static_cast<Bf16Bits*>(out.data)});
+}
+
+void flash_prompt(const std::string& name, int heads, int size, int v, int past, int count) {
+  const FlashSizes sizes = flash_sizes(size, v, true);
+  const int keys = past + count;
+  Rows q(count, heads, size), out(count, heads, v);
+  Memory k(static_cast<size_t>(heads) * keys * sizes.size * 2, true);
+  Memory values(static_cast<size_t>(heads) * keys * sizes.v * 2, true);
+  flash_case(name + ", " + std::to_string(count) + " after " + std::to_string(past),
+             2.0 * pairs(past, count) * heads * (size + v),
+             {.out = out.view,
+              .q = q.view,
+              .k = k.data,
+              .v = values.data,
+              .bf16 = true,
+              .groups = heads,
+              .rows = count,
+              .keys = keys,
+              .padded_size = sizes.size,
+              .padded_v = sizes.v,
+              .causal = true,
+              .past = past,
+              .scale = 0.08f});
+}
+
 }  // namespace
 }  // namespace vl2::cuda
 
-int main() {
+int main(int argc, char** argv) {
   using namespace vl2::cuda;
+  for (const int tiles : {4, 10}) flash_vision(tiles);
+  flash_prompt("tiny", 10, 128, 128, 0, 2048);
+  flash_prompt("tiny", 10, 128, 128, 0, 512);
+  flash_prompt("tiny", 10, 128, 128, 1536, 512);
+  flash_prompt("small", 16, 192, 128, 0, 2048);
+  if (argc > 1 && std::strcmp(argv[1], "flash") == 0) return 0;
   for (const int tiles : {3, 10}) vision(tiles);
   tiny_prompt(0, 2048);
   tiny_prompt(1536, 512);

@@ -76,9 +76,12 @@ struct WarpgroupProduct {
   };
   float* c;
   int columns;
-  uint64_t a, b;     // descriptors
-  Tile tiles[2];     // the memory they describe, which no copy may go to
-  unsigned group{};  // of commits
+  bool fresh;              // c begins as zeros
+  bool along_columns;      // how B lies
+  uint64_t a, b;           // descriptors
+  const unsigned* a_rows;  // A's registers, read when the product is done; nullptr: a describes it
+  Tile tiles[2];           // the memory that is described, which no copy may go to
+  unsigned group{};        // of commits
 };
 void warpgroup_record(WarpgroupProduct product);
 void warpgroup_commit();

@@ -7,8 +7,12 @@
 // g = lane / 4, t = lane % 4 a thread has, of every eight columns j:
 //   c[4j..4j + 1] (16w + g, 8j + 2t..)   c[4j + 2..4j + 3] (16w + g + 8, 8j + 2t..)
 //
-// Products run behind the thread's back: from warpgroup_begin() until warpgroup_wait() nobody may touch c or overwrite
-// the tiles. What threads copied to a tile must be seen by wgmma: each calls tiles_written() before the barrier.
+// A may stand in registers instead, four words a thread: what fragments of mma m16n8k16 are (tensor_core.h), those of a
+// warp its 16 rows. C's registers of sixteen columns, in pairs, are such a fragment.
+//
+// Products run behind the thread's back: from warpgroup_begin() until warpgroup_wait() nobody may touch c, nor A's
+// registers, nor overwrite the tiles. What threads copied to a tile must be seen by wgmma: each calls tiles_written()
+// before the barrier.
 #pragma once
 
 #include "engine/cuda/device/tensor_core.h"
@@ -24,7 +28,9 @@ __device__ __forceinline__ unsigned char* tile_piece(unsigned char* tile, int ro
 #ifndef __CUDACC__
 namespace software {
 unsigned shared_address(const void* p);
-void warpgroup_multiply(float* c, int columns, uint64_t a, uint64_t b);
+void warpgroup_multiply(float* c, int columns, uint64_t a, uint64_t b, bool fresh);
+void warpgroup_multiply(float* c, int columns, const unsigned* a, uint64_t b, bool fresh);
+void warpgroup_multiply_rows(float* c, int columns, const unsigned* a, uint64_t b);
 void warpgroup_commit();
 void warpgroup_wait(unsigned newest);
 }  // namespace software
@@ -37,6 +43,13 @@ using software::shared_address;
 __device__ __forceinline__ uint64_t tile_descriptor(const unsigned char* tile, int row, int k) {
   const unsigned at = shared_address(tile) + static_cast<unsigned>(row * kTileRowBytes + k * 2);
   return uint64_t{1} << 62 | uint64_t{1024 / 16} << 32 | uint64_t{1} << 16 | (at & 0x3ffff) / 16;
+}
+
+// How it finds a right factor that lies the other way around: a row of the tile is one k with 64 columns of B, columns
+// from 64 on are in a second tile that begins `apart` bytes behind the first. 16 rows, beginning with a multiple of 8.
+__device__ __forceinline__ uint64_t rows_descriptor(const unsigned char* tile, int row, int apart) {
+  const unsigned at = shared_address(tile) + static_cast<unsigned>(row * kTileRowBytes);
+  return uint64_t{1} << 62 | uint64_t{1024 / 16} << 32 | static_cast<uint64_t>(apart / 16) << 16 | (at & 0x3ffff) / 16;
 }
 
 #ifdef __CUDACC__
@@ -65,6 +78,11 @@ __device__ __forceinline__ void warpgroup_keep(float (&c)[registers]) {
   VL2_UNROLL
   for (int i = 0; i < registers; ++i) asm volatile("" : "+f"(c[i]) : : "memory");
 }
+template <int products>
+__device__ __forceinline__ void warpgroup_keep(unsigned (&a)[products][4]) {
+  VL2_UNROLL
+  for (int i = 0; i < products * 4; ++i) asm volatile("" : "+r"(a[i / 4][i % 4]) : : "memory");
+}
 
 // Registers of c, sixteen for each 32 columns.
 #define VL2_C0 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
@@ -82,6 +100,17 @@ __device__ __forceinline__ void warpgroup_keep(float (&c)[registers]) {
                     ", " b_register ", 1, 1, 1, 0, 0;"                                                           \
                     : __VA_ARGS__                                                                                \
                     : "l"(a), "l"(b))
+#define VL2_WGMMA_FRESH(columns, registers, a_register, b_register, ...)                                         \
+  VL2_WARPGROUP_ASM("wgmma.mma_async.sync.aligned.m64n" columns "k16.f32.bf16.bf16 {" registers "}, " a_register \
+                    ", " b_register ", 0, 1, 1, 0, 0;"                                                           \
+                    : __VA_ARGS__                                                                                \
+                    : "l"(a), "l"(b))
+// A in registers. `how`: whether c is added to, the signs of A and B, and whether B lies along columns.
+#define VL2_WGMMA_HELD(how, columns, registers, a_registers, b_register, ...)                                      \
+  VL2_WARPGROUP_ASM("wgmma.mma_async.sync.aligned.m64n" columns "k16.f32.bf16.bf16 {" registers "}, {" a_registers \
+                    "}, " b_register ", " how ";"                                                                  \
+                    : __VA_ARGS__                                                                                  \
+                    : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
 
 // c += A B^T, sums in float32; columns is a multiple of 32, 256 at most.
 template <int columns>
@@ -113,6 +142,63 @@ __device__ __forceinline__ void warpgroup_multiply(float (&c)[columns / 2], uint
   }
 }
 
+template <int columns>
+__device__ __forceinline__ void warpgroup_multiply(float (&c)[columns / 2], const unsigned (&a)[4], uint64_t b) {
+  static_assert(columns == 64 || columns == 128);
+  if constexpr (columns == 64) {
+    VL2_WGMMA_HELD("1, 1, 1, 0", "64", VL2_C0 ", " VL2_C1, "%32, %33, %34, %35", "%36", VL2_C_IN(c, 0),
+                   VL2_C_IN(c, 16));
+  } else {
+    VL2_WGMMA_HELD("1, 1, 1, 0", "128", VL2_C0 ", " VL2_C1 ", " VL2_C2 ", " VL2_C3, "%64, %65, %66, %67", "%68",
+                   VL2_C_IN(c, 0), VL2_C_IN(c, 16), VL2_C_IN(c, 32), VL2_C_IN(c, 48));
+  }
+}
+
+// c = A B^T.
+template <int columns>
+__device__ __forceinline__ void warpgroup_multiply_fresh(float (&c)[columns / 2], uint64_t a, uint64_t b) {
+  static_assert(columns == 64 || columns == 128);
+  if constexpr (columns == 64) {
+    VL2_WGMMA_FRESH("64", VL2_C0 ", " VL2_C1, "%32", "%33", VL2_C_IN(c, 0), VL2_C_IN(c, 16));
+  } else {
+    VL2_WGMMA_FRESH("128", VL2_C0 ", " VL2_C1 ", " VL2_C2 ", " VL2_C3, "%64", "%65", VL2_C_IN(c, 0), VL2_C_IN(c, 16),
+                    VL2_C_IN(c, 32), VL2_C_IN(c, 48));
+  }
+}
+template <int columns>
+__device__ __forceinline__ void warpgroup_multiply_fresh(float (&c)[columns / 2], const unsigned (&a)[4], uint64_t b) {
+  static_assert(columns == 64 || columns == 128);
+  if constexpr (columns == 64) {
+    VL2_WGMMA_HELD("0, 1, 1, 0", "64", VL2_C0 ", " VL2_C1, "%32, %33, %34, %35", "%36", VL2_C_IN(c, 0),
+                   VL2_C_IN(c, 16));
+  } else {
+    VL2_WGMMA_HELD("0, 1, 1, 0", "128", VL2_C0 ", " VL2_C1 ", " VL2_C2 ", " VL2_C3, "%64, %65, %66, %67", "%68",
+                   VL2_C_IN(c, 0), VL2_C_IN(c, 16), VL2_C_IN(c, 32), VL2_C_IN(c, 48));
+  }
+}
+
+// c[first / 2..] += A B of `columns` columns; A in registers, B where rows_descriptor() says.
+template <int columns, int first = 0, int registers>
+__device__ __forceinline__ void warpgroup_multiply_rows(float (&c)[registers], const unsigned (&a)[4], uint64_t b) {
+  static_assert(columns == 16 || columns == 64 || columns == 80 || columns == 128);
+  static_assert(first % 8 == 0 && (first + columns) / 2 <= registers);
+  constexpr int kC = first / 2;
+  if constexpr (columns == 16) {
+    VL2_WGMMA_HELD("1, 1, 1, 1", "16", "%0, %1, %2, %3, %4, %5, %6, %7", "%8, %9, %10, %11", "%12", VL2_C_IN4(c, kC),
+                   VL2_C_IN4(c, kC + 4));
+  } else if constexpr (columns == 64) {
+    VL2_WGMMA_HELD("1, 1, 1, 1", "64", VL2_C0 ", " VL2_C1, "%32, %33, %34, %35", "%36", VL2_C_IN(c, kC),
+                   VL2_C_IN(c, kC + 16));
+  } else if constexpr (columns == 80) {
+    VL2_WGMMA_HELD("1, 1, 1, 1", "80", VL2_C0 ", " VL2_C1 ", %32, %33, %34, %35, %36, %37, %38, %39",
+                   "%40, %41, %42, %43", "%44", VL2_C_IN(c, kC), VL2_C_IN(c, kC + 16), VL2_C_IN4(c, kC + 32),
+                   VL2_C_IN4(c, kC + 36));
+  } else {
+    VL2_WGMMA_HELD("1, 1, 1, 1", "128", VL2_C0 ", " VL2_C1 ", " VL2_C2 ", " VL2_C3, "%64, %65, %66, %67", "%68",
+                   VL2_C_IN(c, kC), VL2_C_IN(c, kC + 16), VL2_C_IN(c, kC + 32), VL2_C_IN(c, kC + 48));
+  }
+}
+
 #undef VL2_C0
 #undef VL2_C1
 #undef VL2_C2
@@ -124,6 +210,8 @@ __device__ __forceinline__ void warpgroup_multiply(float (&c)[columns / 2], uint
 #undef VL2_C_IN4
 #undef VL2_C_IN
 #undef VL2_WGMMA
+#undef VL2_WGMMA_FRESH
+#undef VL2_WGMMA_HELD
 #undef VL2_WARPGROUP_ASM
 
 #else
@@ -137,10 +225,29 @@ void warpgroup_wait() {
 }
 template <int registers>
 void warpgroup_keep(float (&)[registers]) {}
+template <int products>
+void warpgroup_keep(unsigned (&)[products][4]) {}
 template <int columns>
 void warpgroup_multiply(float (&c)[columns / 2], uint64_t a, uint64_t b) {
   static_assert(columns % 32 == 0 && columns > 0 && columns <= 256);
-  software::warpgroup_multiply(c, columns, a, b);
+  software::warpgroup_multiply(c, columns, a, b, false);
+}
+template <int columns>
+void warpgroup_multiply_fresh(float (&c)[columns / 2], uint64_t a, uint64_t b) {
+  software::warpgroup_multiply(c, columns, a, b, true);
+}
+template <int columns>
+void warpgroup_multiply(float (&c)[columns / 2], const unsigned (&a)[4], uint64_t b) {
+  software::warpgroup_multiply(c, columns, a, b, false);
+}
+template <int columns>
+void warpgroup_multiply_fresh(float (&c)[columns / 2], const unsigned (&a)[4], uint64_t b) {
+  software::warpgroup_multiply(c, columns, a, b, true);
+}
+template <int columns, int first = 0, int registers>
+void warpgroup_multiply_rows(float (&c)[registers], const unsigned (&a)[4], uint64_t b) {
+  static_assert(first % 8 == 0 && (first + columns) / 2 <= registers);
+  software::warpgroup_multiply_rows(c + first / 2, columns, a, b);
 }
 
 #endif

@@ -2,6 +2,7 @@
 
 #include "engine/cuda/kernels/attention_device.h"
 #include "engine/cuda/kernels/flash_attention.h"
+#include "engine/cuda/kernels/flash_warpgroups.h"
 #include "engine/cuda/kernels/plain_attention.h"
 
 namespace vl2::cuda {
@@ -227,10 +228,6 @@ __global__ __launch_bounds__(kThreads, blocks_at_once(Size, Tiles)) void flash_k
   }
 }
 
-KeyLayout packed_layout(const FlashAttention& a, int32_t padded) {
-  return {static_cast<int64_t>(a.groups) * a.keys * padded, static_cast<int64_t>(a.keys) * padded, padded, padded};
-}
-
 template <int Size, int V, int Tiles>
 void run_flash(FlashAttention a, Stream stream) {
   if (a.k_layout.key == 0) a.k_layout = packed_layout(a, Size);
@@ -268,6 +265,16 @@ void flash_attention(const FlashAttention& args, Stream stream) {
                  "flash_attention", "rows in bfloat16 of an even number of columns");
   check_argument(!args.causal || args.past + args.rows <= args.keys, "flash_attention", "every row has its own key");
   if (!sizes.bf16) return plain_attention(args, stream);
+  // Fewer rows do not fill a warpgroup.
+  constexpr int32_t kLeastRows = 64;
+  if (args.rows >= kLeastRows && flash_warpgroups_have(sizes) && current_device().major == 9 && flash_warpgroups_run())
+    return flash_warpgroups(args, stream);
+  flash_warps(args, stream);
+}
+
+void flash_warps(const FlashAttention& args, Stream stream) {
+  if (args.items == 0 || args.rows == 0) return;
+  const FlashSizes sizes = flash_sizes(args.q.cols, args.out.cols, true);
   if (sizes.size == 32) return run_flash<32, 32, 1>(args, stream);
   if (sizes.size == 80) return run_flash<80, 80, 2>(args, stream);
   if (sizes.size == 128) return run_flash<128, 128, 1>(args, stream);

@@ -47,5 +47,12 @@ struct FlashSizes {
 FlashSizes flash_sizes(int64_t size, int64_t v, bool bf16);
 
 void flash_attention(const FlashAttention& args, Stream stream);
+// What it does in bfloat16 on any device; Hopper has another kernel for many rows (flash_warpgroups.h).
+void flash_warps(const FlashAttention& args, Stream stream);
+
+inline KeyLayout packed_layout(const FlashAttention& args, int32_t padded) {
+  const int64_t group = static_cast<int64_t>(args.keys) * padded;
+  return {group * args.groups, group, padded, padded};
+}
 
 }  // namespace vl2::cuda
