@@ -128,8 +128,8 @@ const void* bias_of(const Gemm& g) {
   return g.out_type == ElementType::kBf16 ? static_cast<const void*>(g.bias_bf16) : g.bias;
 }
 
-// memcpy, by several threads where one would keep the card waiting: pinned memory is written at a few GB/s by each.
-void copy_to_staging(std::byte* to, const std::byte* from, size_t bytes) {
+// memcpy, by several threads where one would keep the card waiting: each passes a few GB/s to or from pinned memory.
+void copy_on_host(std::byte* to, const std::byte* from, size_t bytes) {
   constexpr size_t kShare = size_t{1} << 20, kMostThreads = 8;
   const size_t parts = std::min({bytes / kShare, kMostThreads, size_t{std::thread::hardware_concurrency()}});
   if (parts < 2) {
@@ -230,7 +230,7 @@ class CudaDevice : public Device {
     while (bytes > 0) {
       const size_t count = std::min(bytes, kStagingBytes);
       std::byte* staged = stage(count);
-      copy_to_staging(staged, source, count);
+      copy_on_host(staged, source, count);
       check(cudaMemcpyAsync(target, staged, count, cudaMemcpyHostToDevice, stream_), "upload");
       source += count, target += count, bytes -= count;
     }
@@ -269,8 +269,12 @@ class CudaDevice : public Device {
                               stream_),
             "download");
       synchronize();
-      for (size_t r = 0; r < rows; ++r)
-        std::memcpy(static_cast<std::byte*>(to) + r * to_pitch, staged + r * width, width);
+      auto* target = static_cast<std::byte*>(to);
+      if (to_pitch == width || rows == 1) {
+        copy_on_host(target, staged, width * rows);
+        return;
+      }
+      for (size_t r = 0; r < rows; ++r) std::memcpy(target + r * to_pitch, staged + r * width, width);
       return;
     }
     check(cudaMemcpy2DAsync(to, to_pitch, from, from_pitch, width, rows, cudaMemcpyDeviceToHost, stream_), "download");

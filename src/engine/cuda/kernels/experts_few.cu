@@ -72,7 +72,8 @@ __device__ __forceinline__ void publish(const Members& members, int* slot_of) {
 }
 
 template <MatrixFormat format, int tiles, int pieces>
-__global__ void __launch_bounds__(kMostWarps * 32, blocks_of_few(tiles, pieces)) gated_experts_kernel(FewExperts a) {
+__global__ void __launch_bounds__(kMostWarps * 32, blocks_of_few(format, tiles, pieces))
+    gated_experts_kernel(FewExperts a) {
   using Gated = FewGated<format, tiles, pieces>;
   VL2_DYNAMIC_SHARED(float, shared);
   __shared__ int slot_of[kFewRows];
@@ -126,7 +127,8 @@ __device__ __forceinline__ void combine(const FewExperts& a, int tile) {
 }
 
 template <MatrixFormat format, int tiles, int pieces>
-__global__ void __launch_bounds__(kMostWarps * 32, blocks_of_few(tiles, pieces)) down_experts_kernel(FewExperts a) {
+__global__ void __launch_bounds__(kMostWarps * 32, blocks_of_few(format, tiles, pieces))
+    down_experts_kernel(FewExperts a) {
   using Sum = FewSum<format, tiles, pieces>;
   VL2_DYNAMIC_SHARED(float, shared);
   __shared__ int slot_of[kFewRows];

@@ -23,9 +23,11 @@ inline constexpr int kFewRows = 16;    // of x, at most
 inline constexpr int kUnit = 128;      // k of a unit: a group of scales
 inline constexpr int kMostWarps = 16;  // of a block
 
-// Blocks of kMostWarps that registers are kept for: two where that spills nothing. What is loaded by a block that waits
-// for its turn is not on its way.
-constexpr int blocks_of_few(int tiles, int pieces) { return tiles == 1 && pieces == 1 ? 2 : 1; }
+// Blocks of kMostWarps that registers are kept for: two where that spills next to nothing. What is loaded by a block
+// that waits for its turn is not on its way.
+constexpr int blocks_of_few(MatrixFormat format, int tiles, int pieces) {
+  return format == MatrixFormat::kBf16 && tiles == 1 && pieces == 1 ? 2 : 1;
+}
 
 template <MatrixFormat format>
 inline constexpr int kTileRows = format == MatrixFormat::kBf16 ? 16 : 32;

@@ -21,7 +21,7 @@ __device__ __forceinline__ FewInput few_input(const float* x, int64_t stride, in
 }
 
 template <MatrixFormat format, int tiles, int pieces>
-__global__ void __launch_bounds__(kMostWarps * 32, blocks_of_few(tiles, pieces))
+__global__ void __launch_bounds__(kMostWarps * 32, blocks_of_few(format, tiles, pieces))
     linear_kernel(LinearArgs args, FewMatrix w) {
   using Sum = FewSum<format, tiles, pieces>;
   VL2_DYNAMIC_SHARED(float, shared);
@@ -56,7 +56,7 @@ struct LinearParts {
 };
 
 template <MatrixFormat format, int tiles, int pieces>
-__global__ void __launch_bounds__(kMostWarps * 32, blocks_of_few(tiles, pieces))
+__global__ void __launch_bounds__(kMostWarps * 32, blocks_of_few(format, tiles, pieces))
     linear_parts_kernel(LinearArgs args, LinearParts parts) {
   using Sum = FewSum<format, tiles, pieces>;
   VL2_DYNAMIC_SHARED(float, shared);
@@ -81,7 +81,7 @@ __global__ void __launch_bounds__(kMostWarps * 32, blocks_of_few(tiles, pieces))
 }
 
 template <MatrixFormat format, int tiles, int pieces>
-__global__ void __launch_bounds__(kMostWarps * 32, blocks_of_few(tiles, pieces))
+__global__ void __launch_bounds__(kMostWarps * 32, blocks_of_few(format, tiles, pieces))
     gated_kernel(LinearArgs args, FewMatrix gate, FewMatrix up) {
   using Gated = FewGated<format, tiles, pieces>;
   VL2_DYNAMIC_SHARED(float, shared);
