@@ -1,5 +1,8 @@
 #include "engine/cuda/cuda_ops.h"
 
+#include <algorithm>
+
+#include "core/base/thread_pool.h"
 #include "engine/cuda/cuda_cache.h"
 #include "engine/cuda/cuda_context.h"
 #include "engine/cuda/cuda_experts.h"
@@ -86,6 +89,12 @@ class CudaOps : public Ops {
     steps_.run(std::move(key), work);
   }
   void do_wait() override { device_->synchronize(); }
+  // The card has nothing to do meanwhile.
+  void do_on_host_threads(int64_t count, const std::function<void(int64_t)>& fn) override {
+    if (count == 1) return fn(0);
+    if (pool_ == nullptr) pool_ = std::make_unique<ThreadPool>(std::min(ThreadPool::default_num_threads(), 16));
+    pool_->parallel_for(count, [&](int64_t i, int) { fn(i); });
+  }
   void do_upload(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width, size_t rows) override {
     device_->upload_rows(to, to_pitch, from, from_pitch, width, rows);
   }
@@ -222,6 +231,7 @@ class CudaOps : public Ops {
   }
 
   const std::shared_ptr<Device> device_;
+  std::unique_ptr<ThreadPool> pool_;  // nullptr: not needed so far
   Compute compute_;
   const bool bf16_cache_;
   cuda::WeightMemory weights_;
