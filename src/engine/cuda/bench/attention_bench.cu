@@ -217,37 +217,29 @@ std::vector<float> written(const FlashAttention& a) {
   return values;
 }
 
-// Both kernels, the one for Hopper with every choice of tiles, and how far their results are apart.
+// Both kernels, and how far their results are apart.
 void flash_case(const std::string& name, double flops, const FlashAttention& a) {
   constexpr int kEach = 10;
   measure(
       name + ", warps", flops, 0, [&] { flash_warps(a, nullptr); }, kEach);
   if (!flash_warpgroups_run()) return;
   const std::vector<float> expected = written(a);
-  const auto with = [&](const FlashTiles& tiles, const std::string& what) {
-    // What was written before must not pass for a result.
-    if (a.out_bf16 != nullptr) {
-      cudaMemset(a.out_bf16, 0xff, expected.size() * 2);
-    } else {
-      cudaMemset(a.out.data, 0xff, expected.size() * 4);
-    }
-    measure(
-        "  " + what, flops, 0, [&] { flash_warpgroups(a, nullptr, tiles); }, kEach);
-    const std::vector<float> is = written(a);
-    double most = 0;
-    for (size_t i = 0; i < is.size(); ++i) {
-      const double apart = std::abs(static_cast<double>(is[i]) - static_cast<double>(expected[i]));
-      most = apart <= most ? most : apart;
-      if (std::isnan(apart)) break;
-    }
-    std::printf("%50s %.2g apart\n", "", most);
-  };
-  with({}, "warpgroups, tiles as chosen");
-  const FlashSizes sizes = flash_sizes(a.q.cols, a.out.cols, true);
-  for_flash_tiles(sizes, [&](const FlashTiles& tiles) {
-    with(tiles, std::to_string(tiles.warpgroups * 64) + " rows, " + std::to_string(tiles.keys) + " keys" +
-                    (tiles.held ? ", held" : "") + (tiles.split ? ", split" : ""));
-  });
+  // What was written before must not pass for a result.
+  if (a.out_bf16 != nullptr) {
+    cudaMemset(a.out_bf16, 0xff, expected.size() * 2);
+  } else {
+    cudaMemset(a.out.data, 0xff, expected.size() * 4);
+  }
+  measure(
+      "  warpgroups", flops, 0, [&] { flash_warpgroups(a, nullptr); }, kEach);
+  const std::vector<float> is = written(a);
+  double most = 0;
+  for (size_t i = 0; i < is.size(); ++i) {
+    const double apart = std::abs(static_cast<double>(is[i]) - static_cast<double>(expected[i]));
+    most = apart <= most ? most : apart;
+    if (std::isnan(apart)) break;
+  }
+  std::printf("%50s %.2g apart\n", "", most);
 }
 
 void flash_vision(int tiles) {

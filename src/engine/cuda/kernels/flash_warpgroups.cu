@@ -1,7 +1,11 @@
-// Attention of many rows by wgmma. A block is one to three warpgroups of 64 rows of one head, which share tiles of keys
-// and values; they come by cp.async, two or three stages. Scores' accumulators, as weights in bfloat16, are the left
-// factor of the product with the values, in registers. Values lie as they came: a row is one k of that product. Queries
-// are read from shared memory, or held in registers: a product of 64 keys else reads as much as shared memory gives.
+// Attention of many rows by wgmma. A block is one or two warpgroups of 64 rows of one head, which share tiles of keys
+// and values; they come by cp.async, in two stages, two blocks a multiprocessor. Scores' accumulators, as weights in
+// bfloat16, are the left factor of the product with the values, in registers. Values lie as they came: a row is one k
+// of that product. Queries are read from shared memory, or held in registers where there is room: a product of 64 keys
+// else reads as much as shared memory gives.
+//
+// Measured on an H200 beside blocks of up to 192 rows and tiles of 128 keys: of the encoder's 729 rows two warpgroups
+// are quickest, of causal prompts one, whose work is spread more evenly.
 //
 // While the weights of a tile are computed, the product of the tile before with its values runs.
 #include <algorithm>
@@ -14,24 +18,18 @@ namespace vl2::cuda {
 namespace {
 
 constexpr int kWarpgroupRows = 64;
-constexpr size_t kMostShared = 227 << 10;  // of a block
 
 // What is known of a kernel when it is compiled. Tiles of more than 64 columns are several, one behind the other.
-template <int size, int v, int warpgroups, int keys, bool held_, bool split_>
+template <int size, int v, int warpgroups, bool held_>
 struct Plan {
-  static constexpr int kSize = size, kV = v, kKeys = keys;
-  static constexpr bool held = held_, split = split_;
+  static constexpr int kSize = size, kV = v, kKeys = 64;
+  static constexpr bool held = held_;
   static constexpr int kThreads = warpgroups * 128, kRows = warpgroups * kWarpgroupRows;
-  static constexpr int kQTile = kRows * kTileRowBytes, kTile = keys * kTileRowBytes;
+  static constexpr int kQTile = kRows * kTileRowBytes, kTile = kKeys * kTileRowBytes;
   static constexpr int kQBytes = (size + 63) / 64 * kQTile;
   static constexpr int kKBytes = (size + 63) / 64 * kTile, kVBytes = (v + 63) / 64 * kTile;
-  static constexpr size_t shared_bytes(int stages) {
-    return static_cast<size_t>(kQBytes + stages * (kKBytes + kVBytes) + kTileAlignment);
-  }
-  // Blocks of a multiprocessor that registers are kept for.
-  static constexpr int kBlocks = warpgroups == 1 || (warpgroups == 2 && v == 80 && keys == 64) ? 2 : 1;
-  static constexpr int kStages = kBlocks == 1 && shared_bytes(3) <= kMostShared ? 3 : 2;
-  static constexpr size_t kShared = shared_bytes(kStages);
+  static constexpr int kStages = 2;
+  static constexpr size_t kShared = static_cast<size_t>(kQBytes + kStages * (kKBytes + kVBytes) + kTileAlignment);
 };
 
 // Copies keys [first, first + P::kKeys) without waiting; zeros beyond the last one and the last column.
@@ -137,14 +135,8 @@ template <typename P>
 __device__ __forceinline__ void add_values(float (&mix)[P::kV / 2], const unsigned (&weights)[P::kKeys / 16][4],
                                            const unsigned char* values) {
   VL2_UNROLL
-  for (int k = 0; k < P::kKeys / 16; ++k) {
-    if constexpr (P::split) {
-      warpgroup_multiply_rows<64>(mix, weights[k], rows_descriptor(values, k * 16, P::kTile));
-      warpgroup_multiply_rows<16, 64>(mix, weights[k], rows_descriptor(values + P::kTile, k * 16, P::kTile));
-    } else {
-      warpgroup_multiply_rows<P::kV>(mix, weights[k], rows_descriptor(values, k * 16, P::kTile));
-    }
-  }
+  for (int k = 0; k < P::kKeys / 16; ++k)
+    warpgroup_multiply_rows<P::kV>(mix, weights[k], rows_descriptor(values, k * 16, P::kTile));
 }
 
 template <typename P>
@@ -179,7 +171,7 @@ __device__ __forceinline__ void store_rows(const FlashAttention& a, const float 
 }
 
 template <typename P>
-__global__ void __launch_bounds__(P::kThreads, P::kBlocks) flash_warpgroups_kernel(FlashAttention a) {
+__global__ void __launch_bounds__(P::kThreads, 2) flash_warpgroups_kernel(FlashAttention a) {
   VL2_DYNAMIC_SHARED(unsigned char, dynamic);
   await_earlier_kernels();
   constexpr int kStages = P::kStages;
@@ -314,38 +306,12 @@ __global__ void __launch_bounds__(P::kThreads, P::kBlocks) flash_warpgroups_kern
   store_rows<P>(a, mix, state, first_row, item, head);
 }
 
-template <int size, int v, int warpgroups, int keys, bool held = false, bool split = false>
+template <int size, int v, int warpgroups, bool held>
 void run_tiles(const FlashAttention& a, Stream stream) {
-  using P = Plan<size, v, warpgroups, keys, held, split>;
+  using P = Plan<size, v, warpgroups, held>;
   const dim3 grid(static_cast<unsigned>(a.q.heads), static_cast<unsigned>((a.rows + P::kRows - 1) / P::kRows),
                   static_cast<unsigned>(a.items));
   VL2_LAUNCH_EARLY((flash_warpgroups_kernel<P>), grid, dim3(P::kThreads), P::kShared, stream, a);
-}
-
-// As for_flash_tiles() has them: where values have 128 columns, more would not fit registers.
-template <int size, int v>
-void run_size(const FlashAttention& a, Stream stream, const FlashTiles& tiles) {
-  if (tiles.keys == 128) {
-    if (tiles.warpgroups == 2) return run_tiles<size, v, 2, 128>(a, stream);
-    if constexpr (v == 80) return run_tiles<size, v, 3, 128>(a, stream);
-  }
-  if (tiles.warpgroups == 1)
-    return tiles.held ? run_tiles<size, v, 1, 64, true>(a, stream) : run_tiles<size, v, 1, 64>(a, stream);
-  if constexpr (v == 80) {
-    if (tiles.split) return run_tiles<size, v, 2, 64, false, true>(a, stream);
-    if (tiles.held) return run_tiles<size, v, 3, 64, true>(a, stream);
-  } else {
-    if (tiles.held) return run_tiles<size, v, 2, 64, true>(a, stream);
-  }
-  if (tiles.warpgroups == 2) return run_tiles<size, v, 2, 64>(a, stream);
-  run_tiles<size, v, 3, 64>(a, stream);
-}
-
-// The quickest of those measured on an H200: of the encoder's 729 rows two blocks a multiprocessor, of causal prompts
-// small blocks, whose work is spread more evenly.
-FlashTiles choose_tiles(const FlashSizes& sizes) {
-  if (sizes.v == 80) return {.warpgroups = 2, .keys = 64};
-  return {.warpgroups = 1, .keys = 64, .held = true};
 }
 
 }  // namespace
@@ -361,21 +327,18 @@ bool flash_warpgroups_run() {
 #endif
 }
 
-void flash_warpgroups(const FlashAttention& args, Stream stream, FlashTiles tiles) {
+void flash_warpgroups(const FlashAttention& args, Stream stream) {
   if (args.items == 0 || args.rows == 0) return;
   const FlashSizes sizes = flash_sizes(args.q.cols, args.out.cols, args.bf16);
-  if (tiles.warpgroups == 0) tiles = choose_tiles(sizes);
-  bool have = false;
-  for_flash_tiles(sizes, [&](const FlashTiles& t) { have = have || t == tiles; });
-  check_argument(flash_warpgroups_have(sizes) && have, "flash_warpgroups", "sizes and tiles that have a kernel");
+  check_argument(flash_warpgroups_have(sizes), "flash_warpgroups", "sizes that have a kernel");
   FlashAttention a = args;
   if (a.k_layout.key == 0) a.k_layout = packed_layout(a, sizes.size);
   if (a.v_layout.key == 0) a.v_layout = packed_layout(a, sizes.v);
   check_argument(std::max(a.k_layout.key, a.v_layout.key) < int64_t{1} << 31, "flash_warpgroups",
                  "keys less than 2^31 apart");
-  if (sizes.size == 80) return run_size<80, 80>(a, stream, tiles);
-  if (sizes.size == 128) return run_size<128, 128>(a, stream, tiles);
-  run_size<192, 128>(a, stream, tiles);
+  if (sizes.size == 80) return run_tiles<80, 80, 2, false>(a, stream);
+  if (sizes.size == 128) return run_tiles<128, 128, 1, true>(a, stream);
+  run_tiles<192, 128, 1, true>(a, stream);
 }
 
 }  // namespace vl2::cuda
