@@ -22,12 +22,15 @@ done
 part() { awk -v n="$1" -v share="$share" 'BEGIN { m = int(n * share); print m < 1 ? 1 : m }'; }
 
 mkdir -p "$run"
-seed=1
-for stage in alignment pretraining sft; do
-  case $stage in alignment) records=300000 ;; pretraining) records=300000 ;; sft) records=100000 ;; esac
-  "$build/vl2" data synth nano --out "$run/$stage" --records "$(part $records)" --seed $seed --stage $stage --tile 154
-  seed=$((seed + 1))
-done
+draw() {  # NAME RECORDS SEED STAGE [OPTION...]
+  "$build/vl2" data synth nano --out "$run/$1" --records "$(part "$2")" --seed "$3" --stage "$4" --tile 154 "${@:5}"
+}
+reading=word=80,number=14,locate=2,describe=4  # what is learnt last, in pictures of its own
+draw alignment 300000 1 alignment
+draw pretraining 300000 2 pretraining
+draw sft 100000 3 sft
+draw words 300000 4 alignment --skills "$reading"
+draw sft_words 100000 5 sft --skills "$reading"
 "$build/vl2" data synth nano --out "$run/held_out" --split test --records 2000 --questions one --seed 9 --tile 154
 if [ ! -f "$run/model/tokenizer.json" ]; then
   mkdir -p "$run/model"
