@@ -87,9 +87,9 @@ test("structured output", async () => {
 });
 
 test("structured output of one of several texts", async () => {
-  const request = { ...ask(server.redShape), output: "enum", enum: ["circle", "square", "star"] };
+  const request = { ...ask(server.purpleShape), output: "enum", enum: ["circle", "square", "star"] };
   const { object } = await generateObject(request);
-  assert.equal(object, server.redShape.answer);
+  assert.equal(object, server.purpleShape.answer);
 });
 
 test("JSON without a schema: what it asks for when nobody says that the server has schemas", async () => {

@@ -99,9 +99,9 @@ test("a seed, which is an addition", async () => {
 
 test("structured output", async () => {
   const schema = z.object({ shape: z.enum(["circle", "square", "star", "triangle"]) });
-  const request = { ...ask(server.redShape), output_config: { format: zodOutputFormat(schema) } };
+  const request = { ...ask(server.purpleShape), output_config: { format: zodOutputFormat(schema) } };
   const message = await client.messages.parse(request);
-  assert.deepEqual(message.parsed_output, { shape: server.redShape.answer });
+  assert.deepEqual(message.parsed_output, { shape: server.purpleShape.answer });
   assert.deepEqual((await client.messages.stream(request).finalMessage()).parsed_output, message.parsed_output);
 });
 

@@ -31,6 +31,7 @@ export const landscape = example("6-small-landscape.png", "Describe the picture.
 export const star = example("6-small-landscape.png", "What color is the star?");
 export const circles = example("6-small-landscape.png", "How many circles are in the picture?");
 export const redShape = example("4-four-shapes.png", "Which shape is red?");
+export const purpleShape = example("3-shapes.png", "What shape is purple?");
 export const both = example(["9-first-of-two.png", "9-second-of-two.png"],
   "Which of the two pictures has a pink square?");
 
