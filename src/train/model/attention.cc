@@ -14,6 +14,7 @@
 #include "train/model/fused_attention.h"
 #include "train/model/fused_ops.h"
 #include "train/model/rope.h"
+#include "train/model/rounded_attention.h"
 
 namespace vl2::train {
 namespace {
@@ -111,9 +112,10 @@ at::Tensor attend_cached(const ModelContext& context, int64_t layer, const at::T
   k_1LHK[0].narrow(0, cache.length, count).copy_(context.factor(k_TGK.narrow(0, 0, count)));
   v_1LHV[0].narrow(0, cache.length, count).copy_(context.factor(v_TGV.narrow(0, 0, count)));
   // Over all of the cache, so that the products keep their shape from token to token.
-  const at::Tensor out_1LHV = attend(context.factor(q_THK).unsqueeze(0), repeat_heads(k_1LHK, heads),
-                                     repeat_heads(v_1LHV, heads), scale, context.state->layout.groups[0].mask_BLL);
-  return out_1LHV[0].flatten(1);
+  const at::Tensor q_1LHK = q_THK.unsqueeze(0), k = repeat_heads(k_1LHK, heads), v = repeat_heads(v_1LHV, heads);
+  const at::Tensor& mask = context.state->layout.groups[0].mask_BLL;
+  const bool rounded = context.state->rounds_factors && cache.length == 0;
+  return (rounded ? rounded_attend(q_1LHK, k, v, scale, mask) : attend(q_1LHK, k, v, scale, mask))[0].flatten(1);
 }
 
 at::Tensor attend_any(const ModelContext& context, int64_t layer, const at::Tensor& q_THK, const at::Tensor& k_TGK,
@@ -162,15 +164,26 @@ at::Tensor multi_head_latent_attention(const ModelContext& context, int64_t laye
     context.stage(fmt::format("layer.{}.cache0", layer), k_pe_T1R.transpose(0, 1).unsqueeze(0));
     context.stage(fmt::format("layer.{}.cache1", layer), c_kv.unsqueeze(0));
   }
+  const auto q = q_THK.split_with_sizes({c.qk_nope_head_dim, c.qk_rope_head_dim}, 2);
+  const at::Tensor q_pe_THR = rope(q[1], rotary, RopeLayout::kInterleaved);
+  const double scale = rotary.softmax_scale_factor / std::sqrt(static_cast<double>(c.qk_head_dim()));
+  ModelContext::Lora adapter;
+  if (context.state->rounds_factors && !context.find_adapter(name + ".kv_b_proj.weight", adapter)) {
+    KvCache& cache = *context.cache;
+    const at::Tensor &c_MC = cache.c_MC[static_cast<size_t>(layer)], &pe_MR = cache.pe_MR[static_cast<size_t>(layer)];
+    c_MC.narrow(0, cache.length, rows).copy_(context.factor(c_kv));
+    pe_MR.narrow(0, cache.length, rows).copy_(context.factor(k_pe_T1R.squeeze(1)));
+    const at::Tensor kv_b = context.weight(name + ".kv_b_proj.weight").view({heads, -1, c.kv_lora_rank});
+    if (cache.length > 0)
+      return absorbed_attend(q[0], q_pe_THR, c_MC, pe_MR, kv_b, scale, context.state->layout.groups[0].mask_BLL[0]);
+  }
   // split, not narrow: the gradients of the parts are put side by side instead of each into a tensor of zeros.
   const auto kv = linear(context, name + ".kv_b_proj", c_kv)
                       .view({rows, heads, c.qk_nope_head_dim + c.v_head_dim})
                       .split_with_sizes({c.qk_nope_head_dim, c.v_head_dim}, 2);
-  const auto q = q_THK.split_with_sizes({c.qk_nope_head_dim, c.qk_rope_head_dim}, 2);
-  const at::Tensor q_rotated_THK = at::cat({q[0], rope(q[1], rotary, RopeLayout::kInterleaved)}, 2);
+  const at::Tensor q_rotated_THK = at::cat({q[0], q_pe_THR}, 2);
   const at::Tensor k_THK = at::cat({kv[0], k_pe_T1R.expand({rows, heads, c.qk_rope_head_dim})}, 2);
   const at::Tensor& v_THV = kv[1];
-  const double scale = rotary.softmax_scale_factor / std::sqrt(static_cast<double>(c.qk_head_dim()));
   return attend_any(context, layer, q_rotated_THK, k_THK, v_THV, scale);
 }
 

@@ -78,9 +78,9 @@ class DeepseekVl2 {
   // With gradients disabled (c10::NoGradGuard) it is an evaluation and keeps nothing.
   ForwardResult forward(const MicroBatch& batch, const ForwardOptions& options) const;
 
-  // Greedy, until the end token or max_tokens. kBF16 rounds what enters a product and nothing else, as the engine does,
-  // but neither the weights of softmax nor adapters, which the engine merges; forward() rounds all that is between
-  // operations, too, as the official code does.
+  // Greedy, until the end token or max_tokens. kBF16 rounds what the engine's bf16 arithmetic rounds (what enters a
+  // product, see rounded_attention.h) and nothing else, but for adapters, which the engine merges; forward() rounds all
+  // that is between operations, too, as the official code does.
   Generation generate(const MultimodalPrompt& prompt, int64_t max_tokens, DType compute = DType::kF32) const;
 
  private:

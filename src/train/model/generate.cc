@@ -21,6 +21,9 @@ KvCache make_cache(const LanguageConfig& c, int64_t capacity, const at::TensorOp
   for (int64_t i = 0; i < c.num_hidden_layers; ++i) {
     cache.k_1LHK.push_back(at::zeros({1, capacity, heads, c.qk_head_dim()}, options));
     cache.v_1LHV.push_back(at::zeros({1, capacity, heads, c.use_mla ? c.v_head_dim : c.qk_head_dim()}, options));
+    if (!c.use_mla) continue;
+    cache.c_MC.push_back(at::zeros({capacity, c.kv_lora_rank}, options));
+    cache.pe_MR.push_back(at::zeros({capacity, c.qk_rope_head_dim}, options));
   }
   return cache;
 }

@@ -24,6 +24,7 @@ struct RotaryEmbedding {
 // Keys and values of the one sequence that is being generated, room for all of it from the start.
 struct KvCache {
   std::vector<at::Tensor> k_1LHK, v_1LHV;  // of each layer
+  std::vector<at::Tensor> c_MC, pe_MR;     // latents and rotated keys, for rounded latent attention only
   int64_t length = 0;                      // filled
 };
 
@@ -31,7 +32,7 @@ struct KvCache {
 struct ForwardState {
   ForwardOptions options;
   at::ScalarType compute = at::kFloat;
-  // With float32: what enters a product is rounded to bf16 and nothing else is (DeepseekVl2::generate).
+  // With float32, generating: rounds to bf16 what the engine rounds (rounded_attention.h, DeepseekVl2::generate).
   bool rounds_factors = false;
   int64_t tokens = 0;  // T; activations may have more rows, which nobody reads (padding for oneDNN)
   int64_t rows = 0;

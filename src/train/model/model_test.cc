@@ -181,10 +181,15 @@ TEST_P(Twin, GeneratesInBf16WithRoundedFactorsAndNothingElse) {
   prompt.input_ids = batch.input_ids;
   prompt.images_seq_mask = batch.vision_mask;
   prompt.images = batch.images;
-  const Generation exact = model.generate(prompt, 1), rounded = model.generate(prompt, 1, DType::kBF16);
-  EXPECT_EQ(rounded.tokens, exact.tokens);
+  const Generation exact = model.generate(prompt, 6), rounded = model.generate(prompt, 6, DType::kBF16);
   EXPECT_NE(rounded.margins, exact.margins);
-  EXPECT_NEAR(rounded.margins[0], exact.margins[0], 0.05);
+  for (size_t i = 0; i < exact.margins.size() && i < rounded.margins.size(); ++i) {
+    EXPECT_NEAR(rounded.margins[i], exact.margins[i], 0.05) << "token " << i;
+    if (rounded.tokens[i] != exact.tokens[i]) {  // two logits within the rounding: what follows is another text
+      EXPECT_LE(exact.margins[i], 0.05F) << "token " << i;
+      break;
+    }
+  }
   // Logits that were rounded themselves would be bf16 numbers, and so would the difference of two as near as these.
   EXPECT_NE(rounded.margins[0], at::tensor(rounded.margins[0]).to(at::kBFloat16).item<float>());
 }

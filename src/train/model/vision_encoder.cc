@@ -10,6 +10,7 @@
 #include "train/model/fused_attention.h"
 #include "train/model/fused_ops.h"
 #include "train/model/recompute.h"
+#include "train/model/rounded_attention.h"
 
 namespace vl2::train {
 namespace {
@@ -35,7 +36,7 @@ at::Tensor vision_block(const ModelContext& context, int64_t index, const at::Te
   };
   const at::Tensor normed_PW = layer_norm(context, name + ".norm1", x_PW, kLayerNormEps);
   stage("norm1", normed_PW);
-  const at::Tensor qkv_P3W = context.factor(linear(context, name + ".attn.qkv", normed_PW));
+  const at::Tensor qkv_P3W = linear(context, name + ".attn.qkv", normed_PW);
   stage("qkv", qkv_P3W);
   const double scale = 1.0 / std::sqrt(static_cast<double>(c.head_dim()));
   at::Tensor attended_PW;
@@ -43,8 +44,9 @@ at::Tensor vision_block(const ModelContext& context, int64_t index, const at::Te
     attended_PW = fused_attention(qkv_P3W.view({tiles * patches, 3, c.heads, c.head_dim()}), patches, scale);
   } else {
     const auto qkv_NPHK = qkv_P3W.view({tiles, patches, 3, c.heads, c.head_dim()}).unbind(2);
-    attended_PW =
-        attend(qkv_NPHK[0], qkv_NPHK[1], qkv_NPHK[2], scale, at::Tensor()).reshape({tiles * patches, c.width});
+    const at::Tensor &q = qkv_NPHK[0], &k = qkv_NPHK[1], &v = qkv_NPHK[2], none;
+    attended_PW = (context.state->rounds_factors ? rounded_attend(q, k, v, scale, none) : attend(q, k, v, scale, none))
+                      .reshape({tiles * patches, c.width});
   }
   const at::Tensor out_PW = linear(context, name + ".attn.proj", attended_PW);
   stage("attn_out", out_PW);
