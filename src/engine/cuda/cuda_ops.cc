@@ -179,7 +179,7 @@ class CudaOps : public Ops {
   void do_full_attention(Tensor out, Tensor qkv, int64_t heads, int64_t tokens_per_item) override {
     cuda::full_attention(context_, out, qkv, heads, tokens_per_item);
   }
-  bool fuses(Tensor, const Linear& first, const Linear& second) const override {
+  bool fuses(const Linear& first, const Linear& second) const override {
     return cuda::encoder_is_fused(context_, first, second);
   }
   void do_norm_attention_add(Tensor x, const LayerNorm& norm, const Linear& qkv, const Linear& proj, int64_t heads,

@@ -6,7 +6,7 @@ namespace {
 
 [[noreturn]] void no_cuda() {
   fail(ErrorCode::kUnsupported,
-       "this vl2 was built without CUDA. Install the CUDA toolkit (12.8 or newer: nvcc, cudart, cublasLt), configure "
+       "this vl2 was built without CUDA. Install the CUDA toolkit (12.4 or newer: nvcc, cudart, cublasLt), configure "
        "again with -DVL2_CUDA=ON and build.");
 }
 

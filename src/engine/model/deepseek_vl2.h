@@ -44,13 +44,10 @@ class DeepseekVl2 {
                      StageTap* tap = nullptr) const;
 
   // The same in two steps, for those who have other work in between. A tile's tokens do not depend on its neighbours.
-  // out_VD: [tiles * side * side, D]; all tiles go through the encoder together, kTilesAtOnce are enough.
+  // out_VD: [tiles * side * side, D]; all tiles go through the encoder together, tiles_at_once() are enough.
   void encode_tiles(std::span<const float> pixels, Tensor out_VD, StageTap* tap = nullptr) const;
   void assemble_images(Tensor tokens_VD, std::span<const ImageGrid> grids, Tensor out_SD,
                        StageTap* tap = nullptr) const;
-  // Enough rows to keep every core busy, few enough that activations stay small (a tile of the releases takes about
-  // 40 MB).
-  static constexpr int64_t kTilesAtOnce = 4;
 
   // One step. ids [T]; logits [batch.logit_rows, vocab].
   void forward(std::span<const int32_t> ids, std::span<const VisionRows> vision, const ForwardBatch& batch,

@@ -300,7 +300,7 @@ void Ops::full_attention(Tensor out, Tensor qkv, int64_t heads, int64_t tokens_p
 
 void Ops::norm_attention_add(Tensor x, const LayerNorm& norm, const Linear& qkv, const Linear& proj, int64_t heads,
                              int64_t tokens_per_item) {
-  if (tap_ != nullptr || !fuses(x, qkv, proj)) {
+  if (tap_ != nullptr || !fuses(qkv, proj)) {
     Workspace::Scope scope(workspace_);
     Tensor normed = workspace_.tensor(x.rows, x.cols), joined = workspace_.tensor(x.rows, qkv.weight.out),
            attended = workspace_.tensor(x.rows, x.cols);
@@ -328,7 +328,7 @@ void Ops::norm_attention_add(Tensor x, const LayerNorm& norm, const Linear& qkv,
 }
 
 void Ops::norm_mlp_add(Tensor x, const LayerNorm& norm, const Linear& fc1, GeluKind kind, const Linear& fc2) {
-  if (tap_ != nullptr || !fuses(x, fc1, fc2)) {
+  if (tap_ != nullptr || !fuses(fc1, fc2)) {
     Workspace::Scope scope(workspace_);
     Tensor normed = workspace_.tensor(x.rows, x.cols), hidden = workspace_.tensor(x.rows, fc1.weight.out);
     layer_norm(normed, x, norm.weight, norm.bias, norm.eps);

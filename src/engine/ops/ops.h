@@ -214,7 +214,7 @@ class Ops {
                                   const GatedMlp& shared);
   virtual void do_rope_pair(Tensor x, Tensor y, Tensor cos, Tensor sin, RopeLayout layout);
   // Whether the backend has bodies of its own for the halves of an encoder's block with these two matrices.
-  virtual bool fuses(Tensor, const Linear&, const Linear&) const { return false; }
+  virtual bool fuses(const Linear&, const Linear&) const { return false; }
   virtual void do_norm_attention_add(Tensor x, const LayerNorm& norm, const Linear& qkv, const Linear& proj,
                                      int64_t heads, int64_t tokens_per_item);
   virtual void do_norm_mlp_add(Tensor x, const LayerNorm& norm, const Linear& fc1, GeluKind kind, const Linear& fc2);

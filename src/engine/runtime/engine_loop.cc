@@ -69,8 +69,9 @@ void EngineLoop::turn() {
   StepReport report;
   // Answers wait for a few tiles or for a few tokens of prompts, never for both: these take turns.
   const bool answering = scheduler_.answering();
+  const int64_t tiles = tiles_at_once(parts_.model.ops().on_host());
   if (!(answering && encoded_last_ && scheduler_.prompt_ready()))
-    encode_pictures(answering ? tiles_beside_answers(tile_ms_) : tiles_at_once(parts_.model.ops().on_host()), report);
+    encode_pictures(answering ? tiles_beside_answers(tile_ms_, tiles) : tiles, report);
   encoded_last_ = report.tiles > 0;
   if (!answering)
     step(kWholeChunk, report);

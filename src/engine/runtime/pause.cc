@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "engine/model/deepseek_vl2.h"
-
 namespace vl2 {
 namespace {
 
@@ -16,9 +14,9 @@ int64_t as_many(double ms, double each_ms) { return static_cast<int64_t>(std::mi
 
 }  // namespace
 
-int64_t tiles_beside_answers(double tile_ms) {
+int64_t tiles_beside_answers(double tile_ms, int64_t most) {
   if (tile_ms <= 0) return 1;
-  return std::clamp(as_many(kUnnoticedMs, tile_ms), int64_t{1}, DeepseekVl2::kTilesAtOnce);
+  return std::clamp(as_many(kUnnoticedMs, tile_ms), int64_t{1}, most);
 }
 
 int64_t prompt_tokens_beside_answers(double token_ms, int64_t most) {

@@ -6,9 +6,8 @@
 
 namespace vl2 {
 
-// Tiles to encode together: as many as nobody notices, 1 to DeepseekVl2::kTilesAtOnce. tile_ms: what one took before;
-// 0: not known yet.
-int64_t tiles_beside_answers(double tile_ms);
+// Tiles to encode together: as many as nobody notices, 1 to `most`. tile_ms: what one took before; 0: not known yet.
+int64_t tiles_beside_answers(double tile_ms, int64_t most);
 
 // Tokens of prompts to run in one step: a quarter of a second of them, but enough that experts have several rows each,
 // and never more than `most`. token_ms: what one took in a step of many; 0: not known yet.

@@ -2,18 +2,16 @@
 
 #include <gtest/gtest.h>
 
-#include "engine/model/deepseek_vl2.h"
-
 namespace vl2 {
 namespace {
 
 TEST(TilesBesideAnswers, AsManyAsNobodyNotices) {
-  EXPECT_EQ(tiles_beside_answers(0), 1) << "not known yet";
-  EXPECT_EQ(tiles_beside_answers(1e-12), DeepseekVl2::kTilesAtOnce);
-  EXPECT_EQ(tiles_beside_answers(3), DeepseekVl2::kTilesAtOnce);
-  EXPECT_EQ(tiles_beside_answers(20), 2);
-  EXPECT_EQ(tiles_beside_answers(800), 1);
-  EXPECT_EQ(tiles_beside_answers(1e12), 1);
+  EXPECT_EQ(tiles_beside_answers(0, 4), 1) << "not known yet";
+  EXPECT_EQ(tiles_beside_answers(1e-12, 4), 4);
+  EXPECT_EQ(tiles_beside_answers(3, 4), 4);
+  EXPECT_EQ(tiles_beside_answers(20, 4), 2);
+  EXPECT_EQ(tiles_beside_answers(800, 4), 1);
+  EXPECT_EQ(tiles_beside_answers(1e12, 4), 1);
 }
 
 TEST(PromptTokensBesideAnswers, AQuarterOfASecondOfThem) {
