@@ -20,6 +20,7 @@ constexpr const char* kQuestion = "Describe the picture.";
 constexpr const char* kOtherQuestion = "Which colours do you see?";
 constexpr const char* kOpenQuestion = "Tell me everything you know.";
 constexpr int64_t kLongAnswer = 500;  // tokens of an answer that runs beside something
+constexpr int kMissed = 5;            // turns in which no stream said anything beside the prompt, before that counts
 constexpr int64_t kSettled = 16;      // tokens of each stream before something is put beside them
 constexpr std::chrono::milliseconds kLook{5};
 constexpr std::chrono::seconds kPatience{120};  // until all of them run
@@ -206,10 +207,12 @@ BesideResult ServeBench::beside(bool picture) {
     result.tiles = answer.tiles;
     alone.push_back(answer.first_token_ms());
   }
+  int missed = 0;
   for (int64_t repeat = -1; repeat < options_.repeats; ++repeat) {
     const BesideTurn turn = beside_once(long_question(picture));
     progress_(work, repeat + 1, options_.repeats);
     if (repeat < 0) continue;
+    const size_t seen = with.size();
     const auto end = turn.longest.arrivals.empty() ? turn.longest.ended : turn.longest.arrivals.front();
     std::vector<double> before;
     double most_pause = 0, most_gap = 0;
@@ -220,6 +223,11 @@ BesideResult ServeBench::beside(bool picture) {
         most_gap = std::max(most_gap, gap);
       }
       if (answer.ended > turn.longest.sent) most_pause = std::max(most_pause, answer.longest_pause_ms);
+    }
+    // All of them had just ended: of a small model they are short, and the prompt is.
+    if (with.size() == seen && missed++ < kMissed) {
+      --repeat;
+      continue;
     }
     first.push_back(turn.longest.first_token_ms());
     piece.push_back(std::max(turn.longest.vision_step_ms, turn.longest.prefill_step_ms));
