@@ -10,12 +10,14 @@ namespace {
 // Collects specs below a name prefix.
 class Section {
  public:
-  Section(std::vector<WeightSpec>& specs, std::string prefix) : specs_(specs), prefix_(std::move(prefix)) {}
+  Section(std::vector<WeightSpec>& specs, std::string prefix, int64_t layer = -1)
+      : specs_(specs), prefix_(std::move(prefix)), layer_(layer) {}
 
-  Section sub(const std::string& name) const { return {specs_, prefix_ + name + "."}; }
+  Section sub(const std::string& name) const { return {specs_, prefix_ + name + ".", layer_}; }
+  Section decoder_layer(int64_t i) const { return {specs_, fmt::format("{}layers.{}.", prefix_, i), i}; }
 
   void add(const std::string& name, Shape shape, WeightRole role) const {
-    specs_.push_back({prefix_ + name, std::move(shape), role});
+    specs_.push_back({prefix_ + name, std::move(shape), role, layer_});
   }
   void matrix(const std::string& name, int64_t out, int64_t in, WeightRole role = WeightRole::kMatrix) const {
     add(name + ".weight", {out, in}, role);
@@ -39,6 +41,7 @@ class Section {
  private:
   std::vector<WeightSpec>& specs_;
   std::string prefix_;
+  int64_t layer_;
 };
 
 void add_attention_pool(const VisionConfig& c, const Section& vision) {
@@ -120,7 +123,7 @@ void add_language(const LanguageConfig& c, const Section& language) {
   const Section model = language.sub("model");
   model.matrix("embed_tokens", c.vocab_size, c.hidden_size, WeightRole::kEmbedding);
   for (int64_t i = 0; i < c.num_hidden_layers; ++i) {
-    const Section layer = model.sub(fmt::format("layers.{}", i));
+    const Section layer = model.decoder_layer(i);
     layer.rms_norm("input_layernorm", c.hidden_size);
     const Section attention = layer.sub("self_attn");
     c.use_mla ? add_latent_attention(c, attention) : add_multi_head_attention(c, attention);

@@ -23,6 +23,7 @@ struct WeightSpec {
   std::string name;
   Shape shape;
   WeightRole role;
+  int64_t layer = -1;  // of the decoder; -1: belongs to none
 };
 
 std::vector<WeightSpec> weight_schema(const ModelConfig& config);
