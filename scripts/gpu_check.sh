@@ -4,7 +4,7 @@
 #   scripts/gpu_check.sh [-b BUILD] [-o LOGS] [PART...]
 #   scripts/gpu_check.sh --stage [-b BUILD] FILE.tgz    packs what the parts need, to be unpacked and run elsewhere
 #
-# Parts (default: all but sanitize): conformance variants golden nano sanitize bench
+# Parts (default: all but sanitize): conformance variants golden nano divided sanitize bench
 # BUILD is a build folder (default: build/cuda), or where a FILE.tgz was unpacked. LOGS (default: build/gpu_check) gets a
 # file for each part; a line for each goes to stdout. Exit code 1 if any part failed.
 #
@@ -17,7 +17,7 @@ cd "$(dirname "$0")/.."
 programs=(tests/conformance/vl2_conformance_test tests/parity/vl2_variants_test tests/parity/vl2_golden_test
   tests/runtime/vl2_nano_slow_test vl2)
 golden_model=b_small_mla_bf16
-build=build/cuda logs=build/gpu_check stage= parts=()
+build=build/cuda logs=build/gpu_check stage='' parts=()
 while [ $# -gt 0 ]; do
   case $1 in
     -b) build=$2; shift 2 ;;
@@ -60,7 +60,7 @@ fi
 [ -d "$build" ] || { echo "gpu_check: there is no folder $build" >&2; exit 2; }
 build=$(realpath "$build")
 mkdir -p "$logs"
-[ ${#parts[@]} -gt 0 ] || parts=(conformance variants golden nano bench)
+[ ${#parts[@]} -gt 0 ] || parts=(conformance variants golden nano divided bench)
 
 path=${LD_LIBRARY_PATH:-}
 if [ -d "$build/lib" ]; then path=$build/lib:$path; fi
@@ -87,6 +87,20 @@ part() {  # NAME COMMAND...
   fi
 }
 
+# Experts of some layers on the GPU, the others' on the CPU: answers as of the CPU alone.
+divided() {
+  local layers where expected found status=0
+  for layers in 0 1 3; do
+    for where in '1-shapes-and-text.png Tell me the colour of the triangle.' '8-numbers.png Where is <|ref|>the text<|/ref|>?'; do
+      expected=$("$build/vl2" ask -m models/nano --device cpu --compute f32 -i "examples/${where%% *}" "${where#* }")
+      found=$("$build/vl2" ask -m models/nano --device cuda --gpu-layers $layers --compute f32 -i "examples/${where%% *}" "${where#* }")
+      echo "$layers layers on the GPU: $found"
+      [ "$found" = "$expected" ] || { echo "error: the CPU says $expected"; status=1; }
+    done
+  done
+  return $status
+}
+
 bench() {
   "$build/vl2" bench all --preset tiny --device cuda --tiles 10 --tokens 2048 --context 512 --batch 1,8 --repeats 3 --ops &&
     "$build/vl2" bench decode --preset tiny --format q4 --device cuda --context 512 --batch 1,8 --repeats 3 --ops
@@ -99,6 +113,7 @@ for name in "${parts[@]}"; do
     variants) part $name "$build/tests/parity/vl2_variants_test" --gtest_filter='*/cuda*' ;;
     golden) part $name "$build/tests/parity/vl2_golden_test" --gtest_filter="*/cuda*$golden_model*" ;;
     nano) part $name "$build/tests/runtime/vl2_nano_slow_test" --gtest_filter='Gpu/*' ;;
+    divided) part $name divided ;;
     sanitize)
       if command -v compute-sanitizer >/dev/null; then
         part $name compute-sanitizer --error-exitcode 9 "$build/tests/conformance/vl2_conformance_test" \

@@ -78,7 +78,14 @@ CudaOptions cuda_options(const BackendOptions& options) {
   return {.device = options.device, .compute = options.compute, .bf16_cache = narrow_cuda_cache(options)};
 }
 
-std::unique_ptr<Ops> make_cuda(const BackendOptions& options) { return make_cuda_ops(cuda_options(options)); }
+std::unique_ptr<Ops> make_cuda(const BackendOptions& options) {
+  CudaOptions result = cuda_options(options);
+  if (options.gpu_layers >= 0) {
+    result.expert_host = make_cpu(options);
+    result.expert_layers = options.gpu_layers;
+  }
+  return make_cuda_ops(result);
+}
 
 std::unique_ptr<LimitMeter> cuda_limits(const BackendOptions& options) {
   return make_cuda_limit_meter(cuda_options(options));
@@ -103,7 +110,7 @@ constexpr std::array kBackends = {
 bool is_here(const Backend& backend) { return backend.name != "cuda" || cuda_devices() > 0; }
 
 const Backend& find(std::string_view name) {
-  if (name == "auto") return *std::find_if(kBackends.begin(), kBackends.end(), is_here);
+  if (name == "auto") return kBackends[cuda_is_usable(0) ? 0 : 1];  // a card that is too old is none
   for (const Backend& backend : kBackends)
     if (backend.name == name) return backend;
   fail(ErrorCode::kInvalidArgument, "there is no backend \"{}\"; known are auto, {}", name,
@@ -122,8 +129,14 @@ std::vector<std::string_view> backend_names() {
 std::unique_ptr<Ops> make_ops(std::string_view name, const BackendOptions& options) {
   if (options.threads < 0)
     fail(ErrorCode::kInvalidArgument, "{} threads; 0 (all cores) or more are possible", options.threads);
-  return find(name).make(options);
+  const Backend& backend = find(name);
+  if (options.gpu_layers >= 0 && backend.name != "cuda")
+    fail(ErrorCode::kInvalidArgument, "{} layers on the GPU, but backend \"{}\" uses none", options.gpu_layers,
+         backend.name);
+  return backend.make(options);
 }
+
+std::string_view resolve_backend(std::string_view name) { return find(name).name; }
 
 BackendFootprint backend_footprint(std::string_view name, const BackendOptions& options) {
   return find(name).footprint(options);

@@ -19,6 +19,7 @@ struct BackendOptions {
   CacheType cache = CacheType::kAuto;
   int threads = 0;               // 0: every core this process may use
   int device = 0;                // of "cuda": the GPU's number
+  int64_t gpu_layers = -1;       // of "cuda": layers whose routed experts are on the GPU, the rest on the CPU; -1: all
   DType weights = DType::kBF16;  // stored type of the matrices; decides what kAuto means and what they take in memory
   bool quantized = false;        // matrices are stored as codes; decides what kAuto means for the cache
 };
@@ -38,11 +39,14 @@ struct BackendMemory {
   std::optional<int64_t> available = std::nullopt;  // bytes; empty: nobody can tell
 };
 
-// Names that make_ops accepts, best first. "auto" stands for the first. "cuda" is among them where there is a GPU and
-// this was built for one; elsewhere it is accepted too, and refused with what is missing (kUnsupported).
+// Names that make_ops accepts, best first. "auto" stands for the first, but for a GPU that is too old. "cuda" is among
+// them where there is a GPU and this was built for one; elsewhere it is accepted too, and refused with what is missing
+// (kUnsupported).
 std::vector<std::string_view> backend_names();
 // kInvalidArgument for an unknown name, listing the known ones.
 std::unique_ptr<Ops> make_ops(std::string_view name, const BackendOptions& options);
+// The name that "auto" stands for; any other as it is.
+std::string_view resolve_backend(std::string_view name);
 BackendFootprint backend_footprint(std::string_view name, const BackendOptions& options);
 BackendMemory backend_memory(std::string_view name, const BackendOptions& options);
 // kUnsupported for a backend whose speed nobody should measure (reference).

@@ -72,7 +72,7 @@ class Engine::Impl {
       if (told == kFailure) fail(ErrorCode::kIo, "this answer was told to fail");
       const auto id = static_cast<size_t>(told == kEnd ? limits.eos : static_cast<uint8_t>(told));
       logits[id] = kCertain;
-      if (sequence.sample(logits)) return;
+      if (sequence.sample({logits})) return;
       logits[id] = 0;
     }
   }

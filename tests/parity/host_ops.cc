@@ -196,8 +196,8 @@ class HostOps : public Ops {
   void do_extract_patches(Tensor out, std::span<const float> pixels, int64_t size, int64_t patch) override {
     mirrored({out}, [&](const Mirror& on) { inner_->extract_patches(on(out), pixels, size, patch); });
   }
-  void do_argmax(std::span<int32_t> out, Tensor logits) override {
-    mirrored({logits}, [&](const Mirror& on) { inner_->argmax(out, on(logits)); });
+  void do_best_logits(std::span<BestLogit> out, Tensor logits, int64_t num_ids) override {
+    mirrored({logits}, [&](const Mirror& on) { inner_->best_logits(out, on(logits), num_ids); });
   }
 
   std::unique_ptr<Ops> inner_;

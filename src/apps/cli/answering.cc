@@ -51,6 +51,16 @@ std::string rate(int64_t n, double ms, std::string_view what) {
   return n > 0 && ms > 0 ? fmt::format("  {:.1f} {}/s", 1000.0 * static_cast<double>(n) / ms, what) : "";
 }
 
+// What a small GPU made of "auto"; empty: nothing that one would not expect.
+std::string placement_note(const Engine& engine, const ComputeOptions& asked) {
+  if (engine.gpu_layers() >= 0 && asked.gpu_layers < 0)
+    return fmt::format("vl2: the GPU has no room for all: the experts of layers {} and later are on the CPU\n",
+                       engine.gpu_layers());
+  if (engine.backend() == "cpu" && resolve_backend("auto") == "cuda")
+    return "vl2: the GPU has no room for this model: the CPU answers\n";
+  return {};
+}
+
 }  // namespace
 
 OpenedModel open_model(const std::filesystem::path& folder, const std::string& lora, const ComputeOptions& compute,
@@ -67,6 +77,8 @@ OpenedModel open_model(const std::filesystem::path& folder, const std::string& l
   OpenedModel result;
   result.engine = Engine::open(folder, std::move(options), std::move(processor));
   result.load_ms = milliseconds_since(start);
+  progress.clear();
+  if (compute.backend == "auto") write_stderr(placement_note(*result.engine, compute));
   return result;
 }
 

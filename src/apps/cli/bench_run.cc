@@ -10,7 +10,7 @@
 #include "engine/model/sequence_runner.h"
 #include "engine/model/visual_sequence.h"
 #include "engine/runtime/engine.h"
-#include "engine/runtime/memory_plan.h"
+#include "engine/runtime/placement.h"
 
 namespace vl2::cli {
 namespace {
@@ -101,9 +101,9 @@ class Bench {
   Bench(const BenchOptions& options, const BenchProgress& progress)
       : options_(options), progress_(progress), config_(subject_config(options)) {
     describe(report_, options, config_);
-    const BackendFootprint footprint = backend_footprint(options.backend, options.compute);
+    placement_ = placement();
+    const BackendFootprint& footprint = placement_.input.footprint;
     stored_ = {options.format, footprint.lookup, footprint.vector, footprint.cache};
-    check_memory_first(footprint);
     load();
   }
 
@@ -126,23 +126,22 @@ class Bench {
     return std::find(options_.work.begin(), options_.work.end(), work) != options_.work.end();
   }
 
-  void check_memory_first(const BackendFootprint& footprint) {
+  Placement placement() {
     const int64_t prompt = wants("prefill") ? largest(options_.tokens) : 1;
     const int64_t batch = wants("decode") ? largest(options_.batch) : 1;
     const int64_t sequence = wants("decode") ? largest(options_.context) + options_.generated + 2 : 1;
     MemoryPlanInput input;
-    input.footprint = footprint;
     input.format = options_.format;
     input.cached_tokens = std::max(prompt, batch * sequence);
     input.max_context = std::max(prompt, sequence);
     input.prefill_chunk = std::max(prompt, kFillChunk);
     input.max_sequences = batch;
-    MemoryReport plan = plan_memory(config_, input);
-    report_.weight_bytes = plan.weights;
-    plan.activations += int64_t{1} << 30;  // what reading speed is measured on
+    input.other_bytes = int64_t{1} << 30;  // what reading speed is measured on
+    Placement result = place_model(config_, input, options_.backend, options_.compute);
+    report_.weight_bytes = result.memory.weights + result.memory.host_experts;
     try {
-      const BackendMemory memory = backend_memory(options_.backend, options_.compute);
-      check_memory(plan, memory.available.value_or(INT64_MAX), report_.subject, memory.place);
+      check_placement(result, config_, report_.subject);
+      return result;
     } catch (const Error& e) {
       fail(e.code(), "{} For a benchmark, --layers N loads the first N of {} layers.", e.what(),
            config_.language.num_hidden_layers);
@@ -150,8 +149,8 @@ class Bench {
   }
 
   void load() {
-    ops_ = make_ops(options_.backend, options_.compute);
-    meter_ = make_limit_meter(options_.backend, options_.compute);
+    ops_ = make_ops(placement_.backend, placement_.compute);
+    meter_ = make_limit_meter(placement_.backend, placement_.compute);
     const BindProgress loading = [this](int64_t done, int64_t total) { progress_("load", done, total); };
     if (options_.preset.empty()) {
       const Checkpoint checkpoint(options_.model);
@@ -292,7 +291,9 @@ class Bench {
       for (int64_t i = 0; i < options_.generated; ++i) {
         for (int64_t s = 0; s < batch; ++s)
           sequences.append(s, static_cast<int32_t>(random.below(config_.language.vocab_size)));
-        time += seconds([&] { sequences.step(parts, SequenceRunner::Logits::kLast); });
+        // As the engine's greedy answers: rows of logits stay on a device.
+        const auto wanted = ops_->on_host() ? SequenceRunner::Logits::kLast : SequenceRunner::Logits::kBest;
+        time += seconds([&] { sequences.step(parts, wanted); });
       }
       return time / static_cast<double>(options_.generated);
     });
@@ -302,6 +303,7 @@ class Bench {
   const BenchProgress progress_;
   const ModelConfig config_;
   BenchReport report_;
+  Placement placement_;
   StoredBytes stored_;
   std::unique_ptr<Ops> ops_;
   std::unique_ptr<DeepseekVl2> model_;

@@ -66,10 +66,8 @@ void check_same_shape(const ModelFiles& a, const ModelFiles& b) {
 std::vector<Trace> run_side(const ModelFiles& model, const Side& side, const DriftOptions& options,
                             const std::vector<TraceCase>& cases, const std::vector<Trace>& teacher, const char* name,
                             ProgressLine& progress, std::string& description) {
-  const ComputeOptions compute = compute_of(side, options.threads);
-  for (const TraceCase& c : cases) check_case_fits(model, c, compute, options.generate);
-  const auto ops =
-      make_ops(compute.backend, compute.backend_options(model.matrix_type, model.config.quantization.has_value()));
+  const Placement placement = place_cases(model, cases, compute_of(side, options.threads), options.generate);
+  const auto ops = make_ops(placement.backend, placement.compute);
   description = ops->description();
   CheckpointSource source(model.checkpoint);
   const DeepseekVl2 vl2(model.config, *ops, source, [&](int64_t done, int64_t total) {

@@ -77,8 +77,9 @@ void complete(ServeOptions& options, const std::filesystem::path& folder) {
 
 EngineOptions engine_options(const ServeOptions& options, const ServePlan& plan) {
   EngineOptions result;
-  result.backend = options.compute.backend;
+  result.backend = plan.backend;
   result.compute = options.compute.backend_options(DType::kBF16, false);  // the engine looks at what is stored
+  result.compute.gpu_layers = plan.gpu_layers;
   result.max_context = options.max_context;
   result.max_cached_tokens = plan.cached_tokens;
   result.max_sequences = options.server.parallel;

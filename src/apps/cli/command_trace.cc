@@ -75,9 +75,8 @@ int run(const TraceCommandOptions& options) {
   check_writable(options.output);
   const ModelFiles model(find_model(options.model));
   const TraceCase c = read_case(options, model);
-  check_case_fits(model, c, options.compute, options.generate);
-  const auto ops = make_ops(options.compute.backend,
-                            options.compute.backend_options(model.matrix_type, model.config.quantization.has_value()));
+  const Placement placement = place_cases(model, {&c, 1}, options.compute, options.generate);
+  const auto ops = make_ops(placement.backend, placement.compute);
 
   ProgressLine progress("trace");
   CheckpointSource source(model.checkpoint);

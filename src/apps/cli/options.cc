@@ -39,6 +39,7 @@ BackendOptions ComputeOptions::backend_options(DType weights, bool quantized) co
   result.cache = cache == "f32" ? CacheType::kF32 : cache == "bf16" ? CacheType::kBF16 : CacheType::kAuto;
   result.threads = threads;
   result.device = device;
+  result.gpu_layers = gpu_layers;
   result.weights = weights;
   result.quantized = quantized;
   return result;
@@ -74,6 +75,10 @@ void add_compute_options(CLI::App& app, ComputeOptions& options) {
           },
           ""))
       ->excludes("--backend");
+  app.add_option("--gpu-layers", options.gpu_layers,
+                 "Layers whose experts are on the GPU; the rest's stay on the CPU (default: all that fit)")
+      ->type_name("N")
+      ->check(CLI::Range(0, 1024).description(""));
   app.add_option("--compute", options.compute,
                  "Arithmetic: f32, bf16, or auto (default): bf16 where the weights are, on AMX or a GPU")
       ->type_name("TYPE")

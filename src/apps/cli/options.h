@@ -21,13 +21,14 @@ void add_model_option(CLI::App& app, std::string& model);
 // --lora
 void add_lora_option(CLI::App& app, std::string& adapter);
 
-// --backend, --device, --compute, --cache, --threads
+// --backend, --device, --gpu-layers, --compute, --cache, --threads
 struct ComputeOptions {
   std::string backend = "auto";
   std::string compute = "auto";
   std::string cache = "auto";
   int threads = 0;
   int device = 0;
+  int64_t gpu_layers = -1;
 
   // `weights`: what the checkpoint's matrices are stored as.
   BackendOptions backend_options(DType weights, bool quantized) const;

@@ -33,13 +33,15 @@ ServePlan plan_serve(const ServeOptions& options, const ModelFiles& model) {
   MemoryPlanInput input;
   const bool quantized = model.config.quantization.has_value();
   const BackendOptions compute = options.compute.backend_options(model.matrix_type, quantized);
-  input.footprint = backend_footprint(options.compute.backend, compute);
   input.format = model.config.quantization;
   input.max_context = options.max_context > 0 ? options.max_context : model.config.language.max_position_embeddings;
   input.max_sequences = options.server.parallel;
-  const BackendMemory memory = backend_memory(options.compute.backend, compute);
+  // One whole context at least decides where the model goes.
+  input.cached_tokens = options.cache_tokens > 0 ? options.cache_tokens : input.max_context;
+  const Placement placement = place_model(model.config, input, options.compute.backend, compute);
+  input = placement.input;
   ServePlan result;
-  const int64_t available = memory.available.value_or(INT64_MAX);
+  const int64_t available = placement.memory.available;
   for (int64_t contexts = options.server.parallel; contexts >= 1; --contexts) {
     input.cached_tokens = options.cache_tokens > 0 ? options.cache_tokens : contexts * input.max_context;
     result.memory = plan_memory(model.config, input);
@@ -49,7 +51,9 @@ ServePlan plan_serve(const ServeOptions& options, const ModelFiles& model) {
       break;
   }
   result.context = std::min(input.max_context, result.cached_tokens);
-  result.place = memory.place;
+  result.place = placement.place;
+  result.backend = placement.backend;
+  result.gpu_layers = placement.compute.gpu_layers;
   result.memory.available = available;
   result.memory.pictures = default_picture_cache(result.memory, available);
   return result;
@@ -64,6 +68,9 @@ std::string plan_text(const ServeOptions& options, const std::filesystem::path& 
       fmt::format("memory       {}: weights {}, cache {}, activations {}, encoded pictures {}\n",
                   format_bytes(plan.memory.total()), format_bytes(plan.memory.weights), format_bytes(plan.memory.cache),
                   format_bytes(plan.memory.activations), format_bytes(plan.memory.pictures));
+  if (plan.memory.host_experts > 0)
+    text += fmt::format("on the CPU   the experts of layers {} and later: {} of memory\n", plan.gpu_layers,
+                        format_bytes(plan.memory.host_experts));
   if (plan.memory.available != INT64_MAX)
     text += fmt::format("available    {} of {}\n", format_bytes(plan.memory.available), plan.place);
   text += fmt::format("context      {} tokens; the cache holds {} of all answers together\n", plan.context,
@@ -102,6 +109,7 @@ ordered_json plan_json(const ServeOptions& options, const std::filesystem::path&
   result["port"] = s.port;
   result["memory"] = {{"total_bytes", plan.memory.total()},
                       {"weights_bytes", plan.memory.weights},
+                      {"host_experts_bytes", plan.memory.host_experts},
                       {"cache_bytes", plan.memory.cache},
                       {"activations_bytes", plan.memory.activations},
                       {"picture_cache_bytes", plan.memory.pictures},

@@ -8,13 +8,15 @@
 
 #include "apps/cli/model_files.h"
 #include "apps/cli/serve_options.h"
-#include "engine/runtime/memory_plan.h"
+#include "engine/runtime/placement.h"
 
 namespace vl2::cli {
 
 struct ServePlan {
   MemoryReport memory;  // `available`: INT64_MAX where that is not known
   std::string place;    // of that memory
+  std::string backend;  // what "auto" stands for
+  int64_t gpu_layers = -1;
   int64_t context = 0, cached_tokens = 0;
 };
 

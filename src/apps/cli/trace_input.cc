@@ -1,9 +1,10 @@
 #include "apps/cli/trace_input.h"
 
+#include <algorithm>
+
 #include "apps/cli/conversation_file.h"
 #include "core/image/normalize.h"
 #include "core/processor/processor.h"
-#include "engine/runtime/memory_plan.h"
 #include "engine/runtime/request_check.h"
 
 namespace vl2::cli {
@@ -42,19 +43,20 @@ TraceCase case_of_request(const std::string& request, const ModelFiles& model, c
   return case_of_prompt(checked.prompt);
 }
 
-void check_case_fits(const ModelFiles& model, const TraceCase& c, const ComputeOptions& compute, int64_t new_tokens) {
+Placement place_cases(const ModelFiles& model, std::span<const TraceCase> cases, const ComputeOptions& compute,
+                      int64_t new_tokens) {
   MemoryPlanInput input;
-  input.footprint = backend_footprint(
-      compute.backend, compute.backend_options(model.matrix_type, model.config.quantization.has_value()));
   input.format = model.config.quantization;
-  input.max_context = c.length + new_tokens;
-  input.cached_tokens = c.batch * input.max_context;
   input.prefill_chunk = 0;
-  input.max_sequences = c.batch;
-  const BackendMemory memory = backend_memory(
-      compute.backend, compute.backend_options(model.matrix_type, model.config.quantization.has_value()));
-  if (memory.available)
-    check_memory(plan_memory(model.config, input), *memory.available, model.folder.string(), memory.place);
+  for (const TraceCase& c : cases) {
+    input.max_context = std::max(input.max_context, c.length + new_tokens);
+    input.cached_tokens = std::max(input.cached_tokens, c.batch * (c.length + new_tokens));
+    input.max_sequences = std::max(input.max_sequences, c.batch);
+  }
+  Placement placement = place_model(model.config, input, compute.backend,
+                                    compute.backend_options(model.matrix_type, model.config.quantization.has_value()));
+  check_placement(placement, model.config, model.folder.string());
+  return placement;
 }
 
 }  // namespace vl2::cli

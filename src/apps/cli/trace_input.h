@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -9,6 +10,7 @@
 #include "apps/cli/options.h"
 #include "core/processor/multimodal_prompt.h"
 #include "engine/model/trace_case.h"
+#include "engine/runtime/placement.h"
 
 namespace vl2::cli {
 
@@ -20,7 +22,8 @@ std::vector<float> normalized_pixels(const MultimodalPrompt& prompt);
 // Of a conversation file as `vl2 prompt` takes it; "-" reads stdin. Errors of its parts and of check_request.
 TraceCase case_of_request(const std::string& request, const ModelFiles& model, const PictureOptions& pictures);
 
-// kOutOfMemory: the model with this case and so many new tokens needs more than there is.
-void check_case_fits(const ModelFiles& model, const TraceCase& c, const ComputeOptions& compute, int64_t new_tokens);
+// Where the model runs with the largest of these cases and so many new tokens. kOutOfMemory: there is not enough.
+Placement place_cases(const ModelFiles& model, std::span<const TraceCase> cases, const ComputeOptions& compute,
+                      int64_t new_tokens);
 
 }  // namespace vl2::cli

@@ -269,12 +269,6 @@ class CpuOps : public Ops {
     });
   }
 
-  void do_argmax(std::span<int32_t> out, Tensor logits) override {
-    for (int64_t t = 0; t < logits.rows; ++t)
-      out[static_cast<size_t>(t)] =
-          static_cast<int32_t>(std::max_element(logits.row(t), logits.row(t) + logits.cols) - logits.row(t));
-  }
-
   // fn(row) for every row; rows of little work together are not worth waking the pool for.
   template <typename Fn>
   void each_row(int64_t rows, int64_t work_per_row, const Fn& fn) {

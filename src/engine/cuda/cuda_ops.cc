@@ -7,6 +7,7 @@
 #include "engine/cuda/cuda_context.h"
 #include "engine/cuda/cuda_experts.h"
 #include "engine/cuda/cuda_weights.h"
+#include "engine/cuda/host_experts.h"
 #include "engine/cuda/kernels/rows.h"
 #include "engine/cuda/recorded_steps.h"
 
@@ -38,6 +39,7 @@ class CudaOps : public Ops {
         device_(device),
         compute_(options.compute),
         bf16_cache_(options.bf16_cache),
+        host_experts_(options.expert_host, options.expert_layers),
         weights_(device),
         tables_(*device),
         experts_(*device),
@@ -47,7 +49,12 @@ class CudaOps : public Ops {
   std::string_view name() const override { return device_->is_software() ? "cuda-software" : "cuda"; }
   std::string description() const override {
     const cuda::DeviceProperties& p = device_->properties();
-    return fmt::format("{}, {}, {} arithmetic", name(), p.name, context_.bf16_compute ? "bfloat16" : "float32");
+    std::string text =
+        fmt::format("{}, {}, {} arithmetic", name(), p.name, context_.bf16_compute ? "bfloat16" : "float32");
+    if (host_experts_)
+      text += fmt::format("; experts of layers {} and later: {}", host_experts_.first_layer(),
+                          host_experts_.ops().description());
+    return text;
   }
 
   std::string counts() const override { return steps_.enabled() ? steps_.counts() : ""; }
@@ -57,6 +64,8 @@ class CudaOps : public Ops {
     return std::make_unique<cuda::CudaCache>(device_, bf16_cache_ || context_.bf16_compute, layers, blocks,
                                              block_tokens, width);
   }
+
+  Ops& expert_home(int64_t layer) override { return host_experts_.holds(layer) ? host_experts_.ops() : *this; }
 
  private:
   cuda::Stream stream() const { return device_->stream(); }
@@ -77,7 +86,8 @@ class CudaOps : public Ops {
   // stand where it stood, and memory that other operations may have replaced.
   void do_repeat(std::span<const int64_t> identity, std::span<const SequenceSlice> sequences,
                  const std::function<void()>& work) override {
-    if (!steps_.enabled() || !cuda::worth_recording(sequences)) return work();
+    // What waits for the host in between is no recording.
+    if (host_experts_ || !steps_.enabled() || !cuda::worth_recording(sequences)) return work();
     const cuda::SequencesView view = tables_.view(sequences);
     std::vector<int64_t> key(identity.begin(), identity.end());
     Workspace::Scope scope(workspace());
@@ -205,15 +215,28 @@ class CudaOps : public Ops {
     experts_.route(context_, routing, x, gate, bias, p);
   }
   void do_routed_experts(Tensor out, Tensor x, const Routing& routing, const ExpertWeights& experts) override {
-    experts_.run(context_, out, x, routing, experts, nullptr);
+    if (host_experts_.holds(experts))
+      host_experts_.run(context_, out, x, routing, experts, [] {});
+    else
+      experts_.run(context_, out, x, routing, experts, nullptr);
   }
   void do_all_experts(Tensor out, Tensor x, const Routing& routing, const ExpertWeights& experts,
                       const GatedMlp& shared) override {
-    experts_.run(context_, out, x, routing, experts, &shared);
+    if (host_experts_.holds(experts)) {
+      Workspace::Scope scope(workspace());
+      Tensor routed = workspace().tensor(out.rows, out.cols);
+      host_experts_.run(context_, routed, x, routing, experts, [&] { cuda::swiglu(context_, out, x, shared); });
+      cuda::add(stream(), rows_view(out), rows_view(routed));
+    } else {
+      experts_.run(context_, out, x, routing, experts, &shared);
+    }
   }
   void do_all_experts_add(Tensor residual, Tensor x, const Routing& routing, const ExpertWeights& experts,
                           const GatedMlp& shared) override {
-    experts_.run(context_, residual, x, routing, experts, &shared, true);
+    if (host_experts_.holds(experts))
+      Ops::do_all_experts_add(residual, x, routing, experts, shared);
+    else
+      experts_.run(context_, residual, x, routing, experts, &shared, true);
   }
 
   void do_pixel_shuffle(Tensor out, Tensor x, int64_t grid, int64_t ratio) override {
@@ -223,17 +246,23 @@ class CudaOps : public Ops {
     Workspace::Scope scope(workspace());
     cuda::extract_patches(stream(), rows_view(out), context_.uploaded(pixels), size, patch);
   }
-  void do_argmax(std::span<int32_t> out, Tensor logits) override {
+  void do_best_logits(std::span<BestLogit> out, Tensor logits, int64_t num_ids) override {
+    if (out.empty()) return;
     Workspace::Scope scope(workspace());
-    auto* chosen = context_.scratch<int32_t>(logits.rows);
-    cuda::argmax(stream(), chosen, rows_view(logits));
-    device_->download(out.data(), chosen, out.size_bytes());
+    auto* best = context_.scratch<cuda::BestOfRow>(logits.rows);
+    cuda::best_logits(stream(), best, rows_view(logits), num_ids);
+    std::vector<cuda::BestOfRow> found(out.size());
+    device_->download(found.data(), best, found.size() * sizeof(cuda::BestOfRow));
+    std::transform(found.begin(), found.end(), out.begin(), [](const cuda::BestOfRow& row) {
+      return BestLogit{row.id, row.logit, row.log_sum_exp};
+    });
   }
 
   const std::shared_ptr<Device> device_;
   std::unique_ptr<ThreadPool> pool_;  // nullptr: not needed so far
   Compute compute_;
   const bool bf16_cache_;
+  const cuda::HostExperts host_experts_;
   cuda::WeightMemory weights_;
   cuda::SequenceTables tables_;
   cuda::ExpertCalls experts_;
@@ -244,6 +273,7 @@ class CudaOps : public Ops {
 }  // namespace
 
 int cuda_devices() { return cuda::device_count(); }
+bool cuda_is_usable(int device) { return cuda::device_is_usable(device); }
 
 std::unique_ptr<Ops> make_cuda_ops(const CudaOptions& options) {
   return std::make_unique<CudaOps>(std::shared_ptr<Device>(cuda::open_device(options.device)), options);

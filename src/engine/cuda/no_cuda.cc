@@ -13,6 +13,7 @@ namespace {
 }  // namespace
 
 int cuda_devices() { return 0; }
+bool cuda_is_usable(int) { return false; }
 std::unique_ptr<Ops> make_cuda_ops(const CudaOptions&) { no_cuda(); }
 std::unique_ptr<LimitMeter> make_cuda_limit_meter(const CudaOptions&) { no_cuda(); }
 int64_t cuda_free_memory(int) { no_cuda(); }

@@ -42,14 +42,14 @@ class Binder {
   Weight pack_or_adopt(const std::string& name, const Shape& stored, WeightUse use, const Shape& read_as) {
     if (use == WeightUse::kLinear) {
       if (const auto panels = source_.panels(name, stored[0], num_elements(stored) / stored[0])) {
-        Weight weight = ops_.adopt(panels->matrix, panels->owner);
+        Weight weight = packer_->adopt(panels->matrix, panels->owner);
         advance();
         return weight;
       }
     }
     TensorView tensor = source_.get(name, stored);
     if (!read_as.empty()) tensor.shape = read_as;
-    Weight weight = ops_.pack(tensor, use, source_.owner());
+    Weight weight = packer_->pack(tensor, use, source_.owner());
     finish(tensor);
     return weight;
   }
@@ -124,7 +124,7 @@ class Binder {
       w.attention = mha(name + "self_attn.");
     }
     if (c.is_moe(i)) {
-      w.mlp = moe(name + "mlp.");
+      w.mlp = moe(name + "mlp.", i);
     } else {
       w.mlp = DenseWeights{gated_mlp(name + "mlp", c.hidden_size, c.intermediate_size)};
     }
@@ -173,15 +173,17 @@ class Binder {
     return w;
   }
 
-  MoeWeights moe(const std::string& name) {
+  MoeWeights moe(const std::string& name, int64_t layer) {
     const LanguageConfig& c = config_.language;
     MoeWeights w;
     w.gate = pack(name + "gate.weight", {*c.n_routed_experts, c.hidden_size}, WeightUse::kRouter);
     if (c.topk_method == TopkMethod::kNoauxTc)
       w.expert_bias = vector(name + "gate.e_score_correction_bias", *c.n_routed_experts);
+    packer_ = &ops_.expert_home(layer);
     for (int64_t e = 0; e < *c.n_routed_experts; ++e)
       w.experts.experts.push_back(
           gated_mlp(fmt::format("{}experts.{}", name, e), c.hidden_size, c.moe_intermediate_size));
+    packer_ = &ops_;
     if (c.n_shared_experts > 0)
       w.shared = gated_mlp(name + "shared_experts", c.hidden_size, c.n_shared_experts * c.moe_intermediate_size);
     return w;
@@ -189,6 +191,7 @@ class Binder {
 
   const ModelConfig& config_;
   Ops& ops_;
+  Ops* packer_ = &ops_;
   WeightSource& source_;
   const BindProgress& progress_;
   const MatrixBound& bound_;

@@ -71,7 +71,7 @@ std::vector<float> SequenceRunner::step(std::span<const Part> parts, Logits want
     for (int64_t i = 0; i < part.count; ++i) {
       const int32_t row = begin + static_cast<int32_t>(i);
       if (s.is_image[static_cast<size_t>(past + i)]) rows.push_back(row);
-      if (wanted == Logits::kAll || (wanted == Logits::kLast && i + 1 == part.count)) logit_rows.push_back(row);
+      if (wanted == Logits::kAll || (wanted != Logits::kNone && i + 1 == part.count)) logit_rows.push_back(row);
     }
     const int64_t first = first_feature_[index] + num_image_rows(s, 0, past);
     if (!rows.empty()) vision.push_back({features_.row_range(first, static_cast<int64_t>(rows.size())), rows});
@@ -81,6 +81,11 @@ std::vector<float> SequenceRunner::step(std::span<const Part> parts, Logits want
       model_.ops().workspace().tensor(static_cast<int64_t>(logit_rows.size()), model_.config().language.vocab_size);
   model_.forward(ids, vision, {slices, logit_rows}, *cache_, logits, tap);
   for (const Part& part : parts) past_[static_cast<size_t>(part.sequence)] += part.count;
+  if (wanted == Logits::kBest) {
+    std::vector<BestLogit> best(static_cast<size_t>(logits.rows));
+    model_.ops().best_logits(best, logits, logits.cols);
+    return {};
+  }
   std::vector<float> values(static_cast<size_t>(logits.size()));
   model_.ops().download(values, logits);
   return values;

@@ -28,7 +28,8 @@ class SequenceRunner {
     int64_t sequence;
     int64_t count;
   };
-  enum class Logits { kNone, kLast, kAll };
+  // kBest: of each part's last token what a greedy choice takes, which is not told; for whoever measures.
+  enum class Logits { kNone, kLast, kAll, kBest };
 
   // Encodes the pictures of all sequences together, seen by `tap`. room: tokens a sequence may grow by.
   // kInvalidArgument: masks and pictures do not fit each other.

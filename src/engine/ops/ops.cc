@@ -461,10 +461,10 @@ void Ops::extract_patches(Tensor out, std::span<const float> pixels, int64_t ima
       [&] { do_extract_patches(out, pixels, image_size, patch); }, [&] { return shape_of(out); });
 }
 
-void Ops::argmax(std::span<int32_t> out, Tensor logits) {
-  VL2_CHECK(static_cast<int64_t>(out.size()) == logits.rows && logits.cols > 0);
+void Ops::best_logits(std::span<BestLogit> out, Tensor logits, int64_t num_ids) {
+  VL2_CHECK(static_cast<int64_t>(out.size()) == logits.rows && num_ids > 0 && num_ids <= logits.cols);
   observed(
-      "argmax", [&] { return rows_work(logits.size()); }, [&] { do_argmax(out, logits); },
+      "best_logits", [&] { return rows_work(logits.size()); }, [&] { do_best_logits(out, logits, num_ids); },
       [&] { return shape_of(logits); });
 }
 

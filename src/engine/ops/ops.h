@@ -3,7 +3,7 @@
 // Public functions check shapes and feed the observer; the private virtuals do the work. Fused operations have a
 // default body made of the plain ones, so a backend need not know them, and one test asserts that an override equals
 // its default. All activations are float32 views in this backend's Workspace. One thread drives an Ops; it spreads work
-// itself, and may return before the work is done: download() and argmax() wait for what they need.
+// itself, and may return before the work is done: download() and best_logits() wait for what they need.
 #pragma once
 
 #include <cstdint>
@@ -53,6 +53,13 @@ struct Routing {
 
 struct ExpertWeights {
   std::vector<GatedMlp> experts;
+};
+
+// What a greedy choice takes from a row of logits.
+struct BestLogit {
+  int32_t id = 0;
+  float logit = 0;
+  double log_sum_exp = 0;
 };
 
 // Values on the host: a copy of what lies in a device's memory, or a view of what was on the host all along.
@@ -135,6 +142,9 @@ class Ops {
   // kv_b: [heads * (qk_nope + v), rank]
   LatentWeights pack_latent(const TensorView& kv_b, int64_t heads, int64_t qk_nope, int64_t v);
   LatentWeights adopt_latent(const LatentPanels& kv_b, const std::shared_ptr<const void>& owner);
+  // Who packs and multiplies the routed experts of a decoder layer: this backend, or another it keeps for those it has
+  // no room for. What that packed is given to this backend's operations all the same.
+  virtual Ops& expert_home(int64_t layer) { return (void)layer, *this; }
   virtual std::unique_ptr<KvCache> make_cache(int64_t layers, int64_t blocks, int64_t block_tokens, int64_t width) = 0;
 
   // --- rows ---
@@ -200,7 +210,9 @@ class Ops {
   // pixels [items, 3, size, size] -> out [items * grid * grid, 3 * patch * patch]: each patch as the row its weights
   // expect.
   void extract_patches(Tensor out, std::span<const float> pixels, int64_t image_size, int64_t patch);
-  void argmax(std::span<int32_t> out, Tensor logits);  // first maximum of each row
+  // Of each row the first maximum among its first num_ids, and ln of the sum of exp() of all; that is not finite where
+  // a logit is NaN or +inf, or all are -inf.
+  void best_logits(std::span<BestLogit> out, Tensor logits, int64_t num_ids);
 
  protected:
   // Fused operations; the default bodies are composed of the plain ones.
@@ -261,7 +273,7 @@ class Ops {
   virtual void do_routed_experts(Tensor out, Tensor x, const Routing& routing, const ExpertWeights& experts) = 0;
   virtual void do_pixel_shuffle(Tensor out, Tensor x, int64_t grid, int64_t ratio) = 0;
   virtual void do_extract_patches(Tensor out, std::span<const float> pixels, int64_t image_size, int64_t patch) = 0;
-  virtual void do_argmax(std::span<int32_t> out, Tensor logits) = 0;
+  virtual void do_best_logits(std::span<BestLogit> out, Tensor logits, int64_t num_ids);  // of tensors on the host
 
   Workspace workspace_;
   OpObserver* observer_ = nullptr;

@@ -1,5 +1,7 @@
 // Operations as the plain ones they are made of: fused ones that a backend does not know, and all that hide a matrix's
 // input while somebody listens to these.
+#include <algorithm>
+#include <cmath>
 #include <vector>
 
 #include "engine/ops/ops.h"
@@ -82,6 +84,16 @@ void Ops::do_all_experts_add(Tensor residual, Tensor x, const Routing& routing, 
 void Ops::do_rope_pair(Tensor x, Tensor y, Tensor cos, Tensor sin, RopeLayout layout) {
   do_rope(x, cos, sin, layout);
   do_rope(y, cos, sin, layout);
+}
+
+void Ops::do_best_logits(std::span<BestLogit> out, Tensor logits, int64_t num_ids) {
+  for (int64_t t = 0; t < logits.rows; ++t) {
+    const float *row = logits.row(t), *end = row + logits.cols, *best = std::max_element(row, row + num_ids);
+    const double largest = *std::max_element(row, end);
+    double sum = 0;
+    for (const float* x = row; x < end; ++x) sum += std::exp(*x - largest);
+    out[static_cast<size_t>(t)] = {static_cast<int32_t>(best - row), *best, largest + std::log(sum)};
+  }
 }
 
 // An expert at a time, its tokens' rows gathered; summed on the host, which is slow where tensors are elsewhere.

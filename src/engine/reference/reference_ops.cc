@@ -226,12 +226,6 @@ class ReferenceOps : public Ops {
                       out.row(row) + (c * patch + dy) * patch);
     }
   }
-
-  void do_argmax(std::span<int32_t> out, Tensor logits) override {
-    for (int64_t t = 0; t < logits.rows; ++t)
-      out[static_cast<size_t>(t)] =
-          static_cast<int32_t>(std::max_element(logits.row(t), logits.row(t) + logits.cols) - logits.row(t));
-  }
 };
 
 }  // namespace

@@ -9,7 +9,7 @@
 #include "core/processor/processor.h"
 #include "engine/model/deepseek_vl2.h"
 #include "engine/runtime/engine_loop.h"
-#include "engine/runtime/memory_plan.h"
+#include "engine/runtime/placement.h"
 #include "engine/runtime/request_check.h"
 
 namespace vl2 {
@@ -50,21 +50,26 @@ EngineOptions resolve(EngineOptions options, const ModelConfig& config) {
   return options;
 }
 
-MemoryReport planned_memory(const ModelConfig& config, const EngineOptions& options, const std::string& model) {
+struct Plan {
+  EngineOptions options;  // with the backend that "auto" stands for
+  MemoryReport memory;
+};
+
+Plan make_plan(EngineOptions options, const ModelConfig& config, const std::string& model) {
   MemoryPlanInput input;
-  input.footprint = backend_footprint(options.backend, options.compute);
   input.format = config.quantization;
   input.cached_tokens = options.max_cached_tokens;
   input.max_context = options.max_context;
   input.prefill_chunk = options.prefill_chunk;
   input.max_sequences = options.max_sequences;
   input.picture_cache_bytes = std::max<int64_t>(options.picture_cache_bytes, 0);
-  MemoryReport report = plan_memory(config, input);
-  const BackendMemory memory = backend_memory(options.backend, options.compute);
-  report.available = options.memory_limit > 0 ? options.memory_limit : memory.available.value_or(INT64_MAX);
-  if (options.picture_cache_bytes < 0) report.pictures = default_picture_cache(report, report.available);
-  check_memory(report, report.available, model, memory.place);
-  return report;
+  Placement placement = place_model(config, input, options.backend, options.compute, options.memory_limit);
+  MemoryReport& memory = placement.memory;
+  if (options.picture_cache_bytes < 0) memory.pictures = default_picture_cache(memory, memory.available);
+  check_placement(placement, config, model);
+  options.backend = placement.backend;
+  options.compute = placement.compute;
+  return {std::move(options), memory};
 }
 
 // The type most of the weights are stored in: of the first matrix.
@@ -91,8 +96,7 @@ class Engine::Impl {
  public:
   Impl(const ModelConfig& config, const EngineOptions& unresolved, const std::string& name, WeightSource& source,
        std::shared_ptr<const Tokenizer> tokenizer, std::shared_ptr<const Processor> processor)
-      : options_(resolve(unresolved, config)),
-        memory_(planned_memory(config, options_, name)),
+      : plan_(make_plan(resolve(unresolved, config), config, name)),
         processor_(std::move(processor)),
         tokenizer_(std::move(tokenizer)),
         constraints_(tokenizer_, static_cast<int32_t>(config.language.eos_token_id)),
@@ -148,8 +152,9 @@ class Engine::Impl {
     return [this](int64_t done, int64_t total) { options_.progress(Stage::kLoad, done, total); };
   }
 
-  const EngineOptions options_;
-  const MemoryReport memory_;
+  const Plan plan_;
+  const EngineOptions& options_ = plan_.options;
+  const MemoryReport& memory_ = plan_.memory;
   const std::shared_ptr<const Processor> processor_;
   const std::shared_ptr<const Tokenizer> tokenizer_;
   ConstraintCompiler constraints_;
@@ -198,6 +203,7 @@ std::shared_ptr<TokenStream> Engine::submit(Request request) { return impl_->sub
 std::shared_ptr<const Constraint> Engine::compile(const ConstraintSpec& spec) { return impl_->compile(spec); }
 const ModelConfig& Engine::config() const { return impl_->model().config(); }
 std::string Engine::backend() const { return std::string(impl_->ops().name()); }
+int64_t Engine::gpu_layers() const { return impl_->options().compute.gpu_layers; }
 const std::filesystem::path& Engine::lora() const { return impl_->options().lora; }
 int64_t Engine::max_context() const { return impl_->options().max_context; }
 const MemoryReport& Engine::memory() const { return impl_->memory(); }

@@ -78,6 +78,7 @@ class Engine {
   const Tokenizer& tokenizer() const;         // kNotFound without one
   const Processor& processor() const;         // kNotFound without a folder
   std::string backend() const;                // the one "auto" became
+  int64_t gpu_layers() const;                 // whose experts are on the GPU, the rest's on the CPU; -1: not divided
   const std::filesystem::path& lora() const;  // the adapter that was merged; empty: none
   int64_t max_context() const;
   const MemoryReport& memory() const;

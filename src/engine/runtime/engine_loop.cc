@@ -1,6 +1,7 @@
 #include "engine/runtime/engine_loop.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "engine/model/tiles_at_once.h"
@@ -237,13 +238,40 @@ EngineLoop::Output EngineLoop::forward(std::span<const Scheduler::Slice> slices)
   Tensor logits = memory.tensor(static_cast<int64_t>(logit_rows.size()), sequence_limits_.vocab_size);
   Tensor hidden = memory.tensor(static_cast<int64_t>(hidden_rows.size()), model.config().language.hidden_size);
   model.forward(ids, vision, {sequences, logit_rows, hidden_rows, hidden}, parts_.cache, logits);
-  return {model.ops().to_host(logits), model.ops().to_host(hidden)};
+  Output output;
+  fetch_logits(slices, logits, output);
+  output.hidden = model.ops().to_host(hidden);
+  return output;
+}
+
+// From a device only what the choices take: a row is as long as the vocabulary.
+void EngineLoop::fetch_logits(std::span<const Scheduler::Slice> slices, Tensor logits, Output& output) const {
+  Ops& ops = parts_.model.ops();
+  const auto whole = [&](Tensor rows) {
+    const Tensor values = output.fetched.emplace_back(ops.to_host(rows)).values;
+    for (int64_t r = 0; r < values.rows; ++r)
+      output.logits.push_back({{values.row(r), static_cast<size_t>(values.cols)}});
+  };
+  if (ops.on_host()) return whole(logits);
+  std::vector<BestLogit> best(static_cast<size_t>(logits.rows));
+  ops.best_logits(best, logits, sequence_limits_.num_ids());
+  // One without a sum is an error, which names the logit that is wrong.
+  const auto enough = [](const BestLogit& b) { return std::isfinite(b.logit) && std::isfinite(b.log_sum_exp); };
+  int64_t row = 0;
+  for (const Scheduler::Slice& slice : slices) {
+    const auto rows = std::span(best).subspan(static_cast<size_t>(row), static_cast<size_t>(slice.logit_rows()));
+    if (rows.empty() || (sequence_of(slice).takes_best() && std::all_of(rows.begin(), rows.end(), enough)))
+      for (const BestLogit& b : rows) output.logits.push_back({{}, b});
+    else
+      whole(logits.row_range(row, slice.logit_rows()));
+    row += slice.logit_rows();
+  }
 }
 
 void EngineLoop::after_forward(std::span<const Scheduler::Slice> slices, const Output& output, double forward_ms,
                                StepReport& report) {
   const Clock::time_point begin = Clock::now();
-  const Tensor& logits = output.logits.values;
+  const std::span<const LogitRow> logits = output.logits;
   choose(slices, logits);
   int64_t row = 0, hidden_row = 0;
   for (const Scheduler::Slice& slice : slices) {
@@ -259,7 +287,8 @@ void EngineLoop::after_forward(std::span<const Scheduler::Slice> slices, const O
     if (!decoding && s.cached_tokens > 0 && !report_progress(s, Stage::kCached, s.cached_tokens, s.prompt_tokens))
       continue;
     if (!decoding && !report_progress(s, Stage::kPrefill, s.past, s.prompt_tokens)) continue;
-    if (samples) sample_rows(s, logits.row_range(row - logit_rows, logit_rows), report);
+    if (samples)
+      sample_rows(s, logits.subspan(static_cast<size_t>(row - logit_rows), static_cast<size_t>(logit_rows)), report);
     if (hidden_rows > 0) embed(s, output.hidden.values.row_range(hidden_row - hidden_rows, hidden_rows));
   }
   report.sample_ms += milliseconds_since(begin);
@@ -267,7 +296,7 @@ void EngineLoop::after_forward(std::span<const Scheduler::Slice> slices, const O
 
 // The next token of every sequence, side by side: a pass over a vocabulary takes a while. What follows a draft depends
 // on it, and is chosen in its turn.
-void EngineLoop::choose(std::span<const Scheduler::Slice> slices, const Tensor& logits) {
+void EngineLoop::choose(std::span<const Scheduler::Slice> slices, std::span<const LogitRow> logits) {
   std::vector<std::pair<Sequence*, int64_t>> rows;
   int64_t row = 0;
   for (const Scheduler::Slice& slice : slices) {
@@ -276,7 +305,7 @@ void EngineLoop::choose(std::span<const Scheduler::Slice> slices, const Tensor& 
   }
   parts_.model.ops().on_host_threads(static_cast<int64_t>(rows.size()), [&](int64_t i) {
     const auto [sequence, at] = rows[static_cast<size_t>(i)];
-    sequence->choose({logits.row(at), static_cast<size_t>(logits.cols)});
+    sequence->choose(logits[static_cast<size_t>(at)]);
   });
 }
 
@@ -291,19 +320,19 @@ void EngineLoop::embed(Sequence& sequence, Tensor hidden) {
 
 // Row by row, as if each had been a step of its own; those behind a token that was not drafted mean nothing. What they
 // left in the cache is overwritten before anybody reads it.
-void EngineLoop::sample_rows(Sequence& sequence, Tensor logits, StepReport& report) {
-  for (int64_t row = 0; row < logits.rows; ++row) {
+void EngineLoop::sample_rows(Sequence& sequence, std::span<const LogitRow> logits, StepReport& report) {
+  for (size_t row = 0; row < logits.size(); ++row) {
     ++report.sampled_tokens;
-    if (!sample(sequence, {logits.row(row), static_cast<size_t>(logits.cols)})) return;
-    if (!sequence.accept_drafted(row)) return;
+    if (!sample(sequence, logits[row])) return;
+    if (!sequence.accept_drafted(static_cast<int64_t>(row))) return;
     ++report.accepted_tokens;
   }
 }
 
 // False: the answer is complete, and the sequence gone.
-bool EngineLoop::sample(Sequence& sequence, std::span<const float> logits) {
+bool EngineLoop::sample(Sequence& sequence, const LogitRow& row) {
   try {
-    if (!sequence.sample(logits)) return true;
+    if (!sequence.sample(row)) return true;
     finish(sequence, sequence.finish_reason());
   } catch (...) {
     finish(sequence, FinishReason::kError, current_error());

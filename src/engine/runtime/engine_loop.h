@@ -48,15 +48,18 @@ class EngineLoop {
   void draft();
   void run_slices(std::span<const Scheduler::Slice> slices, StepReport& report);
   struct Output {
-    HostTensor logits, hidden;  // rows of all slices, one after the other
+    std::vector<LogitRow> logits;     // of all slices, one after the other
+    std::vector<HostTensor> fetched;  // what they are views of
+    HostTensor hidden;                // rows of all slices
   };
   Output forward(std::span<const Scheduler::Slice> slices);
+  void fetch_logits(std::span<const Scheduler::Slice> slices, Tensor logits, Output& output) const;
   void after_forward(std::span<const Scheduler::Slice> slices, const Output& output, double forward_ms,
                      StepReport& report);
-  void choose(std::span<const Scheduler::Slice> slices, const Tensor& logits);
+  void choose(std::span<const Scheduler::Slice> slices, std::span<const LogitRow> logits);
   void embed(Sequence& sequence, Tensor hidden);
-  void sample_rows(Sequence& sequence, Tensor logits, StepReport& report);
-  bool sample(Sequence& sequence, std::span<const float> logits);
+  void sample_rows(Sequence& sequence, std::span<const LogitRow> logits, StepReport& report);
+  bool sample(Sequence& sequence, const LogitRow& row);
   void finish(Sequence& sequence, FinishReason reason, std::optional<Error> error = std::nullopt);
   void finish_all(FinishReason reason, const std::optional<Error>& error = std::nullopt);
   void publish();

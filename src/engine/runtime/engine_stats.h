@@ -71,7 +71,8 @@ struct MemoryReport {
   int64_t activations = 0;  // estimate of the largest step
   int64_t available = 0;    // when the engine was opened
   int64_t cached_tokens = 0;
-  int64_t pictures = 0;  // encoded ones that are kept
+  int64_t pictures = 0;      // encoded ones that are kept
+  int64_t host_experts = 0;  // beside a card's: those of the host that are not in total()
   int64_t total() const { return weights + cache + activations + pictures; }
 };
 

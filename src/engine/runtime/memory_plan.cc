@@ -16,15 +16,29 @@ constexpr double kFloat = 4;
 // The arena grows by half of what it has, so it may end up this much larger than what is used.
 constexpr double kArenaSlack = 1.5;
 
-double weight_bytes(const ModelConfig& config, const BackendFootprint& footprint, std::optional<ModelFormat> format) {
-  double bytes = 0;
+struct WeightBytes {
+  double device = 0, host_experts = 0;
+};
+
+WeightBytes weight_bytes(const ModelConfig& config, const MemoryPlanInput& input) {
+  const BackendFootprint& footprint = input.footprint;
+  WeightBytes result;
+  double& bytes = result.device;
   for (const WeightSpec& spec : weight_schema(config)) {
     const auto values = static_cast<double>(num_elements(spec.shape));
-    const auto panels = format ? panel_format_of(*format, spec, config) : std::nullopt;
+    const auto panels = input.format ? panel_format_of(*input.format, spec, config) : std::nullopt;
+    const auto matrix = [&](const BackendFootprint& kept) {
+      return panels ? static_cast<double>(panel_tensor_bytes(*panels, spec, config)) : values * kept.matrix;
+    };
     switch (spec.role) {
       case WeightRole::kMatrix:
+        bytes += matrix(footprint);
+        break;
       case WeightRole::kExpert:
-        bytes += panels ? static_cast<double>(panel_tensor_bytes(*panels, spec, config)) : values * footprint.matrix;
+        if (input.gpu_layers >= 0 && spec.layer >= input.gpu_layers)
+          result.host_experts += matrix(input.host);
+        else
+          bytes += matrix(footprint);
         break;
       case WeightRole::kEmbedding:
         bytes += values * footprint.lookup;
@@ -39,7 +53,7 @@ double weight_bytes(const ModelConfig& config, const BackendFootprint& footprint
         break;
     }
   }
-  return bytes;
+  return result;
 }
 
 // Floats of one row at the widest point of a decoder layer.
@@ -92,12 +106,15 @@ MemoryReport plan_memory(const ModelConfig& config, const MemoryPlanInput& input
   MemoryReport report;
   report.cached_tokens = input.cached_tokens;
   report.pictures = input.picture_cache_bytes;
-  report.weights = static_cast<int64_t>(weight_bytes(config, input.footprint, input.format));
+  const WeightBytes weights = weight_bytes(config, input);
+  report.weights = static_cast<int64_t>(weights.device);
+  report.host_experts = static_cast<int64_t>(weights.host_experts);
   report.cache = static_cast<int64_t>(input.footprint.cache * static_cast<double>(input.cached_tokens) *
                                       static_cast<double>(cache_width(c) * c.num_hidden_layers));
   report.activations = static_cast<int64_t>(
       kArenaSlack * std::max(language_step_bytes(config, input), vision_step_bytes(config, input.footprint.on_host)) +
       waiting_features_bytes(config, input));
+  report.activations += input.other_bytes;
   return report;
 }
 

@@ -15,6 +15,9 @@ namespace vl2 {
 
 struct MemoryPlanInput {
   BackendFootprint footprint;
+  // Not -1: of the layers from this one on the routed experts lie on the host, which keeps of them what `host` says.
+  int64_t gpu_layers = -1;
+  BackendFootprint host = {};
   // Set: matrices lie in the panels of this format, padding and scales included, and not as footprint.matrix says.
   std::optional<ModelFormat> format;
   int64_t cached_tokens = 0;
@@ -22,6 +25,7 @@ struct MemoryPlanInput {
   int64_t prefill_chunk = 512;  // 0: whole prompts
   int64_t max_sequences = 1;
   int64_t picture_cache_bytes = 0;
+  int64_t other_bytes = 0;  // of the caller, counted as activations
 };
 
 // `available` is left 0. The activations are an estimate of the largest step, vision or language.

@@ -73,6 +73,11 @@ Sampler::Sampler(const SamplingParams& params, int64_t vocab_size, int64_t num_i
   if (params.presence_penalty != 0 || params.frequency_penalty != 0) said_.resize(static_cast<size_t>(vocab_size));
 }
 
+bool Sampler::takes_largest() const {
+  return params_.temperature == 0 && bias_.empty() && said_.empty() && params_.repetition_penalty == 1.0 &&
+         params_.no_repeat_ngram_size == 0;
+}
+
 void Sampler::push(int32_t id) {
   if (id < 0 || id >= vocab_size_)
     fail(ErrorCode::kInvalidArgument, "token id {} is outside of the vocabulary, expected 0 to {}", id,

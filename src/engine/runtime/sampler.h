@@ -50,6 +50,9 @@ class Sampler {
   // With a mask only its tokens can be chosen; where the n-gram ban leaves none of them, the ban gives way.
   int32_t sample(std::span<const float> logits, const TokenMask* mask = nullptr);
 
+  // Greedy, and nothing changes a logit or bans an id: sample() without a mask takes the first largest of the ids.
+  bool takes_largest() const;
+
   // Takes an id that was chosen elsewhere into the history.
   void push(int32_t id);
 

@@ -355,5 +355,21 @@ TEST(Sampler, PenaltiesAndBiasesOutOfRangeAreNamed) {
     EXPECT_EQ(code_of([&] { validate_logit_bias({.logit_bias = {one}}, 3); }), ErrorCode::kInvalidArgument);
 }
 
+TEST(Sampler, TakesTheLargestWhereNothingChangesALogit) {
+  const auto takes = [](const auto& change) {
+    SamplingParams params;
+    change(params);
+    return Sampler(params, 8, 8, {}).takes_largest();
+  };
+  EXPECT_TRUE(takes([](SamplingParams&) {}));
+  EXPECT_TRUE(takes([](SamplingParams& p) { p.top_p = 0.5, p.top_k = 3, p.seed = 9; })) << "greedy all the same";
+  EXPECT_FALSE(takes([](SamplingParams& p) { p.temperature = 0.1; }));
+  EXPECT_FALSE(takes([](SamplingParams& p) { p.repetition_penalty = 1.1; }));
+  EXPECT_FALSE(takes([](SamplingParams& p) { p.presence_penalty = 0.1; }));
+  EXPECT_FALSE(takes([](SamplingParams& p) { p.frequency_penalty = -0.1; }));
+  EXPECT_FALSE(takes([](SamplingParams& p) { p.no_repeat_ngram_size = 3; }));
+  EXPECT_FALSE(takes([](SamplingParams& p) { p.logit_bias = {{3, 1.0}}; }));
+}
+
 }  // namespace
 }  // namespace vl2

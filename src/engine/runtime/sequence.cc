@@ -11,20 +11,19 @@ namespace {
 
 double milliseconds(Clock::duration time) { return std::chrono::duration<double, std::milli>(time).count(); }
 
-// Vocabularies are padded: rows beyond the tokenizer's last id mean nothing.
-int64_t num_ids(const SequenceLimits& limits) {
-  if (limits.tokenizer == nullptr) return limits.vocab_size;
-  return std::clamp<int64_t>(int64_t{limits.tokenizer->highest_id()} + 1, 1, limits.vocab_size);
-}
-
 }  // namespace
+
+int64_t SequenceLimits::num_ids() const {
+  if (tokenizer == nullptr) return vocab_size;
+  return std::clamp<int64_t>(int64_t{tokenizer->highest_id()} + 1, 1, vocab_size);
+}
 
 Sequence::Sequence(Submission submission, const SequenceLimits& limits)
     : request_(std::move(submission.request)),
       channel_(std::move(submission.channel)),
       limits_(limits),
       ids_(request_.prompt.input_ids),
-      sampler_(request_.sampling, limits.vocab_size, num_ids(limits), ids_),
+      sampler_(request_.sampling, limits.vocab_size, limits.num_ids(), ids_),
       stops_(request_.stop),
       drafter_(request_.speculation, ids_, request_.prompt.images_seq_mask),
       phase_began_(submission.submitted) {
@@ -171,8 +170,15 @@ bool Sequence::accept_drafted(int64_t index) {
   return true;
 }
 
-TokenEvent Sequence::next_event(std::span<const float> logits) {
+TokenEvent Sequence::next_event(const LogitRow& row) {
   TokenEvent event;
+  if (row.values.empty()) {
+    event.id = row.best.id;
+    event.logprob = static_cast<float>(row.best.logit - row.best.log_sum_exp);
+    sampler_.push(event.id);
+    return event;
+  }
+  const std::span<const float> logits = row.values;
   event.id = sampler_.sample(logits, constraint_ ? &constraint_->allowed() : nullptr);
   if (constraint_) VL2_CHECK(constraint_->accept(event.id), "token {} was allowed", event.id);
   const double log_sum = log_sum_exp(logits);
@@ -183,17 +189,17 @@ TokenEvent Sequence::next_event(std::span<const float> logits) {
   return event;
 }
 
-void Sequence::choose(std::span<const float> logits) {
+void Sequence::choose(const LogitRow& row) {
   try {
-    chosen_ = next_event(logits);
+    chosen_ = next_event(row);
   } catch (...) {
     choice_error_ = std::current_exception();
   }
 }
 
-bool Sequence::sample(std::span<const float> logits) {
+bool Sequence::sample(const LogitRow& row) {
   if (choice_error_) std::rethrow_exception(std::exchange(choice_error_, nullptr));
-  TokenEvent event = chosen_ ? *std::exchange(chosen_, std::nullopt) : next_event(logits);
+  TokenEvent event = chosen_ ? *std::exchange(chosen_, std::nullopt) : next_event(row);
   if (answer_.ids.empty()) {
     begin_phase(Phase::kDecode);
     last_token_ = phase_began_;

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "core/text/incremental_decoder.h"
-#include "engine/ops/tensor.h"
+#include "engine/ops/ops.h"
 #include "engine/runtime/channels.h"
 #include "engine/runtime/drafter.h"
 #include "engine/runtime/loop_detector.h"
@@ -31,6 +31,14 @@ struct SequenceLimits {
   int64_t tokens_per_side = 0;  // of a tile
   bool share_prefixes = false;
   int64_t block_tokens = 1;
+
+  int64_t num_ids() const;  // of tokens that can be chosen; vocabularies are padded
+};
+
+// The logits of a token, on the host.
+struct LogitRow {
+  std::span<const float> values;  // empty: `best` is all that was fetched
+  BestLogit best = {};
 };
 
 // A picture of a prompt. Its rows are numbers [first_row, first_row + rows) of the prompt's vision tokens.
@@ -86,12 +94,14 @@ class Sequence : public Schedulable {
   // After sample() of row `index`: it chose the token that was drafted there, so the next row is the next token's.
   bool accept_drafted(int64_t index);
 
+  // Whether LogitRow::best is all that a choice takes.
+  bool takes_best() const { return sampler_.takes_largest() && !constraint_ && request_.top_logprobs == 0; }
   // Chooses the next token and keeps it, or the error, for sample() with the same logits. Sequences may choose at the
   // same time, on any threads.
-  void choose(std::span<const float> logits);
+  void choose(const LogitRow& row);
   // Sends the next token. True: the answer is complete, finish() is due. Errors as Sampler::sample() and
   // ConstraintState::allowed().
-  bool sample(std::span<const float> logits);
+  bool sample(const LogitRow& row);
 
   // Of an embedding: the hidden states of the `rows.rows` tokens before `past`, on the host. kCorrupt: no numbers.
   void add_hidden(Tensor rows);
@@ -110,7 +120,7 @@ class Sequence : public Schedulable {
   std::string rest_of_text();
   std::vector<float> embedding() const;
 
-  TokenEvent next_event(std::span<const float> logits);
+  TokenEvent next_event(const LogitRow& row);
 
   Request request_;
   std::shared_ptr<TokenChannel> channel_;

@@ -97,7 +97,8 @@ class Device {
   virtual void synchronize() = 0;
 };
 
-int device_count();  // 0 where there is no driver either
+int device_count();                 // 0 where there is no driver either
+bool device_is_usable(int number);  // it is there, and kernels run on it
 std::unique_ptr<Device> open_device(int number);
 int64_t free_memory_of(int number);  // bytes, without opening it
 

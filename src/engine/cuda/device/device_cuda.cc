@@ -150,6 +150,8 @@ unsigned alignment_of(const void* p) {
   return alignment;
 }
 
+constexpr int kOldestMajor = 8;  // compute capability: bfloat16, asynchronous copies
+
 class CudaDevice : public Device {
  public:
   explicit CudaDevice(int number) {
@@ -163,9 +165,9 @@ class CudaDevice : public Device {
                    .multiprocessors = p.multiProcessorCount,
                    .shared_bytes = static_cast<int64_t>(p.sharedMemPerBlockOptin),
                    .total_memory = static_cast<int64_t>(p.totalGlobalMem)};
-    if (p.major < 8)
-      fail(ErrorCode::kUnsupported, "{} has compute capability {}.{}; the kernels need 8.0 or more", p.name, p.major,
-           p.minor);
+    if (p.major < kOldestMajor)
+      fail(ErrorCode::kUnsupported, "{} has compute capability {}.{}; the kernels need {}.0 or more", p.name, p.major,
+           p.minor, kOldestMajor);
     check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
     // Memory that is given back stays with the process: taking it again costs nothing.
     cudaMemPool_t pool{};
@@ -506,6 +508,14 @@ void check_number(int number) {
 }
 
 }  // namespace
+
+bool device_is_usable(int number) {
+  int major = 0;
+  if (number < 0 || number >= device_count()) return false;
+  const bool told = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, number) == cudaSuccess;
+  cudaGetLastError();
+  return told && major >= kOldestMajor;
+}
 
 std::unique_ptr<Device> open_device(int number) {
   check_number(number);

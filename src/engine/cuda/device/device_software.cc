@@ -148,6 +148,7 @@ class SoftwareDevice : public Device {
 }  // namespace
 
 int device_count() { return 1; }
+bool device_is_usable(int number) { return number == 0; }
 
 std::unique_ptr<Device> open_device(int number) {
   if (number != 0) fail(ErrorCode::kUnsupported, "there is no software device {}", number);

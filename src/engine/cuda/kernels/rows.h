@@ -1,5 +1,5 @@
-// Operations that pass over rows: lookups, norms, activations, RoPE, pictures, argmax. Everything is float32; one block
-// works on one row, or on a piece of one. Index lists are device memory.
+// Operations that pass over rows: lookups, norms, activations, RoPE, pictures, best logits. Everything is float32; one
+// block works on one row, or on a piece of one. Index lists are device memory.
 #pragma once
 
 #include "engine/cuda/device/stream.h"
@@ -42,6 +42,12 @@ void pixel_shuffle(Stream stream, const RowsView& out, const RowsView& x, int64_
 // pixels [items, 3, size, size]
 void extract_patches(Stream stream, const RowsView& out, const float* pixels, int64_t size, int64_t patch);
 
-void argmax(Stream stream, int32_t* out, const RowsView& x);  // the first maximum of each row
+// Of each row the first maximum among its first num_ids, and ln of the sum of exp() of all.
+struct BestOfRow {
+  double log_sum_exp;
+  float logit;
+  int32_t id;
+};
+void best_logits(Stream stream, BestOfRow* out, const RowsView& x, int64_t num_ids);
 
 }  // namespace vl2::cuda
