@@ -110,7 +110,7 @@ constexpr std::array kBackends = {
 bool is_here(const Backend& backend) { return backend.name != "cuda" || cuda_devices() > 0; }
 
 const Backend& find(std::string_view name) {
-  if (name == "auto") return kBackends[cuda_is_usable(0) ? 0 : 1];  // a card that is too old is none
+  if (name == "auto") return find(cuda_is_usable(0) ? "cuda" : "cpu");  // a card that is too old is none
   for (const Backend& backend : kBackends)
     if (backend.name == name) return backend;
   fail(ErrorCode::kInvalidArgument, "there is no backend \"{}\"; known are auto, {}", name,

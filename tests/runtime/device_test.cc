@@ -2,6 +2,7 @@
 // logits depends on what a request's choices take; answers do not.
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <limits>
 
 #include "engine/runtime/engine_test.h"
@@ -50,19 +51,23 @@ TEST(EngineOnADevice, AnswersAsOnTheHostWhateverAChoiceTakes) {
   for (const Request& request : requests) expect_same(ask(*device, request), ask(*host, request));
 }
 
-TEST(EngineOnADevice, TheBestOfEveryRowIsFoundThere) {
-  class Fetches : public OpObserver {
+TEST(EngineOnADevice, OnlyChoicesThatTakeMoreThanTheBestFetchRows) {
+  class Fetched : public EngineObserver {
    public:
-    void after(std::string_view op, const std::string&) override { best += op == "best_logits"; }
-    int best = 0;
-  } fetches;
+    void on_step(const StepReport& report) override { logits += report.fetched_logits; }
+    std::atomic<int64_t> logits = 0;
+  } fetched;
   EngineOptions options;
   options.compute.compute = Compute::kF32;
   options.max_context = 128;
-  options.op_observer = &fetches;
+  options.observer = &fetched;
   const auto device = test_engine(TestBackend{"cuda", ""}, options);
-  device->submit(question(device->config(), 2))->answer();
-  EXPECT_EQ(fetches.best, 2);
+  ask(*device, question(device->config(), 4));
+  EXPECT_EQ(fetched.logits, 0);
+  Request sampled = question(device->config(), 4);
+  sampled.sampling.temperature = 1;
+  ask(*device, sampled);
+  EXPECT_EQ(fetched.logits, 4 * device->config().language.vocab_size);
 }
 
 TEST(EngineOnADevice, WithExpertsLeftToTheHost) {

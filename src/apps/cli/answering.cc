@@ -53,6 +53,7 @@ std::string rate(int64_t n, double ms, std::string_view what) {
 
 // What a small GPU made of "auto"; empty: nothing that one would not expect.
 std::string placement_note(const Engine& engine, const ComputeOptions& asked) {
+  if (asked.backend != "auto") return {};
   if (engine.gpu_layers() >= 0 && asked.gpu_layers < 0)
     return fmt::format("vl2: the GPU has no room for all: the experts of layers {} and later are on the CPU\n",
                        engine.gpu_layers());
@@ -77,8 +78,10 @@ OpenedModel open_model(const std::filesystem::path& folder, const std::string& l
   OpenedModel result;
   result.engine = Engine::open(folder, std::move(options), std::move(processor));
   result.load_ms = milliseconds_since(start);
-  progress.clear();
-  if (compute.backend == "auto") write_stderr(placement_note(*result.engine, compute));
+  if (const std::string note = placement_note(*result.engine, compute); !note.empty()) {
+    progress.clear();
+    write_stderr(note);
+  }
   return result;
 }
 

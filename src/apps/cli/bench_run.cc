@@ -86,7 +86,7 @@ BenchReport run_load(const BenchOptions& options, const BenchProgress& progress)
       stream->next();
     });
     if (i > 0) result.repeats.emplace_back().seconds = time;
-    report.weight_bytes = engine->memory().weights;
+    report.weight_bytes = engine->memory().weights + engine->memory().host_experts;
     report.description = engine->backend();
     progress("load", i, options.repeats);
   }

@@ -1,7 +1,5 @@
 #include "engine/cuda/host_experts.h"
 
-#include <vector>
-
 namespace vl2::cuda {
 
 bool HostExperts::holds(const ExpertWeights& experts) const {

@@ -272,6 +272,7 @@ void EngineLoop::after_forward(std::span<const Scheduler::Slice> slices, const O
                                StepReport& report) {
   const Clock::time_point begin = Clock::now();
   const std::span<const LogitRow> logits = output.logits;
+  for (const HostTensor& rows : output.fetched) report.fetched_logits += std::ssize(rows.memory);
   choose(slices, logits);
   int64_t row = 0, hidden_row = 0;
   for (const Scheduler::Slice& slice : slices) {

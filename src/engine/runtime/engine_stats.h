@@ -52,6 +52,7 @@ struct StepReport {
   int64_t accepted_tokens = 0;
   int64_t tiles = 0;  // encoded before the step
   double vision_ms = 0;
+  int64_t fetched_logits = 0;  // copied from a device to choose tokens; greedy choices need none
   double forward_ms = 0;
   double sample_ms = 0;
 };

@@ -182,6 +182,7 @@ TEST_P(Twin, GeneratesInBf16WithRoundedFactorsAndNothingElse) {
   prompt.images_seq_mask = batch.vision_mask;
   prompt.images = batch.images;
   const Generation exact = model.generate(prompt, 6), rounded = model.generate(prompt, 6, DType::kBF16);
+  EXPECT_EQ(rounded.tokens[0], exact.tokens[0]);
   EXPECT_NE(rounded.margins, exact.margins);
   for (size_t i = 0; i < exact.margins.size() && i < rounded.margins.size(); ++i) {
     EXPECT_NEAR(rounded.margins[i], exact.margins[i], 0.05) << "token " << i;

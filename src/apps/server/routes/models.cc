@@ -29,7 +29,7 @@ ordered_json model_json(const ServerContext& server, const std::string& id) {
                  {"n_vocab", engine.config().language.vocab_size},
                  {"n_params", size.used()},
                  {"n_params_active", size.activated},
-                 {"size", engine.memory().weights}};
+                 {"size", engine.memory().weights + engine.memory().host_experts}};
   return out;
 }
 

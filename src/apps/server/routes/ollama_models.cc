@@ -31,8 +31,12 @@ ordered_json details(const Engine& engine) {
 
 ordered_json model_json(const ServerContext& server, const std::string& id) {
   const Engine& engine = server.engine();
-  return {{"name", id + ":latest"},          {"model", id + ":latest"}, {"modified_at", rfc3339(server.created())},
-          {"size", engine.memory().weights}, {"digest", kNoDigest},     {"details", details(engine)}};
+  return {{"name", id + ":latest"},
+          {"model", id + ":latest"},
+          {"modified_at", rfc3339(server.created())},
+          {"size", engine.memory().weights + engine.memory().host_experts},
+          {"digest", kNoDigest},
+          {"details", details(engine)}};
 }
 
 }  // namespace
