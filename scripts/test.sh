@@ -22,7 +22,7 @@ export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_stack_use_after_return=1:strict_strin
 export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
 export TSAN_OPTIONS=${TSAN_OPTIONS:-halt_on_error=1:second_deadlock_stack=1}
 
-summary=()
+summary=() failures=()
 passed=0 failed=0 skipped=0 broken=0
 
 # step NAME COMMAND...: runs it, and notes how it ended and how long it took.
@@ -53,6 +53,19 @@ build() {  # PRESET [CMAKE ARGUMENT...] [-- TARGET...]
   detail="LEFT OUT: what was not built after $BUILD_UNTIL minutes"
 }
 
+# What failed, with the end of what it printed: it is said again at the very end, where whoever has only that finds it.
+failures_of() {  # JUNIT_REPORT
+  awk -v most=60 '
+    /<testcase .* status="fail"/ { split($0, part, "\""); name = part[2]; lines = 0 }
+    name != "" { line[lines++] = $0 }
+    /<\/testcase>/ && name != "" {
+      printf "\n---- %s\n", name
+      for (i = lines > most ? lines - most : 0; i < lines; ++i) print line[i]
+      name = ""
+    }' "$1" | sed -e '/<\/\?\(testcase\|properties\|property\|failure\)[ >]/d' -e 's/<\/\?system-out>//g' \
+    -e '/^[[:space:]]*$/d' -e 's/&lt;/</g; s/&gt;/>/g; s/&quot;/"/g; s/&apos;/'"'"'/g; s/&amp;/\&/g'
+}
+
 run_tests() {  # PRESET [CTEST ARGUMENT...]
   local preset=$1 report=$PWD/build/$1/junit.xml status=0 launch=() counts
   rm -f "$report"
@@ -68,6 +81,7 @@ run_tests() {  # PRESET [CTEST ARGUMENT...]
   read -r total bad left <<<"$counts"
   detail="$((total - bad - left)) passed, $bad failed, $left skipped"
   passed=$((passed + total - bad - left)) failed=$((failed + bad)) skipped=$((skipped + left))
+  if [ "$bad" -gt 0 ]; then failures+=("$(failures_of "$report")"); fi
   return "$status"
 }
 
@@ -121,6 +135,7 @@ if ! $quick; then
   fi
 fi
 
+if [ ${#failures[@]} -gt 0 ]; then printf '\n==== tests that failed\n' && printf '%s\n' "${failures[@]}"; fi
 printf '\n==== summary (%d min %d s)\n' $((SECONDS / 60)) $((SECONDS % 60))
 printf '%s\n' "${summary[@]}"
 if [ "$broken" -gt 0 ]; then echo "$broken of ${#summary[@]} steps FAILED"; fi
