@@ -169,45 +169,6 @@ TEST_P(RowOps, ExtractPatchesDropsTheRest) {
   }
 }
 
-TEST_P(RowOps, TheBestLogitIsTheFirstOfEqualsAmongTheIds) {
-  for (int64_t width : {int64_t{1}, int64_t{33}, int64_t{1000}, int64_t{2500}}) {
-    const int64_t ids = (width + 1) / 2;
-    Rows x = Rows::random(5, width, random_);
-    x.row(1)[ids - 1] = x.row(1)[ids / 2] = 50.0f;
-    x.row(2)[width - 1] = 60.0f;  // of no id, unless there is one alone
-    x.row(3)[width / 3] = -INFINITY;
-    for (int64_t c = 0; c < width; ++c) x.row(4)[c] = static_cast<float>(c % 7) * 1e4f;
-    std::vector<BestLogit> found(5), expected(5);
-    ops_->best_logits(found, x.tensor(), ids);
-    reference_->best_logits(expected, x.tensor(), ids);
-    for (size_t i = 0; i < found.size(); ++i) {
-      EXPECT_EQ(found[i].id, expected[i].id) << "row " << i << " of " << width;
-      EXPECT_EQ(found[i].logit, expected[i].logit) << "row " << i << " of " << width;
-      if (width == 1 && i == 3) continue;  // nothing but -inf
-      EXPECT_NEAR(found[i].log_sum_exp, expected[i].log_sum_exp,
-                  2e-6 * std::max(1.0, std::abs(expected[i].log_sum_exp)))
-          << "row " << i << " of " << width;
-    }
-    EXPECT_EQ(found[1].id, ids / 2);
-  }
-}
-
-TEST_P(RowOps, LogitsThatAreNoNumbersHaveNoFiniteSum) {
-  for (const float bad : {NAN, INFINITY}) {
-    for (int64_t at : {0, 17, 2499}) {
-      Rows x = Rows::random(3, 2500, random_);
-      x.row(1)[at] = bad;
-      std::fill_n(x.row(2), 2500, -INFINITY);
-      std::vector<BestLogit> found(3);
-      ops_->best_logits(found, x.tensor(), 2500);
-      EXPECT_TRUE(std::isfinite(found[0].log_sum_exp));
-      EXPECT_FALSE(std::isfinite(found[1].log_sum_exp)) << bad << " at " << at;
-      EXPECT_FALSE(std::isfinite(found[2].log_sum_exp));
-      EXPECT_EQ(found[2].id, 0);
-    }
-  }
-}
-
 VL2_FOR_EVERY_BACKEND(RowOps);
 
 }  // namespace

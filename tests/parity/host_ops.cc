@@ -196,8 +196,9 @@ class HostOps : public Ops {
   void do_extract_patches(Tensor out, std::span<const float> pixels, int64_t size, int64_t patch) override {
     mirrored({out}, [&](const Mirror& on) { inner_->extract_patches(on(out), pixels, size, patch); });
   }
-  void do_best_logits(std::span<BestLogit> out, Tensor logits, int64_t num_ids) override {
-    mirrored({logits}, [&](const Mirror& on) { inner_->best_logits(out, on(logits), num_ids); });
+  void do_choose_ids(std::span<ChosenId> out, Tensor logits, std::span<const ChoiceRule> rules,
+                     int64_t num_ids) override {
+    mirrored({logits}, [&](const Mirror& on) { inner_->choose_ids(out, on(logits), rules, num_ids); });
   }
 
   std::unique_ptr<Ops> inner_;

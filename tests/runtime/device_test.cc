@@ -1,5 +1,5 @@
-// The engine on a device whose memory is not the host's: the CUDA backend in software. What is fetched of a row of
-// logits depends on what a request's choices take; answers do not.
+// The engine on a device whose memory is not the host's: the CUDA backend in software. Tokens are chosen there, as they
+// would be on the host.
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -10,8 +10,19 @@
 namespace vl2 {
 namespace {
 
-std::unique_ptr<Engine> engine_on(const std::string& backend, int64_t gpu_layers = -1) {
+class Counted : public EngineObserver {
+ public:
+  void on_step(const StepReport& report) override {
+    logits += report.fetched_logits;
+    drafted += report.drafted_tokens;
+  }
+  std::atomic<int64_t> logits = 0, drafted = 0;
+};
+
+std::unique_ptr<Engine> engine_on(const std::string& backend, int64_t gpu_layers = -1,
+                                  EngineObserver* observer = nullptr) {
   EngineOptions options;
+  options.observer = observer;
   options.compute.compute = Compute::kF32;
   options.compute.gpu_layers = gpu_layers;
   options.max_context = 128;
@@ -40,34 +51,58 @@ void expect_same(const std::vector<TokenEvent>& found, const std::vector<TokenEv
   }
 }
 
-TEST(EngineOnADevice, AnswersAsOnTheHostWhateverAChoiceTakes) {
+TEST(EngineOnADevice, AnswersAsOnTheHostByWhateverRules) {
   const auto device = engine_on("cuda"), host = engine_on("reference");
   EXPECT_EQ(device->backend(), "cuda-software");
-  std::vector<Request> requests(4, question(host->config()));
+  std::vector<Request> requests(7, question(host->config()));
   requests[1].top_logprobs = 3;
-  requests[2].sampling.temperature = 0.8;
-  requests[2].sampling.seed = 5;
-  requests[3].sampling.repetition_penalty = 1.5;
+  for (const size_t sampled : {2, 3, 4, 5}) {
+    requests[sampled].sampling.temperature = 0.8;
+    requests[sampled].sampling.seed = 5 + sampled;
+  }
+  requests[3].sampling.top_p = 0.7;
+  requests[3].top_logprobs = 20;
+  requests[4].sampling.top_k = 9;
+  requests[4].sampling.min_p = 0.05;
+  requests[5].sampling.logit_bias = {{7, 3.0}};
+  requests[5].sampling.presence_penalty = 0.5;
+  requests[6].sampling.repetition_penalty = 1.5;
+  requests[6].sampling.no_repeat_ngram_size = 2;
   for (const Request& request : requests) expect_same(ask(*device, request), ask(*host, request));
 }
 
-TEST(EngineOnADevice, OnlyChoicesThatTakeMoreThanTheBestFetchRows) {
-  class Fetched : public EngineObserver {
-   public:
-    void on_step(const StepReport& report) override { logits += report.fetched_logits; }
-    std::atomic<int64_t> logits = 0;
-  } fetched;
-  EngineOptions options;
-  options.compute.compute = Compute::kF32;
-  options.max_context = 128;
-  options.observer = &fetched;
-  const auto device = test_engine(TestBackend{"cuda", ""}, options);
-  ask(*device, question(device->config(), 4));
-  EXPECT_EQ(fetched.logits, 0);
-  Request sampled = question(device->config(), 4);
-  sampled.sampling.temperature = 1;
-  ask(*device, sampled);
-  EXPECT_EQ(fetched.logits, 4 * device->config().language.vocab_size);
+TEST(EngineOnADevice, DraftsAreJudgedAsOnTheHost) {
+  Counted counted;
+  const auto device = engine_on("cuda", -1, &counted), host = engine_on("reference");
+  for (const double temperature : {0.0, 0.9}) {
+    Request request = question(host->config(), 12);
+    // Two tokens by turns: whichever is drawn has been said before.
+    request.sampling.logit_bias = {{5, 60.0}, {6, 60.0}};
+    request.speculation = Speculation::kAlways;
+    request.sampling.temperature = temperature;
+    request.sampling.seed = 3;
+    const int64_t before = counted.drafted;
+    expect_same(ask(*device, request), ask(*host, request));
+    EXPECT_GT(counted.drafted, before);
+  }
+  EXPECT_EQ(counted.logits, 0);
+}
+
+// No row of logits leaves the device but where a constraint is asked what it allows.
+TEST(EngineOnADevice, OnlyConstraintsFetchRows) {
+  Counted counted;
+  const auto device = engine_on("cuda", -1, &counted);
+  Request request = question(device->config(), 4);
+  ask(*device, request);
+  request.sampling.temperature = 1;
+  request.sampling.repetition_penalty = 1.2;
+  request.top_logprobs = 5;
+  ask(*device, request);
+  EXPECT_EQ(counted.logits, 0);
+  request.ignore_eos = false;
+  request.constraint = device->compile(ConstraintSpec::regex("[a-z]{9}"));
+  ask(*device, request);
+  EXPECT_EQ(counted.logits, 4 * device->config().language.vocab_size);
 }
 
 TEST(EngineOnADevice, WithExpertsLeftToTheHost) {

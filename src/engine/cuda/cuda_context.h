@@ -72,4 +72,7 @@ void latent_attention(const CudaContext& context, Tensor out, Tensor q, Tensor c
                       const LatentWeights& w, KvLayer kv, std::span<const SequenceSlice> sequences, float scale,
                       Tensor probe);
 
+void choose_ids(const CudaContext& context, std::span<ChosenId> out, Tensor logits, std::span<const ChoiceRule> rules,
+                int64_t num_ids);
+
 }  // namespace vl2::cuda

@@ -246,16 +246,9 @@ class CudaOps : public Ops {
     Workspace::Scope scope(workspace());
     cuda::extract_patches(stream(), rows_view(out), context_.uploaded(pixels), size, patch);
   }
-  void do_best_logits(std::span<BestLogit> out, Tensor logits, int64_t num_ids) override {
-    if (out.empty()) return;
-    Workspace::Scope scope(workspace());
-    auto* best = context_.scratch<cuda::BestOfRow>(logits.rows);
-    cuda::best_logits(stream(), best, rows_view(logits), num_ids);
-    std::vector<cuda::BestOfRow> found(out.size());
-    device_->download(found.data(), best, found.size() * sizeof(cuda::BestOfRow));
-    std::transform(found.begin(), found.end(), out.begin(), [](const cuda::BestOfRow& row) {
-      return BestLogit{row.id, row.logit, row.log_sum_exp};
-    });
+  void do_choose_ids(std::span<ChosenId> out, Tensor logits, std::span<const ChoiceRule> rules,
+                     int64_t num_ids) override {
+    cuda::choose_ids(context_, out, logits, rules, num_ids);
   }
 
   const std::shared_ptr<Device> device_;

@@ -82,8 +82,8 @@ std::vector<float> SequenceRunner::step(std::span<const Part> parts, Logits want
   model_.forward(ids, vision, {slices, logit_rows}, *cache_, logits, tap);
   for (const Part& part : parts) past_[static_cast<size_t>(part.sequence)] += part.count;
   if (wanted == Logits::kBest) {
-    std::vector<BestLogit> best(static_cast<size_t>(logits.rows));
-    model_.ops().best_logits(best, logits, logits.cols);
+    std::vector<ChosenId> best(static_cast<size_t>(logits.rows));
+    model_.ops().choose_ids(best, logits, {}, logits.cols);
     return {};
   }
   std::vector<float> values(static_cast<size_t>(logits.size()));

@@ -1,5 +1,6 @@
 #include "engine/ops/ops.h"
 
+#include <algorithm>
 #include <string>
 
 namespace vl2 {
@@ -461,10 +462,16 @@ void Ops::extract_patches(Tensor out, std::span<const float> pixels, int64_t ima
       [&] { do_extract_patches(out, pixels, image_size, patch); }, [&] { return shape_of(out); });
 }
 
-void Ops::best_logits(std::span<BestLogit> out, Tensor logits, int64_t num_ids) {
+void Ops::choose_ids(std::span<ChosenId> out, Tensor logits, std::span<const ChoiceRule> rules, int64_t num_ids) {
   VL2_CHECK(static_cast<int64_t>(out.size()) == logits.rows && num_ids > 0 && num_ids <= logits.cols);
+  VL2_CHECK(rules.empty() || rules.size() == out.size(), "[choose_ids] {} rules for {} rows", rules.size(), out.size());
+  for (const ChoiceRule& rule : rules) {
+    VL2_CHECK(rule.temperature >= 0 && rule.top_k >= 0 && rule.uniform >= 0 && rule.uniform < 1);
+    VL2_CHECK(rule.most_likely >= 0 && rule.most_likely <= std::min(kMostLikelyAtMost, logits.cols));
+    for (const LogitEdit& edit : rule.edits) VL2_CHECK(edit.id >= 0 && edit.id < num_ids, "edit of id {}", edit.id);
+  }
   observed(
-      "best_logits", [&] { return rows_work(logits.size()); }, [&] { do_best_logits(out, logits, num_ids); },
+      "choose_ids", [&] { return rows_work(logits.size()); }, [&] { do_choose_ids(out, logits, rules, num_ids); },
       [&] { return shape_of(logits); });
 }
 

@@ -3,7 +3,7 @@
 // Public functions check shapes and feed the observer; the private virtuals do the work. Fused operations have a
 // default body made of the plain ones, so a backend need not know them, and one test asserts that an override equals
 // its default. All activations are float32 views in this backend's Workspace. One thread drives an Ops; it spreads work
-// itself, and may return before the work is done: download() and best_logits() wait for what they need.
+// itself, and may return before the work is done: download() and choose_ids() wait for what they need.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +17,7 @@
 
 #include "core/base/tensor_view.h"
 #include "core/model_spec/model_config.h"
+#include "engine/ops/choice.h"
 #include "engine/ops/op_work.h"
 #include "engine/ops/tensor.h"
 #include "engine/ops/weight.h"
@@ -53,13 +54,6 @@ struct Routing {
 
 struct ExpertWeights {
   std::vector<GatedMlp> experts;
-};
-
-// What a greedy choice takes from a row of logits.
-struct BestLogit {
-  int32_t id = 0;
-  float logit = 0;
-  double log_sum_exp = 0;
 };
 
 // Values on the host: a copy of what lies in a device's memory, or a view of what was on the host all along.
@@ -210,9 +204,8 @@ class Ops {
   // pixels [items, 3, size, size] -> out [items * grid * grid, 3 * patch * patch]: each patch as the row its weights
   // expect.
   void extract_patches(Tensor out, std::span<const float> pixels, int64_t image_size, int64_t patch);
-  // Of each row the first maximum among its first num_ids, and ln of the sum of exp() of all; that is not finite where
-  // a logit is NaN or +inf, or all are -inf.
-  void best_logits(std::span<BestLogit> out, Tensor logits, int64_t num_ids);
+  // Of each row one of its first num_ids, by its rule; no rules: the first of the largest.
+  void choose_ids(std::span<ChosenId> out, Tensor logits, std::span<const ChoiceRule> rules, int64_t num_ids);
 
  protected:
   // Fused operations; the default bodies are composed of the plain ones.
@@ -273,7 +266,9 @@ class Ops {
   virtual void do_routed_experts(Tensor out, Tensor x, const Routing& routing, const ExpertWeights& experts) = 0;
   virtual void do_pixel_shuffle(Tensor out, Tensor x, int64_t grid, int64_t ratio) = 0;
   virtual void do_extract_patches(Tensor out, std::span<const float> pixels, int64_t image_size, int64_t patch) = 0;
-  virtual void do_best_logits(std::span<BestLogit> out, Tensor logits, int64_t num_ids);  // of tensors on the host
+  // The default is of tensors on the host.
+  virtual void do_choose_ids(std::span<ChosenId> out, Tensor logits, std::span<const ChoiceRule> rules,
+                             int64_t num_ids);
 
   Workspace workspace_;
   OpObserver* observer_ = nullptr;

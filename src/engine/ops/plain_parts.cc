@@ -86,16 +86,6 @@ void Ops::do_rope_pair(Tensor x, Tensor y, Tensor cos, Tensor sin, RopeLayout la
   do_rope(y, cos, sin, layout);
 }
 
-void Ops::do_best_logits(std::span<BestLogit> out, Tensor logits, int64_t num_ids) {
-  for (int64_t t = 0; t < logits.rows; ++t) {
-    const float *row = logits.row(t), *end = row + logits.cols, *best = std::max_element(row, row + num_ids);
-    const double largest = *std::max_element(row, end);
-    double sum = 0;
-    for (const float* x = row; x < end; ++x) sum += std::exp(*x - largest);
-    out[static_cast<size_t>(t)] = {static_cast<int32_t>(best - row), *best, largest + std::log(sum)};
-  }
-}
-
 // An expert at a time, its tokens' rows gathered; summed on the host, which is slow where tensors are elsewhere.
 void Ops::experts_by_parts(Tensor out, Tensor x, const Routing& routing, const ExpertWeights& experts) {
   const HostRouting chosen = to_host(routing);

@@ -62,8 +62,8 @@ class TraceOps : public Ops {
   void do_routed_experts(Tensor, Tensor, const Routing&, const ExpertWeights&) override {}
   void do_pixel_shuffle(Tensor, Tensor, int64_t, int64_t) override {}
   void do_extract_patches(Tensor, std::span<const float>, int64_t, int64_t) override {}
-  void do_best_logits(std::span<BestLogit> out, Tensor, int64_t) override {
-    std::fill(out.begin(), out.end(), BestLogit{});
+  void do_choose_ids(std::span<ChosenId> out, Tensor, std::span<const ChoiceRule>, int64_t) override {
+    std::fill(out.begin(), out.end(), ChosenId{});
   }
 };
 

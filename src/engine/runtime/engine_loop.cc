@@ -1,7 +1,6 @@
 #include "engine/runtime/engine_loop.h"
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 
 #include "engine/model/tiles_at_once.h"
@@ -253,18 +252,28 @@ void EngineLoop::fetch_logits(std::span<const Scheduler::Slice> slices, Tensor l
       output.logits.push_back({{values.row(r), static_cast<size_t>(values.cols)}});
   };
   if (ops.on_host()) return whole(logits);
-  std::vector<BestLogit> best(static_cast<size_t>(logits.rows));
-  ops.best_logits(best, logits, sequence_limits_.num_ids());
-  // One without a sum is an error, which names the logit that is wrong.
-  const auto enough = [](const BestLogit& b) { return std::isfinite(b.logit) && std::isfinite(b.log_sum_exp); };
+  std::vector<ChoiceRule> rules;
+  std::vector<bool> has_rule;
+  for (const Scheduler::Slice& slice : slices)
+    for (int64_t ahead = 0; ahead < slice.logit_rows(); ++ahead) {
+      std::optional<ChoiceRule> rule = sequence_of(slice).rule(ahead);
+      has_rule.push_back(rule.has_value());
+      rules.push_back(std::move(rule).value_or(ChoiceRule{}));
+    }
+  std::vector<ChosenId> chosen(rules.size());
+  ops.choose_ids(chosen, logits, rules, sequence_limits_.num_ids());
   int64_t row = 0;
   for (const Scheduler::Slice& slice : slices) {
-    const auto rows = std::span(best).subspan(static_cast<size_t>(row), static_cast<size_t>(slice.logit_rows()));
-    if (rows.empty() || (sequence_of(slice).takes_best() && std::all_of(rows.begin(), rows.end(), enough)))
-      for (const BestLogit& b : rows) output.logits.push_back({{}, b});
+    const int64_t end = row + slice.logit_rows();
+    bool known = true;
+    // Where none could be chosen, the row is fetched for the error that says why.
+    for (auto r = static_cast<size_t>(row); r < static_cast<size_t>(end); ++r)
+      known = known && has_rule[r] && chosen[r].id >= 0;
+    if (known)
+      for (; row < end; ++row) output.logits.push_back({{}, std::move(chosen[static_cast<size_t>(row)])});
     else
-      whole(logits.row_range(row, slice.logit_rows()));
-    row += slice.logit_rows();
+      whole(logits.row_range(row, end - row));
+    row = end;
   }
 }
 

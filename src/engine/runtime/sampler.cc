@@ -73,9 +73,45 @@ Sampler::Sampler(const SamplingParams& params, int64_t vocab_size, int64_t num_i
   if (params.presence_penalty != 0 || params.frequency_penalty != 0) said_.resize(static_cast<size_t>(vocab_size));
 }
 
-bool Sampler::takes_largest() const {
-  return params_.temperature == 0 && bias_.empty() && said_.empty() && params_.repetition_penalty == 1.0 &&
-         params_.no_repeat_ngram_size == 0;
+bool Sampler::looks_back() const {
+  return !said_.empty() || params_.repetition_penalty != 1.0 || params_.no_repeat_ngram_size > 0;
+}
+
+std::optional<ChoiceRule> Sampler::rule(int64_t ahead) const {
+  if (ahead > 0 && looks_back()) return std::nullopt;
+  ChoiceRule rule{params_.temperature, params_.top_k, params_.top_p, params_.min_p};
+  Random random = random_;
+  if (params_.temperature > 0)
+    for (int64_t i = 0; i <= ahead; ++i) rule.uniform = random.uniform();
+  rule.edits = edits();
+  return rule;
+}
+
+void Sampler::take(int32_t id) {
+  if (params_.temperature > 0) random_.uniform();
+  push(id);
+}
+
+// What score() and exclude() do, as a list.
+std::vector<LogitEdit> Sampler::edits() const {
+  const std::vector<int32_t> banned = banned_ids();
+  std::vector<int32_t> ids = banned;
+  if (!said_.empty() || params_.repetition_penalty != 1.0) ids = seen_ids_;  // the banned ones are among them
+  for (const TokenBias& one : params_.logit_bias) ids.push_back(one.id);
+  std::sort(ids.begin(), ids.end());
+  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+  std::vector<LogitEdit> edits;
+  for (const int32_t id : ids) {
+    if (id >= num_ids_) break;
+    const auto i = static_cast<size_t>(id);
+    LogitEdit& edit = edits.emplace_back(LogitEdit{id});
+    if (!bias_.empty()) edit.bias = static_cast<float>(bias_[i]);
+    if (seen_[i] != 0) edit.penalty = static_cast<float>(params_.repetition_penalty);
+    if (!said_.empty() && said_[i] > 0)
+      edit.less = static_cast<float>(params_.presence_penalty + params_.frequency_penalty * said_[i]);
+    if (std::binary_search(banned.begin(), banned.end(), id)) edit.less = std::numeric_limits<float>::infinity();
+  }
+  return edits;
 }
 
 void Sampler::push(int32_t id) {

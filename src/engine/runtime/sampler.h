@@ -8,10 +8,12 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "core/base/random.h"
+#include "engine/ops/choice.h"
 
 namespace vl2 {
 
@@ -50,10 +52,12 @@ class Sampler {
   // With a mask only its tokens can be chosen; where the n-gram ban leaves none of them, the ban gives way.
   int32_t sample(std::span<const float> logits, const TokenMask* mask = nullptr);
 
-  // Greedy, and nothing changes a logit or bans an id: sample() without a mask takes the first largest of the ids.
-  bool takes_largest() const;
+  // By what rule sample() without a mask would choose, if `ahead` other tokens came first; none where it matters which.
+  std::optional<ChoiceRule> rule(int64_t ahead = 0) const;
+  // Takes an id that was chosen by rule(), as if sample() had chosen it.
+  void take(int32_t id);
 
-  // Takes an id that was chosen elsewhere into the history.
+  // Takes an id that was not drawn into the history.
   void push(int32_t id);
 
   // What sample() would draw from, [vocab_size], sum 1; greedy: all of it on one id.
@@ -63,7 +67,9 @@ class Sampler {
 
  private:
   void check_logits(std::span<const float> logits) const;
+  bool looks_back() const;                  // at the history
   std::vector<int32_t> banned_ids() const;  // sorted
+  std::vector<LogitEdit> edits() const;
   void score(std::span<const float> logits, std::vector<double>& scores) const;
   void exclude(const TokenMask* mask, std::vector<double>& scores) const;
   void keep_top_k(std::vector<double>& scores) const;

@@ -12,6 +12,7 @@
 #include "core/base/file.h"
 #include "core/base/random.h"
 #include "core/base/test_data.h"
+#include "engine/backends.h"
 
 namespace vl2 {
 namespace {
@@ -355,20 +356,79 @@ TEST(Sampler, PenaltiesAndBiasesOutOfRangeAreNamed) {
     EXPECT_EQ(code_of([&] { validate_logit_bias({.logit_bias = {one}}, 3); }), ErrorCode::kInvalidArgument);
 }
 
-TEST(Sampler, TakesTheLargestWhereNothingChangesALogit) {
+TEST(Sampler, ARuleTakesTheLargestWhereNothingChangesALogit) {
   const auto takes = [](const auto& change) {
     SamplingParams params;
     change(params);
-    return Sampler(params, 8, 8, {}).takes_largest();
+    Sampler one(params, 8, 8, std::vector<int32_t>{1, 2, 1});
+    return one.rule()->takes_largest();
   };
   EXPECT_TRUE(takes([](SamplingParams&) {}));
   EXPECT_TRUE(takes([](SamplingParams& p) { p.top_p = 0.5, p.top_k = 3, p.seed = 9; })) << "greedy all the same";
+  EXPECT_TRUE(takes([](SamplingParams& p) { p.no_repeat_ngram_size = 3; })) << "nothing is repeated yet";
   EXPECT_FALSE(takes([](SamplingParams& p) { p.temperature = 0.1; }));
   EXPECT_FALSE(takes([](SamplingParams& p) { p.repetition_penalty = 1.1; }));
   EXPECT_FALSE(takes([](SamplingParams& p) { p.presence_penalty = 0.1; }));
   EXPECT_FALSE(takes([](SamplingParams& p) { p.frequency_penalty = -0.1; }));
-  EXPECT_FALSE(takes([](SamplingParams& p) { p.no_repeat_ngram_size = 3; }));
+  EXPECT_FALSE(takes([](SamplingParams& p) { p.no_repeat_ngram_size = 2; }));
   EXPECT_FALSE(takes([](SamplingParams& p) { p.logit_bias = {{3, 1.0}}; }));
+}
+
+TEST(Sampler, ARuleOfALaterTokenIsKnownUnlessThoseBeforeItMatter) {
+  SamplingParams params;
+  params.temperature = 1;
+  Sampler one = sampler(params, 8);
+  const double next = one.rule(0)->uniform, later = one.rule(2)->uniform;
+  EXPECT_NE(next, later);
+  one.take(3);
+  one.take(4);
+  EXPECT_EQ(one.rule(0)->uniform, later) << "a draw a token";
+  params.logit_bias = {{3, 1.0}};
+  EXPECT_TRUE(sampler(params, 8).rule(1));
+  params.no_repeat_ngram_size = 2;
+  EXPECT_FALSE(sampler(params, 8).rule(1));
+  EXPECT_TRUE(sampler(params, 8).rule(0));
+}
+
+// Two programs for the same rules: this one, and Ops::choose_ids() on the host.
+TEST(Sampler, ItsRuleChoosesWhatItDraws) {
+  constexpr int64_t kVocab = 300, kIds = 290;
+  const std::unique_ptr<Ops> ops = make_ops("reference", {});
+  Random random(3);
+  int drawn = 0;
+  for (int i = 0; i < 400; ++i) {
+    SamplingParams params;
+    const auto sometimes = [&](double value, double otherwise) { return random.below(3) == 0 ? value : otherwise; };
+    params.temperature = sometimes(0, 0.2 + 2 * random.uniform());
+    params.top_k = static_cast<int64_t>(sometimes(1 + static_cast<double>(random.below(40)), 0));
+    params.top_p = sometimes(random.uniform(), 1);
+    params.min_p = sometimes(0.2 * random.uniform(), 0);
+    params.repetition_penalty = sometimes(0.8 + random.uniform(), 1);
+    params.presence_penalty = sometimes(random.uniform(), 0);
+    params.frequency_penalty = sometimes(random.uniform(), 0);
+    params.no_repeat_ngram_size = static_cast<int64_t>(sometimes(2, 0));
+    if (random.below(3) == 0) params.logit_bias = {{7, 2.5}, {11, -3}, {7, 0.5}, {295, 4}};
+    params.seed = static_cast<uint64_t>(i);
+    std::vector<int32_t> prompt(20);
+    for (int32_t& id : prompt) id = static_cast<int32_t>(random.below(kIds));
+    Sampler own(params, kVocab, kIds, prompt), by_rule = own;
+    for (int token = 0; token < 12; ++token) {
+      std::vector<float> logits(kVocab);
+      for (float& logit : logits) logit = 3 * random.normal();
+      if (random.below(4) == 0)  // ties
+        for (float& logit : logits) logit = std::round(logit);
+      ChosenId chosen;
+      const ChoiceRule rule = *by_rule.rule();
+      ops->choose_ids({&chosen, 1}, {logits.data(), 1, 1, kVocab, kVocab, kVocab}, {&rule, 1}, kIds);
+      by_rule.take(chosen.id);
+      const int32_t id = own.sample(logits);
+      ASSERT_EQ(chosen.id, id) << "token " << token << " of " << i;
+      EXPECT_EQ(chosen.logit, logits[static_cast<size_t>(id)]);
+      EXPECT_NEAR(chosen.log_sum_exp, log_sum_exp(logits), 1e-9);
+      drawn += params.temperature > 0 ? 1 : 0;
+    }
+  }
+  EXPECT_GT(drawn, 2000);
 }
 
 }  // namespace

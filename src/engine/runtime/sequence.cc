@@ -170,12 +170,22 @@ bool Sequence::accept_drafted(int64_t index) {
   return true;
 }
 
+std::optional<ChoiceRule> Sequence::rule(int64_t ahead) const {
+  if (constraint_) return std::nullopt;
+  std::optional<ChoiceRule> rule = sampler_.rule(ahead);
+  if (rule) rule->most_likely = std::min<int64_t>(request_.top_logprobs, limits_.vocab_size);
+  return rule;
+}
+
 TokenEvent Sequence::next_event(const LogitRow& row) {
   TokenEvent event;
   if (row.values.empty()) {
-    event.id = row.best.id;
-    event.logprob = static_cast<float>(row.best.logit - row.best.log_sum_exp);
-    sampler_.push(event.id);
+    const ChosenId& chosen = row.chosen;
+    const auto logprob = [&](float logit) { return static_cast<float>(logit - chosen.log_sum_exp); };
+    sampler_.take(chosen.id);
+    event.id = chosen.id;
+    event.logprob = logprob(chosen.logit);
+    for (const IdLogit& likely : chosen.most_likely) event.top.push_back({likely.id, logprob(likely.logit)});
     return event;
   }
   const std::span<const float> logits = row.values;

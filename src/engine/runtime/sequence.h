@@ -37,8 +37,8 @@ struct SequenceLimits {
 
 // The logits of a token, on the host.
 struct LogitRow {
-  std::span<const float> values;  // empty: `best` is all that was fetched
-  BestLogit best = {};
+  std::span<const float> values;  // empty: it was chosen where the row is
+  ChosenId chosen = {};
 };
 
 // A picture of a prompt. Its rows are numbers [first_row, first_row + rows) of the prompt's vision tokens.
@@ -94,8 +94,8 @@ class Sequence : public Schedulable {
   // After sample() of row `index`: it chose the token that was drafted there, so the next row is the next token's.
   bool accept_drafted(int64_t index);
 
-  // Whether LogitRow::best is all that a choice takes.
-  bool takes_best() const { return sampler_.takes_largest() && !constraint_ && request_.top_logprobs == 0; }
+  // By what rule the token is chosen that comes `ahead` tokens after the next; none: that takes the row.
+  std::optional<ChoiceRule> rule(int64_t ahead) const;
   // Chooses the next token and keeps it, or the error, for sample() with the same logits. Sequences may choose at the
   // same time, on any threads.
   void choose(const LogitRow& row);

@@ -288,54 +288,6 @@ __global__ void extract_patches_kernel(RowsView out, const float* pixels, int64_
   });
 }
 
-// Larger first; among equals the first. NaN is larger than nothing.
-__device__ __forceinline__ bool before(float a, int64_t at_a, float b, int64_t at_b) {
-  return a > b || (a == b && at_a < at_b);
-}
-
-constexpr int kBestThreads = 1024;  // a vocabulary is long, and rows are few
-
-// Two passes: the row is in the second-level cache for the other.
-__global__ void best_logits_kernel(BestOfRow* out, RowsView x, int64_t num_ids) {
-  await_earlier_kernels();
-  __shared__ float values[32], tops[32];
-  __shared__ int places[32];
-  __shared__ double sums[32];
-  const float* row = row_of(x, blockIdx.x);
-  const int lane = static_cast<int>(threadIdx.x % 32), warp = static_cast<int>(threadIdx.x / 32);
-  const int warps = static_cast<int>(blockDim.x / 32);
-  float best = -INFINITY, top = -INFINITY;
-  int place = 0x7fffffff;
-  for (int64_t c = threadIdx.x; c < x.cols; c += blockDim.x) {
-    const float value = row[c];
-    top = fmaxf(top, value);
-    if (c < num_ids && before(value, c, best, place)) best = value, place = static_cast<int>(c);
-  }
-  for (int bits = 16; bits > 0; bits /= 2) {
-    const float other = __shfl_xor_sync(kAllLanes, best, bits);
-    const int at = __shfl_xor_sync(kAllLanes, place, bits);
-    if (before(other, at, best, place)) best = other, place = at;
-    top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, bits));
-  }
-  if (lane == 0) values[warp] = best, places[warp] = place, tops[warp] = top;
-  __syncthreads();
-  top = tops[0];
-  for (int w = 1; w < warps; ++w) top = fmaxf(top, tops[w]);
-  float sum = 0;
-  for (int64_t c = threadIdx.x; c < x.cols; c += blockDim.x) sum += expf(row[c] - top);
-  for (int bits = 16; bits > 0; bits /= 2) sum += __shfl_xor_sync(kAllLanes, sum, bits);
-  if (lane == 0) sums[warp] = sum;
-  __syncthreads();
-  if (threadIdx.x != 0) return;
-  double all = 0;
-  for (int w = 0; w < warps; ++w) {
-    if (before(values[w], places[w], best, place)) best = values[w], place = places[w];
-    all += sums[w];
-  }
-  if (place == 0x7fffffff) place = 0, best = row[0];
-  out[blockIdx.x] = {top + log(all), best, place};
-}
-
 // A block that passes over a whole row.
 dim3 whole_row(int64_t cols) { return dim3(cols <= 32 ? 32 : cols <= 256 ? 64 : 256); }
 
@@ -453,13 +405,6 @@ void extract_patches(Stream stream, const RowsView& out, const float* pixels, in
   if (empty(out)) return;
   const Pieces p = pieces(out.rows, out.cols);
   VL2_LAUNCH(extract_patches_kernel, p.grid, p.block, 0, stream, out, pixels, size, patch);
-}
-
-void best_logits(Stream stream, BestOfRow* out, const RowsView& x, int64_t num_ids) {
-  if (empty(x)) return;
-  const int threads = static_cast<int>(std::min<int64_t>(kBestThreads, (x.cols + 31) / 32 * 32));
-  VL2_LAUNCH_EARLY(best_logits_kernel, dim3(static_cast<unsigned>(x.rows)), dim3(static_cast<unsigned>(threads)), 0,
-                   stream, out, x, num_ids);
 }
 
 }  // namespace vl2::cuda

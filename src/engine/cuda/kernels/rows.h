@@ -1,4 +1,4 @@
-// Operations that pass over rows: lookups, norms, activations, RoPE, pictures, best logits. Everything is float32; one
+// Operations that pass over rows: lookups, norms, activations, RoPE, pictures. Everything is float32; one
 // block works on one row, or on a piece of one. Index lists are device memory.
 #pragma once
 
@@ -41,13 +41,5 @@ void round_rows(Stream stream, Bf16Bits* out, int64_t out_stride, const RowsView
 void pixel_shuffle(Stream stream, const RowsView& out, const RowsView& x, int64_t grid, int64_t ratio);
 // pixels [items, 3, size, size]
 void extract_patches(Stream stream, const RowsView& out, const float* pixels, int64_t size, int64_t patch);
-
-// Of each row the first maximum among its first num_ids, and ln of the sum of exp() of all.
-struct BestOfRow {
-  double log_sum_exp;
-  float logit;
-  int32_t id;
-};
-void best_logits(Stream stream, BestOfRow* out, const RowsView& x, int64_t num_ids);
 
 }  // namespace vl2::cuda
