@@ -78,7 +78,7 @@ export async function expectLetGo(giveUp, answers = 1) {
   await giveUp();
   const left = Date.now();
   while ((await metric("requests_running")) > 0 || (await metric("answers_cancelled_total")) === cancelled) {
-    assert.ok(Date.now() - left < 5000, "the answer is still being made");
+    assert.ok(Date.now() - left < 60_000, "the answer is still being made");
     await sleep(10);
   }
   assert.equal(await metric("answers_cancelled_total"), cancelled + answers);

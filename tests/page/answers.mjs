@@ -97,10 +97,14 @@ export const tests = [
       for (const piece of ["*", "*a ", "**a _b ", "`", "``a ", "[", "[a](", "![", "$", "$a ", "$$", "\\(", "> ", "- ", "  - a\n", "|", "| a |\n|--|\n", "#", "# ", "#  #", "~~a ", "h", "http://",
         "https://a.b/(", "<", "<br", " ", "\n", "\\", "_a_", "1. a\n", "> > > - ", "<|ref|>", "<|det|>[[", "<|ref|>a<|/ref|><|det|>[[1,2,3,4]]<|/det|>", "[[[[", "\uE000", "\uE0001\uE001"]) {
         const text = piece.repeat(Math.ceil(12000 / piece.length));
-        const start = performance.now();
-        renderMarkdown(text, () => document.createTextNode("x"));
-        parseGrounding(text);
-        times[piece] = performance.now() - start;
+        // The best of three: whoever shares the machine may stop any one of them.
+        times[piece] = Infinity;
+        for (let i = 0; i < 3 && times[piece] >= 1500; ++i) {
+          const start = performance.now();
+          renderMarkdown(text, () => document.createTextNode("x"));
+          parseGrounding(text);
+          times[piece] = Math.min(times[piece], performance.now() - start);
+        }
       }
       return times;
     });
