@@ -139,7 +139,7 @@ if ! $quick; then
     done
     # In parts, each of every eighth test, so that a slow machine still runs some of everything.
     for part in {1..8}; do
-      too_late "asan tests $part/8" 80 || step "asan tests $part/8" run_tests asan -I "$part,,8" -E "$unhurried" \
+      too_late "asan tests $part/8" 78 || step "asan tests $part/8" run_tests asan -I "$part,,8" -E "$unhurried" \
         -LE '^(tools|slow|parity|device|web)$' || true
       if [ -f build/asan/junit.xml ]; then mv build/asan/junit.xml "build/asan/junit_$part.xml"; fi
     done
