@@ -139,9 +139,12 @@ std::string scores_text(const NanoScores& scores) {
   return text;
 }
 
-AnswerAgreement compare_answers(std::span<const NanoAnswer> a, std::span<const NanoAnswer> b, double threshold) {
+AnswerAgreement compare_answers(std::span<const NanoRecord> records, std::span<const NanoAnswer> a,
+                                std::span<const NanoAnswer> b, double threshold) {
   AnswerAgreement agreement;
   agreement.threshold = threshold;
+  std::unordered_map<std::string_view, const NanoRecord*> questions;
+  for (const NanoRecord& record : records) questions[record.id] = &record;
   std::unordered_map<std::string_view, const NanoAnswer*> by_id;
   for (const NanoAnswer& answer : b) by_id[answer.id] = &answer;
   for (const NanoAnswer& answer : a) {
@@ -151,6 +154,10 @@ AnswerAgreement compare_answers(std::span<const NanoAnswer> a, std::span<const N
     const bool equal = answer.text == other.text;
     ++agreement.common;
     agreement.equal += equal ? 1 : 0;
+    const auto question = questions.find(answer.id);
+    if (question != questions.end() &&
+        is_right(*question->second, answer.text) == is_right(*question->second, other.text))
+      ++agreement.judged_alike;
     if (!equal && agreement.different_ids.size() < 10) agreement.different_ids.push_back(answer.id);
     std::optional<double> margin = answer.margin ? answer.margin : other.margin;
     if (answer.margin && other.margin) margin = std::min(*answer.margin, *other.margin);

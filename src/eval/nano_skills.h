@@ -80,11 +80,13 @@ double intersection_over_union(const Box& a, const Box& b);
 // Whether two computations of one model say the same.
 struct AnswerAgreement {
   int64_t common = 0, equal = 0;  // ids that both have; those with the same text
+  int64_t judged_alike = 0;       // right in both or wrong in both; of answers to these records
   // Of them those whose margin, the smaller one where both know it, exceeds `threshold`.
   int64_t sure = 0, sure_equal = 0;
   double threshold = 0;
   std::vector<std::string> different_ids;  // the first ten
 };
-AnswerAgreement compare_answers(std::span<const NanoAnswer> a, std::span<const NanoAnswer> b, double threshold);
+AnswerAgreement compare_answers(std::span<const NanoRecord> records, std::span<const NanoAnswer> a,
+                                std::span<const NanoAnswer> b, double threshold);
 
 }  // namespace vl2::eval

@@ -102,9 +102,13 @@ TEST(NanoAnswers, SurviveBeingWrittenAndReadWhateverTheyHold) {
 TEST(NanoAnswers, AreComparedAllOfThemAndThoseThatWereSure) {
   const std::vector<NanoAnswer> a = {{"1", "x", 1.0}, {"2", "y", 1e-4}, {"3", "z", 1.0}, {"4", "w", {}}};
   const std::vector<NanoAnswer> b = {{"1", "x", 2.0}, {"2", "n", 1.0}, {"3", "z", 1e-5}, {"5", "w", {}}};
-  const AnswerAgreement agreement = compare_answers(a, b, 2e-3);
+  std::vector<NanoRecord> records(2);
+  records[0].id = "1", records[0].expected = "x";
+  records[1].id = "2", records[1].expected = "y";
+  const AnswerAgreement agreement = compare_answers(records, a, b, 2e-3);
   EXPECT_EQ(agreement.common, 3);
   EXPECT_EQ(agreement.equal, 2);
+  EXPECT_EQ(agreement.judged_alike, 1) << "the second is right in one of them alone, the third no question of these";
   EXPECT_EQ(agreement.sure, 1);
   EXPECT_EQ(agreement.sure_equal, 1);
   EXPECT_EQ(agreement.different_ids, std::vector<std::string>{"2"});

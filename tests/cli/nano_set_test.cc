@@ -43,6 +43,7 @@ TEST(NanoSet, ASetIsMadeAskedAndScored) {
       run_vl2({"eval", "nano", records, "-m", kNano, "--json", "--parallel", "1", "--compare", answers});
   ASSERT_EQ(again.exit_code, 0) << again.err;
   EXPECT_EQ(json::parse(again.out)["agreement"]["equal"], 12);
+  EXPECT_EQ(json::parse(again.out)["agreement"]["judged_alike"], 12);
   const Outcome scored = run_vl2({"eval", "nano", records, "--answers", answers, "--json"});
   EXPECT_EQ(json::parse(scored.out), report);
   const Outcome text = run_vl2({"eval", "nano", records, "--answers", answers, "--compare", answers});

@@ -116,9 +116,13 @@ ordered_json report_json(const eval::NanoScores& scores, const std::optional<eva
   out["all"] = skill_json(scores.all);
   out["unknown_ids"] = scores.unknown_ids;
   if (agreement)
-    out["agreement"] = {{"common", agreement->common},         {"equal", agreement->equal},
-                        {"threshold", agreement->threshold},   {"sure", agreement->sure},
-                        {"sure_equal", agreement->sure_equal}, {"different_ids", agreement->different_ids}};
+    out["agreement"] = {{"common", agreement->common},
+                        {"equal", agreement->equal},
+                        {"judged_alike", agreement->judged_alike},
+                        {"threshold", agreement->threshold},
+                        {"sure", agreement->sure},
+                        {"sure_equal", agreement->sure_equal},
+                        {"different_ids", agreement->different_ids}};
   return out;
 }
 
@@ -126,6 +130,8 @@ std::string agreement_text(const eval::AnswerAgreement& a, const std::string& ot
   const auto share = [](int64_t part, int64_t whole) { return 100 * eval::SkillScore::share(part, whole); };
   std::string text =
       fmt::format("{} of {} answers are those of {} ({:.2f} %)\n", a.equal, a.common, other, share(a.equal, a.common));
+  text +=
+      fmt::format("right in both or wrong in both: {} ({:.2f} %)\n", a.judged_alike, share(a.judged_alike, a.common));
   if (a.sure > 0)
     text += fmt::format("of those with a margin above {}: {} of {} ({:.2f} %)\n", a.threshold, a.sure_equal, a.sure,
                         share(a.sure_equal, a.sure));
@@ -149,7 +155,7 @@ int run(const EvalOptions& options) {
   if (!options.out.empty()) write_file_atomic(options.out, eval::format_nano_answers(answers));
   const eval::NanoScores scores = eval::score_nano(records, answers);
   std::optional<eval::AnswerAgreement> agreement;
-  if (!options.compare.empty()) agreement = eval::compare_answers(answers, other, options.margin);
+  if (!options.compare.empty()) agreement = eval::compare_answers(records, answers, other, options.margin);
   if (options.json) {
     write_stdout(report_json(scores, agreement).dump(2, ' ', false, ordered_json::error_handler_t::replace) + "\n");
     return kExitOk;
