@@ -4,7 +4,7 @@
 #   scripts/gpu_check.sh [-b BUILD] [-o LOGS] [PART...]
 #   scripts/gpu_check.sh --stage [-b BUILD] FILE.tgz    packs what the parts need, to be unpacked and run elsewhere
 #
-# Parts (default: all but sanitize): conformance variants golden nano divided sanitize bench
+# Parts (default: all but sanitize): conformance variants golden nano divided drawn sanitize bench
 # BUILD is a build folder (default: build/cuda), or where a FILE.tgz was unpacked. LOGS (default: build/gpu_check) gets a
 # file for each part; a line for each goes to stdout. Exit code 1 if any part failed.
 #
@@ -60,7 +60,7 @@ fi
 [ -d "$build" ] || { echo "gpu_check: there is no folder $build" >&2; exit 2; }
 build=$(realpath "$build")
 mkdir -p "$logs"
-[ ${#parts[@]} -gt 0 ] || parts=(conformance variants golden nano divided bench)
+[ ${#parts[@]} -gt 0 ] || parts=(conformance variants golden nano divided drawn bench)
 
 path=${LD_LIBRARY_PATH:-}
 if [ -d "$build/lib" ]; then path=$build/lib:$path; fi
@@ -87,16 +87,33 @@ part() {  # NAME COMMAND...
   fi
 }
 
-# Experts of some layers on the GPU, the others' on the CPU: answers as of the CPU alone.
+# as_cpu NAME [OPTION...]: a GPU answers with these options as the CPU does. `shared` is options of both.
+as_cpu() {
+  local name=$1 where expected found status=0
+  shift
+  for where in '1-shapes-and-text.png Tell me the colour of the triangle.' '8-numbers.png Where is <|ref|>the text<|/ref|>?'; do
+    expected=$("$build/vl2" ask -m models/nano --device cpu --compute f32 "${shared[@]}" -i "examples/${where%% *}" "${where#* }")
+    found=$("$build/vl2" ask -m models/nano --device cuda --compute f32 "${shared[@]}" "$@" -i "examples/${where%% *}" "${where#* }")
+    echo "$name: $found"
+    [ -n "$found" ] && [ "$found" = "$expected" ] || { echo "error: the CPU says $expected"; status=1; }
+  done
+  return $status
+}
+
+# Experts of some layers on the GPU, the others' on the CPU.
 divided() {
-  local layers where expected found status=0
-  for layers in 0 1 3; do
-    for where in '1-shapes-and-text.png Tell me the colour of the triangle.' '8-numbers.png Where is <|ref|>the text<|/ref|>?'; do
-      expected=$("$build/vl2" ask -m models/nano --device cpu --compute f32 -i "examples/${where%% *}" "${where#* }")
-      found=$("$build/vl2" ask -m models/nano --device cuda --gpu-layers "$layers" --compute f32 -i "examples/${where%% *}" "${where#* }")
-      echo "$layers layers on the GPU: $found"
-      [ -n "$found" ] && [ "$found" = "$expected" ] || { echo "error: the CPU says $expected"; status=1; }
-    done
+  local layers status=0 shared=(--temperature 0)
+  for layers in 0 1 3; do as_cpu "$layers layers on the GPU" --gpu-layers "$layers" || status=1; done
+  return $status
+}
+
+# Tokens that are drawn, with the same seed: by the GPU there, by the sampler on the CPU.
+drawn() {
+  local status=0 shared rule
+  for rule in '--temperature 1' '--temperature 2 --top-p 0.9' '--temperature 3 --top-k 40 --min-p 0.01' \
+    '--temperature 2 --repetition-penalty 1.3' '--temperature 0 --repetition-penalty 1.5'; do
+    read -ra shared <<<"$rule --seed 7"
+    as_cpu "$rule" || status=1
   done
   return $status
 }
@@ -113,7 +130,7 @@ for name in "${parts[@]}"; do
     variants) part $name "$build/tests/parity/vl2_variants_test" --gtest_filter='*/cuda*' ;;
     golden) part $name "$build/tests/parity/vl2_golden_test" --gtest_filter="*/cuda*$golden_model*" ;;
     nano) part $name "$build/tests/runtime/vl2_nano_slow_test" --gtest_filter='Gpu/*' ;;
-    divided) part $name divided ;;
+    divided | drawn) part "$name" "$name" ;;
     sanitize)
       if command -v compute-sanitizer >/dev/null; then
         part $name compute-sanitizer --error-exitcode 9 "$build/tests/conformance/vl2_conformance_test" \
