@@ -56,6 +56,7 @@ ordered_json report_json(const synth::SetReport& report, double seconds) {
 std::string report_text(const synth::SetReport& report, double seconds) {
   std::string text = fmt::format("{}: {} records, {} questions, {} pictures", report.records_file.string(),
                                  report.records, report.questions, report.pictures);
+  if (report.resumed_at > 0 && report.resumed_at == report.records) return text + "; they were there already\n";
   if (report.resumed_at > 0) text += fmt::format("; went on from record {}", report.resumed_at);
   text += fmt::format("\n{:.1f} MB of pictures in {:.1f} s, {} fonts\n",
                       static_cast<double>(report.picture_bytes) / 1e6, seconds, report.fonts.size());

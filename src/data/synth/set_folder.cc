@@ -87,7 +87,7 @@ class SetWriter {
       report_.records = end;
     }
     report_.records = std::max(report_.records, start);
-    if (report_.records < options_.records) return report_;
+    if (report_.whole || report_.records < options_.records) return report_;
     fs::rename(part_, report_.records_file);
     write_manifest(true);
     report_.whole = true;
@@ -124,11 +124,34 @@ class SetWriter {
     const nlohmann::json there = parse_json(read_file(path, size_t{1} << 20), path.string());
     ordered_json wanted = manifest_;
     const bool whole = there.is_object() && there.value("whole", nlohmann::json(true)) != false;
-    wanted["whole"] = false;
-    if (whole || there != nlohmann::json(wanted))
-      fail(ErrorCode::kInvalidArgument, "{}: has {}; name a new folder, or use --replace to delete it",
-           folder_.string(), whole ? "a finished set in it" : "the beginning of a set of other options or fonts in it");
-    return count_whole_chunks();
+    wanted["whole"] = whole;
+    if (there != nlohmann::json(wanted))
+      fail(ErrorCode::kInvalidArgument,
+           "{}: has {} of other options or fonts in it; name a new folder, or use --replace to delete it",
+           folder_.string(), whole ? "a finished set" : "the beginning of a set");
+    return whole ? count_finished() : count_whole_chunks();
+  }
+
+  // Nothing is left to do.
+  int64_t count_finished() {
+    std::ifstream file(report_.records_file, std::ios::binary);
+    int64_t lines = 0;
+    for (std::string line; std::getline(file, line); ++lines)
+      if (!add_up(line, report_.questions, report_.pictures)) break;
+    if (lines != options_.records)
+      fail(ErrorCode::kCorrupt, "{}: has {} records that can be read, expected {}; use --replace to make the set again",
+           report_.records_file.string(), lines, options_.records);
+    report_.whole = true;
+    return lines;
+  }
+
+  // False: a line that is no record.
+  static bool add_up(const std::string& line, int64_t& questions, int64_t& pictures) {
+    const auto record = nlohmann::json::parse(line, nullptr, false);
+    if (!record.is_object() || !record.contains("messages")) return false;
+    questions += static_cast<int64_t>(record["messages"].size()) / 2;
+    pictures += record.contains("images") ? static_cast<int64_t>(record["images"].size()) : 0;
+    return true;
   }
 
   // Lines of whole chunks stay, what follows them is cut off.
@@ -143,10 +166,7 @@ class SetWriter {
     int64_t questions = 0, pictures = 0;
     while (std::getline(file, line) && !file.eof()) {
       bytes += line.size() + 1;
-      const auto record = nlohmann::json::parse(line, nullptr, false);
-      if (!record.is_object() || !record.contains("messages")) break;
-      questions += static_cast<int64_t>(record["messages"].size()) / 2;
-      pictures += record.contains("images") ? static_cast<int64_t>(record["images"].size()) : 0;
+      if (!add_up(line, questions, pictures)) break;
       if (++lines % kChunk != 0 && lines != options_.records) continue;
       kept_lines = lines;
       kept_bytes = bytes;

@@ -5,7 +5,7 @@
 //   DIR/images/012/0012345.png, and 0012345b.png for the second picture of a record
 //
 // Same options, same bytes, whatever the number of threads. An interrupted run goes on where its last whole chunk of
-// records ended when it is started again with the same options.
+// records ended when it is started again with the same options; where the set is whole already, nothing is done.
 #pragma once
 
 #include <cstdint>
@@ -38,7 +38,7 @@ struct SetReport {
 };
 
 // kInvalidArgument: the folder has something else in it, or a set of other options (without `replace`), or options that
-// the maker refuses. kIo: the disk.
+// the maker refuses. kCorrupt: a whole set that has lost records. kIo: the disk.
 SetReport write_set(const std::filesystem::path& folder, const SetOptions& options);
 
 }  // namespace vl2::data::synth

@@ -116,10 +116,28 @@ TEST(SetFolder, WhatIsThereIsNotOverwrittenUnlessAsked) {
   EXPECT_EQ(refusal(temp / "file", options), ErrorCode::kInvalidArgument);
 
   write_set(temp / "set", options);
-  EXPECT_EQ(refusal(temp / "set", options), ErrorCode::kInvalidArgument) << "whole";
   options.maker.seed = 5;
+  EXPECT_EQ(refusal(temp / "set", options), ErrorCode::kInvalidArgument) << "whole, of another seed";
   options.replace = true;
   EXPECT_TRUE(write_set(temp / "set", options).whole);
+}
+
+TEST(SetFolder, AWholeSetIsNotMadeAgain) {
+  const TempFolder temp;
+  const SetOptions options = small_set(5);
+  const SetReport made = write_set(temp / "set", options);
+  const auto before = content_of(temp / "set");
+  const SetReport again = write_set(temp / "set", options);
+  EXPECT_TRUE(again.whole);
+  EXPECT_EQ(again.resumed_at, 5);
+  EXPECT_EQ(again.records, 5);
+  EXPECT_EQ(again.questions, made.questions);
+  EXPECT_EQ(again.pictures, made.pictures);
+  EXPECT_EQ(again.picture_bytes, 0u);
+  EXPECT_EQ(content_of(temp / "set"), before);
+  const std::string lines = before.at("train.jsonl");
+  write_file_atomic(temp / "set/train.jsonl", lines.substr(0, lines.rfind("{\"id\"")));
+  EXPECT_EQ(refusal(temp / "set", options), ErrorCode::kCorrupt);
 }
 
 TEST(SetFolder, TheBeginningOfAnotherSetIsNotGoneOnWith) {
