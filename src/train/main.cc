@@ -94,6 +94,12 @@ int run_recipe(const std::string& file, const std::vector<std::string>& override
                        .progress = [&](const StepProgress& progress) { status.show(progress); },
                        .stop = [] { return asked_to_stop != 0; }};
   const RunSummary summary = run_training(recipe, hooks);
+  if (summary.last_step == summary.first_step) {
+    status.say(fmt::format("{} step {} of {}; {}",
+                           summary.stopped ? "stopped before a step was made, at" : "nothing is left to do after",
+                           summary.last_step, summary.total_steps, summary.checkpoint));
+    return 0;
+  }
   status.say(
       fmt::format("{} after step {} of {}, loss {:.4f}, {:.1f} % of the time waiting for input, at most {} of "
                   "memory; {}",

@@ -138,6 +138,14 @@ TEST_F(TrainProgram, AKillAtAnyMomentLeavesACheckpointThatLoads) {
   EXPECT_NE(output().find("going on from"), std::string::npos) << output();
 }
 
+TEST_F(TrainProgram, ARunThatIsDoneIsNotMadeAgain) {
+  for (const char* words : {"done after step 2 of 2, loss", "nothing is left to do after step 2 of 2;"}) {
+    EXPECT_EQ(call({folder_ / "recipe.json", "steps=2"}), 0) << output();
+    EXPECT_NE(output().find(words), std::string::npos) << output();
+    expect_whole_checkpoint();
+  }
+}
+
 TEST_F(TrainProgram, WrongUseIsSaid) {
   EXPECT_EQ(call({}), 2);
   EXPECT_EQ(call({folder_ / "none.json"}), 1);
