@@ -89,7 +89,7 @@ run_tests() {  # PRESET [CTEST ARGUMENT...]
   # has found once is there.
   if [ "$preset" = release ] && [ "$bad" -le 3 ]; then
     printf '\n---- what failed, three times more, alone\n'
-    if ctest --preset "$preset" --rerun-failed --repeat until-fail:3 -j 1; then
+    if timeout --foreground 600 ctest --preset "$preset" --rerun-failed --repeat until-fail:3 -j 1; then
       detail="$((total - bad - left)) passed, $bad SHAKY (failed, then passed three times), $left skipped"
       shaky=$((shaky + bad))
       return 0

@@ -1,5 +1,3 @@
-#include <algorithm>
-
 #include "engine/cuda/device/kernel_language.h"
 #include "engine/cuda/device/reduce.h"
 #include "engine/cuda/kernels/choose.h"
