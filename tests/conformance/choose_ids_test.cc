@@ -102,6 +102,19 @@ TEST_P(ChoiceOps, DrawsFromAll) {
   }
 }
 
+// Of weights that are all within the units of the sum.
+TEST_P(ChoiceOps, TheLeastAndTheGreatestDrawAreTheFirstAndTheLastId) {
+  for (const int64_t width : {33, 2500}) {
+    Rows x = Rows::random(2, width, random_);
+    std::vector<ChoiceRule> rules(2);
+    rules[0].temperature = rules[1].temperature = 1;
+    rules[1].uniform = 1 - 0x1p-53;
+    const std::vector<ChosenId> found = expect_same(x, rules, fmt::format("width {}", width));
+    EXPECT_EQ(found[0].id, 0);
+    EXPECT_EQ(found[1].id, ids_of(width) - 1);
+  }
+}
+
 TEST_P(ChoiceOps, DrawsFromTheMostLikely) {
   ChoiceRule rule;
   rule.temperature = 1.3;

@@ -252,14 +252,17 @@ void EngineLoop::fetch_logits(std::span<const Scheduler::Slice> slices, Tensor l
       output.logits.push_back({{values.row(r), static_cast<size_t>(values.cols)}});
   };
   if (ops.on_host()) return whole(logits);
-  std::vector<ChoiceRule> rules;
-  std::vector<bool> has_rule;
+  std::vector<std::pair<const Sequence*, int64_t>> rows;
   for (const Scheduler::Slice& slice : slices)
-    for (int64_t ahead = 0; ahead < slice.logit_rows(); ++ahead) {
-      std::optional<ChoiceRule> rule = sequence_of(slice).rule(ahead);
-      has_rule.push_back(rule.has_value());
-      rules.push_back(std::move(rule).value_or(ChoiceRule{}));
-    }
+    for (int64_t ahead = 0; ahead < slice.logit_rows(); ++ahead) rows.emplace_back(&sequence_of(slice), ahead);
+  std::vector<ChoiceRule> rules(rows.size());
+  std::vector<char> has_rule(rows.size());
+  ops.on_host_threads(std::ssize(rows), [&](int64_t i) {
+    const auto at = static_cast<size_t>(i);
+    std::optional<ChoiceRule> rule = rows[at].first->rule(rows[at].second);
+    has_rule[at] = rule.has_value() ? 1 : 0;
+    rules[at] = std::move(rule).value_or(ChoiceRule{});
+  });
   std::vector<ChosenId> chosen(rules.size());
   ops.choose_ids(chosen, logits, rules, sequence_limits_.num_ids());
   int64_t row = 0;
@@ -268,7 +271,7 @@ void EngineLoop::fetch_logits(std::span<const Scheduler::Slice> slices, Tensor l
     bool known = true;
     // Where none could be chosen, the row is fetched for the error that says why.
     for (auto r = static_cast<size_t>(row); r < static_cast<size_t>(end); ++r)
-      known = known && has_rule[r] && chosen[r].id >= 0;
+      known = known && has_rule[r] != 0 && chosen[r].id >= 0;
     if (known)
       for (; row < end; ++row) output.logits.push_back({{}, std::move(chosen[static_cast<size_t>(row)])});
     else

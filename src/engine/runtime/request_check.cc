@@ -3,12 +3,14 @@
 #include <algorithm>
 
 #include "engine/model/visual_sequence.h"
+#include "engine/ops/choice.h"
 #include "engine/runtime/stop_strings.h"
 
 namespace vl2 {
 namespace {
 
 constexpr int kMaxTopLogprobs = 20;
+static_assert(kMaxTopLogprobs <= kMostLikelyAtMost, "a device names so many");
 constexpr int64_t kMaxTilesASide = 1024;  // far beyond any grid, and products of it do not overflow
 
 void check_images(const MultimodalPrompt& prompt, const ModelConfig& config) {
