@@ -51,7 +51,10 @@ void CpuCache::gather(int64_t layer, std::span<const int32_t> blocks, int64_t be
     if (bf16_) {
       const BF16* row = at<BF16>(layer, blocks, t, column);
       // A row is too short for the processor to see what comes next.
-      for (int64_t d = 0; d < count; d += 32) __builtin_prefetch(reinterpret_cast<const char*>(row + d) + kBytesAhead);
+      const auto* bytes = reinterpret_cast<const char*>(row);
+      const auto into = static_cast<int64_t>(reinterpret_cast<uintptr_t>(bytes) % kPageBytes);
+      if (into == 0 || into + 2 * count > kPageBytes) __builtin_prefetch(bytes + kPagesAhead, 0, 2);
+      for (int64_t i = 0; i < 2 * count; i += 64) __builtin_prefetch(bytes + kBytesAhead + i);
       kernels_.to_float_row(out, row, count);
     } else {
       std::copy_n(at<float>(layer, blocks, t, column), count, out);

@@ -45,7 +45,9 @@ int64_t stream_share(const PackedMatrix& w, int64_t threads) {
   constexpr int64_t kPieceBytes = 128 << 10;
   const int64_t panels = num_panels(w.n);
   const int64_t pieces = threads * std::max<int64_t>(w.num_bytes() / (threads * kPieceBytes), 1);
-  const int64_t at_once = w.format == Format::kF32 || w.format == Format::kBf16 ? 4 : 1;
+  // As many as the kernels read at once; of few panels every thread gets some.
+  const bool floats = w.format == Format::kF32 || w.format == Format::kBf16;
+  const int64_t at_once = !floats ? 1 : panels <= 4 * threads ? 2 : 4;
   return round_up((panels + pieces - 1) / pieces, at_once);
 }
 

@@ -17,6 +17,10 @@ namespace vl2::cpu {
 inline constexpr int64_t kPanel = kPanelRows;      // output columns of a panel
 inline constexpr int64_t kTileDepth = kBf16Depth;  // K rounding of bf16 panels
 
+// Of every page of what is read in a stream, one line is fetched so far ahead (kernels/generic/pages-inl.h).
+inline constexpr int64_t kPageBytes = 4096;
+inline constexpr int64_t kPagesAhead = 24 << 10;
+
 inline int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
 // What happens to a sum before it is stored. kAdd: c += sum.
@@ -68,6 +72,16 @@ struct RowRuns {
   int64_t offset;
   int64_t stride;
 };
+
+// The same of a bf16 cache, rows from the first value on.
+struct Bf16Runs {
+  const BF16* const* runs = nullptr;
+  int64_t run = 0, count = 0, stride = 0;
+
+  const BF16* row(int64_t j) const { return runs[j / run] + j % run * stride; }
+};
+// Keys that attend_mix_bf16 takes at once, at most.
+inline constexpr int64_t kBf16Keys = 256;
 
 inline constexpr int64_t kMaxRope = 512;  // columns that RoPE rotates, at most
 inline constexpr int64_t kMaxLanes = 48;  // queries that share one pass over the keys
@@ -124,12 +138,23 @@ struct KernelTable {
   // out [size][lanes] = factor out + values^T [size][n] p [n][lanes]
   void (*attend_mix)(const float* p, int64_t vectors, const RowRuns& values, int64_t first, int64_t n, int64_t size,
                      const float* factor, float* out);
+  // The same over rows of a bf16 cache as they lie: queries and weights are rounded to bf16 too, sums are float32.
+  // room: bf16_room_bytes(). nullptr: widening the rows is no slower.
+  void (*attend_scores_bf16)(const float* q, int64_t vectors, const Bf16Runs& keys, int64_t first, int64_t n,
+                             int64_t size, std::byte* room, float* out);
+  void (*attend_mix_bf16)(const float* p, int64_t vectors, const Bf16Runs& values, int64_t first, int64_t n,
+                          int64_t size, const float* factor, std::byte* room, float* out);
   // out [cols][rows] = factor x [rows][cols]
   void (*transpose)(const float* x, int64_t stride, int64_t rows, int64_t cols, float factor, float* out,
                     int64_t out_stride);
   // x [2 * half] in place; interleaved: pairs (x[2k], x[2k + 1]) become halves (RopeLayout).
   void (*rope_row)(float* x, const float* cos, const float* sin, int64_t half, bool interleaved);
 };
+
+// Pairs of all lanes, and two columns' worth of pairs of keys (kernels/avx512bf16/attend-bf16-inl.h).
+inline int64_t bf16_room_bytes(int64_t size) {
+  return (round_up(size, 2) + kBf16Keys) * kMaxLanes * static_cast<int64_t>(sizeof(BF16)) + kBf16Keys * kPanel * 4;
+}
 
 inline constexpr int64_t kPeakBytes = 16 << 10;
 

@@ -122,6 +122,7 @@ namespace in_software {
 #include "engine/cpu/kernels/generic/interleave-inl.h"
 #include "engine/cpu/kernels/generic/math-inl.h"
 #include "engine/cpu/kernels/generic/finish-inl.h"
+#include "engine/cpu/kernels/generic/pages-inl.h"
 #include "engine/cpu/kernels/amx/tiles-inl.h"
 #include "engine/cpu/kernels/avx512/codes.h"
 #include "engine/cpu/kernels/avx512/dot_words.h"

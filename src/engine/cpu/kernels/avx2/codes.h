@@ -12,7 +12,7 @@ inline constexpr int kQuantRows = 4;  // 4 x 2 sums of the 16 registers
 inline constexpr int kQuantPanels = 1;
 inline constexpr int kByteOffset = 0;         // dot_bytes makes the codes signed first
 inline constexpr int kStreamSums = 4;         // that few rows keep in registers
-inline constexpr int64_t kQuantAhead = 2048;  // bytes ahead that streaming codes are fetched
+inline constexpr int64_t kQuantAhead = 4096;  // bytes ahead that streaming codes are fetched
 
 inline Sums set_sums(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
 inline Codes load_codes(const uint8_t* p) {

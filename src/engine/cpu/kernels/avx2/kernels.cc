@@ -18,6 +18,7 @@ namespace avx2 {
 #include "engine/cpu/kernels/avx2/simd.h"
 #include "engine/cpu/kernels/avx2/codes.h"
 #include "engine/cpu/kernels/generic/interleave-inl.h"
+#include "engine/cpu/kernels/generic/pages-inl.h"
 #include "engine/cpu/kernels/generic/math-inl.h"
 #include "engine/cpu/kernels/generic/finish-inl.h"
 #include "engine/cpu/kernels/generic/gemm-inl.h"

@@ -11,7 +11,7 @@ struct Codes {
 inline constexpr int kQuantRows = 12;  // 12 x 2 sums of the 32 registers
 inline constexpr int kQuantPanels = 2;
 inline constexpr int kStreamSums = 16;        // that few rows keep in registers
-inline constexpr int64_t kQuantAhead = 4096;  // bytes ahead that streaming codes are fetched
+inline constexpr int64_t kQuantAhead = 6144;  // bytes ahead that streaming codes are fetched
 
 inline Sums set_sums(int32_t x) { return {_mm512_set1_epi32(x)}; }
 inline Codes load_codes(const uint8_t* p) { return {_mm512_loadu_si512(p)}; }

@@ -22,6 +22,7 @@ namespace avx512 {
 #include "engine/cpu/kernels/avx512/codes.h"
 #include "engine/cpu/kernels/avx512/dot_words.h"
 #include "engine/cpu/kernels/generic/interleave-inl.h"
+#include "engine/cpu/kernels/generic/pages-inl.h"
 #include "engine/cpu/kernels/generic/math-inl.h"
 #include "engine/cpu/kernels/generic/finish-inl.h"
 #include "engine/cpu/kernels/generic/gemm-inl.h"

@@ -6,12 +6,17 @@ inline Vec load_row_n(const float* p, int64_t n) { return load_n(p, n); }
 inline Vec load_row_n(const BF16* p, int64_t n) { return load_bf16_n(p, n); }
 
 // Rows lie one behind the other for many kilobytes, but are not read in that order: so they are fetched in it.
-inline constexpr int64_t kRowBytesAhead = 2048;
+inline constexpr int64_t kRowBytesAhead = 6144;
 
 // One line's fetch goes with the loads of one line: a whole row's together would wait for each other.
 template <typename T>
 inline constexpr int64_t kLineValues = 64 / static_cast<int64_t>(sizeof(T));
 inline void fetch_ahead(const void* line) { __builtin_prefetch(static_cast<const char*>(line) + kRowBytesAhead); }
+// Of a row of `bytes`: where a page begins in it, one further on.
+inline void fetch_page_ahead(const void* row, int64_t bytes) {
+  const auto into = static_cast<int64_t>(reinterpret_cast<uintptr_t>(row) % kPageBytes);
+  if (into == 0 || into + bytes > kPageBytes) fetch_page(static_cast<const char*>(row) + kPagesAhead);
+}
 
 // A block of Q queries x J rows; each sum is one chain per lane over ascending columns. Fetch: the first to see the
 // rows.
@@ -35,6 +40,9 @@ inline void dot_block(const float* q, int64_t q_stride, const T* x, int64_t x_st
     }
   };
   int64_t d = 0;
+  if constexpr (Fetch) {
+    for (int j = 0; j < J; ++j) fetch_page_ahead(x + j * x_stride, width * static_cast<int64_t>(sizeof(T)));
+  }
   for (; d + kLineValues<T> <= width; d += kLineValues<T>) {
     if constexpr (Fetch) {
 #pragma GCC unroll 16
@@ -96,6 +104,7 @@ inline void mix_block(const float* p, int64_t p_stride, const T* x, int64_t x_st
     for (int c = 0; c < C; ++c) sum[i][c] = load(out + i * out_stride + c * 16);
   for (int64_t j = 0; j < n; ++j) {
     Vec row[C];
+    fetch_page_ahead(x + j * x_stride, C * 16 * static_cast<int64_t>(sizeof(T)));
 #pragma GCC unroll 16
     for (int c = 0; c < C; ++c) {
       if (c * 16 % kLineValues<T> == 0) fetch_ahead(x + j * x_stride + c * 16);

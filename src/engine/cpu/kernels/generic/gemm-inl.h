@@ -9,8 +9,9 @@ inline constexpr int64_t kDepthBlock = 256;
 // From this many rows on, a bf16 slice is widened once for all of them; below, each group widens as it goes.
 inline constexpr int64_t kRowsToWiden = 3 * kRowGroup;
 
-// How far ahead the weights of a single row are fetched, in bytes.
+// How far ahead the weights of few rows are fetched, in bytes; those of a single one.
 inline constexpr int64_t kStreamAhead = 2048;
+inline constexpr int64_t kRowAhead = 3072;
 
 struct PanelF32 {
   using Element = float;
@@ -192,11 +193,56 @@ void stream_panels(const GemmTask& task) {
     any_group<Panel, 1>(task, task.rows, a, b + panel * stride, stride, 0, panel, depth, true, true, task.scratch);
 }
 
+// The same for a single row, which does nothing but wait for memory.
+template <typename Panel>
+[[gnu::noinline]] void stream_row(const GemmTask& task) {
+  constexpr int P = 2;
+  constexpr auto kElement = static_cast<int64_t>(sizeof(typename Panel::Element));
+  constexpr int64_t kChunk = 1024 / (kPanel * kElement);  // k between looks at what to fetch
+  const int64_t depth = Panel::depth(task.k), stride = Panel::panel_elements(task.panel_depth());
+  const auto* a = static_cast<const float*>(task.a);
+  const auto* b = static_cast<const typename Panel::Element*>(task.b);
+  const auto* next = static_cast<const typename Panel::Element*>(task.next);
+  const int64_t step = task.panels / P;
+  const auto fetch = [&](int p) {
+    const int64_t begin = p * step * stride;
+    return Fetch<kRowAhead>(b + begin, step * stride * kElement, next != nullptr ? next + begin : nullptr);
+  };
+  Fetch<kRowAhead> fetches[P] = {fetch(0), fetch(1)};
+  for (int64_t panel = 0; panel < step; ++panel) {
+    const auto* w = b + panel * stride;
+    Vec sum[P];
+#pragma GCC unroll 16
+    for (int p = 0; p < P; ++p) sum[p] = zero();
+    for (int64_t begin = 0; begin < depth; begin += kChunk) {
+      const int64_t end = depth - begin < kChunk ? depth : begin + kChunk;
+#pragma GCC unroll 16
+      for (int p = 0; p < P; ++p) fetches[p].follow((end - begin) * kPanel * kElement);
+      for (int64_t k = begin; k < end; k += Panel::kDepthStep) {
+#pragma GCC unroll 16
+        for (int p = 0; p < P; ++p) {
+          fetches[p].lines(64);
+          sum[p] = fma(set1(a[k]), Panel::first(w + p * step * stride + k * kPanel), sum[p]);
+          if constexpr (Panel::kDepthStep == 2)
+            sum[p] = fma(set1(a[k + 1]), Panel::second(w + p * step * stride + k * kPanel), sum[p]);
+        }
+      }
+    }
+#pragma GCC unroll 16
+    for (int p = 0; p < P; ++p) finish(task, task.c, (panel + p * step) * kPanel, sum[p]);
+  }
+  for (int64_t panel = step * P; panel < task.panels; ++panel)
+    any_group<Panel, 1>(task, 1, a, b + panel * stride, stride, 0, panel, depth, true, true, task.scratch);
+}
+
 template <typename Panel>
 void gemm(const GemmTask& task) {
   if (task.rows <= kRowGroup) {
-    const bool four = task.rows == 1 || task.rows * 4 <= kRowGroup * kPanelsAtOnce;
-    return four ? stream_panels<Panel, 4>(task) : stream_panels<Panel, kPanelsAtOnce>(task);
+    if (task.rows == 1) return stream_row<Panel>(task);
+    // As many panels at once as there are registers for the sums.
+    const int64_t room = kRowGroup * kPanelsAtOnce / task.rows;
+    if (room >= 4 && task.panels >= 4) return stream_panels<Panel, 4>(task);
+    return room >= 2 ? stream_panels<Panel, 2>(task) : stream_panels<Panel, 1>(task);
   }
   int64_t panel = 0;
   for (; panel + kPanelsAtOnce <= task.panels; panel += kPanelsAtOnce) panel_step<Panel, kPanelsAtOnce>(task, panel);

@@ -29,6 +29,8 @@ inline float read_streams(const float* x, int64_t floats, int64_t ahead) {
   const int64_t stream = floats / kStreams;
   Vec sum[4] = {zero(), zero(), zero(), zero()};
   for (int64_t i = 0; i < stream; i += 16 * kLines) {
+    if (i * 4 % kPageBytes == 0)
+      for (int s = 0; s < kStreams; ++s) fetch_page(x + s * stream + i + ahead + kPagesAhead / 4);
 #pragma GCC unroll 4
     for (int s = 0; s < 4; ++s) {
       const float* p = x + s / kLines * stream + i + s % kLines * 16;

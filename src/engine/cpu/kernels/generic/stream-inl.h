@@ -1,24 +1,6 @@
 // A group of rows against stored codes that stream from memory: one unbroken run, all sums in registers. Included
 // inside an ISA namespace after quant-inl.h.
 
-// What is fetched while the loads are still kQuantAhead bytes behind: these panels, then the first lines of what comes
-// next, so that no run begins with a wait.
-struct Fetch {
-  const uint8_t* at;
-  const uint8_t* end;
-  const uint8_t* next;
-
-  void lines(int64_t bytes) {
-    if constexpr (kQuantAhead == 0) return;
-    for (int64_t i = 0; i < bytes; i += 64, at += 64) __builtin_prefetch(at);
-  }
-  void follow() {
-    if (at < end || next == nullptr) return;
-    at = next + (at - end);
-    next = nullptr;
-  }
-};
-
 // M rows; sums of a group in two chains where there is room, because one would wait for itself.
 template <typename Kind, typename Layout, int M>
 [[gnu::noinline]] void stream_codes(const GemmTask& task) {
@@ -30,9 +12,7 @@ template <typename Kind, typename Layout, int M>
   const auto* a_scales = reinterpret_cast<const float*>(a + depth * rows);
   const auto* a_sums = reinterpret_cast<const int32_t*>(a_scales + groups * rows);
   const auto* codes = static_cast<const uint8_t*>(task.b);
-  Fetch fetch{codes, codes + task.panels * vl2::panel_bytes(Kind::kFormat, task.k),
-              static_cast<const uint8_t*>(task.next)};
-  fetch.lines(kQuantAhead);
+  Fetch<kQuantAhead> fetch(codes, task.panels * vl2::panel_bytes(Kind::kFormat, task.k), task.next);
   for (int64_t panel = 0; panel < task.panels; ++panel) {
     const auto* scales = reinterpret_cast<const BF16*>(codes);
     codes += scale_bytes;
@@ -41,8 +21,8 @@ template <typename Kind, typename Layout, int M>
 #pragma GCC unroll 16
     for (int m = 0; m < M; ++m) total[m] = zero();
     for (int64_t g = 0; g < groups; ++g) {
-      fetch.follow();
       const int64_t begin = g * kQuantGroup, end = begin + kQuantGroup < depth ? begin + kQuantGroup : depth;
+      fetch.follow((end - begin) / 8 * kBytes + (g == 0 ? scale_bytes : 0));
       Sums even[M], odd[M];
 #pragma GCC unroll 16
       for (int m = 0; m < M; ++m) {

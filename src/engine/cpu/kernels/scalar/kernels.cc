@@ -11,6 +11,7 @@ namespace scalar {
 #include "engine/cpu/kernels/scalar/simd.h"
 #include "engine/cpu/kernels/scalar/codes.h"
 #include "engine/cpu/kernels/generic/interleave-inl.h"
+#include "engine/cpu/kernels/generic/pages-inl.h"
 #include "engine/cpu/kernels/generic/math-inl.h"
 #include "engine/cpu/kernels/generic/finish-inl.h"
 #include "engine/cpu/kernels/generic/gemm-inl.h"
