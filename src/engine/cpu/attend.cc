@@ -11,6 +11,7 @@ namespace {
 constexpr float kNoScore = -1e30f;
 // Of bf16 products: a pair of panels shares the loads of the other operand.
 constexpr int64_t kBf16Lanes = 32;
+static_assert(kKeyBlock <= kBf16Keys);
 
 int64_t k_block_bytes(const CpuContext& context, const HeadKeys& head) {
   return round_up(context.kernels.bf16.packed_a_bytes(kKeyBlock, head.size), 64);
@@ -67,7 +68,10 @@ std::vector<AttendScratch> attend_scratch(const CpuContext& context, int64_t siz
                     .partial = {floats(lanes), floats(lanes), floats(v_size * lanes)},
                     .q_panels = nullptr,
                     .p_panels = nullptr,
-                    .sums = nullptr};
+                    .sums = nullptr,
+                    .room = nullptr};
+    if (context.kernels.attend_scores_bf16 != nullptr)
+      s.room = context.workspace.bytes(static_cast<size_t>(bf16_room_bytes(size)));
     if (context.bf16_compute) {
       const int64_t panels = lanes / kPanel;
       s.q_panels = context.workspace.bytes(static_cast<size_t>(panels * panel_bytes(Format::kBf16, size)));
@@ -98,6 +102,8 @@ void attend_keys(const CpuContext& context, const HeadKeys& head, const Lanes& l
       const int64_t rows = std::min(round_up(n, kernels.bf16.row_group), stored);
       kernels.bf16.run({head.packed_k + block * k_block_bytes(context, head), rows, scratch.q_panels, lanes.vectors,
                         head.size, s, count, count, nullptr, Epilogue::kStore, scratch.sums});
+    } else if (head.rows.runs != nullptr) {
+      kernels.attend_scores_bf16(lanes.q, lanes.vectors, head.rows, first, n, head.size, scratch.room, s);
     } else {
       kernels.attend_scores(lanes.q, lanes.vectors, head.k, first, n, head.size, s);
     }
@@ -111,6 +117,9 @@ void attend_keys(const CpuContext& context, const HeadKeys& head, const Lanes& l
       kernels.attend_mix(s, lanes.vectors, head.v, 0, 0, head.v_size, scratch.factor, partial.mix);  // scales only
       kernels.bf16.run({head.packed_v + block * v_block_bytes(context, head), head.v_size, scratch.p_panels,
                         lanes.vectors, stored, partial.mix, count, count, nullptr, Epilogue::kAdd, scratch.sums});
+    } else if (head.rows.runs != nullptr) {
+      kernels.attend_mix_bf16(s, lanes.vectors, head.rows, first, n, head.v_size, scratch.factor, scratch.room,
+                              partial.mix);
     } else {
       kernels.attend_mix(s, lanes.vectors, head.v, first, n, head.v_size, scratch.factor, partial.mix);
     }

@@ -24,6 +24,7 @@ struct HeadKeys {
   int64_t size = 0;
   int64_t v_size = 0;
   RowRuns k{}, v{};  // float32 products
+  Bf16Runs rows{};   // values are the first v_size of a key: used where they lie by the kernels for bf16 rows
   // Puts rows [first, first + n) of a block where k and v say; empty: they all lie there.
   std::function<void(int64_t first, int64_t n)> fetch = {};
   std::byte* packed_k = nullptr;  // bf16 products: blocks of kKeyBlock keys
@@ -72,6 +73,7 @@ struct AttendScratch {
   std::byte* q_panels;
   std::byte* p_panels;
   float* sums;
+  std::byte* room;  // of the kernels for bf16 rows, where there are some
 };
 std::vector<AttendScratch> attend_scratch(const CpuContext& context, int64_t size, int64_t v_size);
 

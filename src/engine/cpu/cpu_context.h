@@ -50,10 +50,10 @@ inline std::vector<float*> thread_scratch(const CpuContext& context, int64_t flo
   return result;
 }
 
-// Sums on one thread; a scratch piece of gemm_scratch_floats(rows) belongs to the caller.
+// Sums on one thread; a scratch piece of gemm_scratch_floats(rows) belongs to the caller. next: as in GemmTask.
 inline void multiply(const GemmKernel& kernel, const void* packed_a, int64_t rows, const void* panels, int64_t n,
-                     int64_t k, float* c, int64_t c_stride, float* scratch) {
-  kernel.run({packed_a, rows, panels, num_panels(n), k, c, c_stride, n, nullptr, Epilogue::kStore, scratch});
+                     int64_t k, float* c, int64_t c_stride, float* scratch, const void* next = nullptr) {
+  kernel.run({packed_a, rows, panels, num_panels(n), k, c, c_stride, n, nullptr, Epilogue::kStore, scratch, next});
 }
 
 // --- cpu_linear.cc ---

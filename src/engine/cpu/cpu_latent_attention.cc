@@ -124,6 +124,7 @@ struct Answer {
   int64_t first_piece;  // among all pieces
   int64_t first_group;
   std::vector<const float*> runs;  // blocks of a float32 cache
+  std::vector<const BF16*> rows;   // blocks of a bf16 cache, if there are kernels to use them where they lie
 
   int64_t keys() const { return sequence->past + sequence->count; }
   int64_t num_pieces() const { return (keys() + kKeysPerPiece - 1) / kKeysPerPiece; }
@@ -148,7 +149,9 @@ void attend_piece(const Problem& p, const Answer& a, const std::vector<Group>& g
   const int64_t width = p.w.rank + p.rope;
   HeadKeys head{.keys = a.keys(), .size = width, .v_size = p.w.rank};
   const float* run[] = {nullptr};
-  if (p.cache.bf16()) {
+  if (!a.rows.empty()) {
+    head.rows = {a.rows.data(), p.cache.block_tokens(), a.keys(), width};
+  } else if (p.cache.bf16()) {
     p.cache.gather(p.layer, a.sequence->blocks, piece.begin, piece.end, 0, width, wide, width);
     run[0] = wide;
     head.k = {run, a.keys(), a.keys(), -piece.begin * width, width};
@@ -159,6 +162,12 @@ void attend_piece(const Problem& p, const Answer& a, const std::vector<Group>& g
   for (size_t g = 0; g < piece.partials.size(); ++g)
     attend_keys(p.context, head, groups[static_cast<size_t>(a.first_group) + g].lanes, piece.begin, piece.end,
                 piece.partials[g], scratch, piece.kept[g]);
+}
+
+// What a thread multiplies by after head h, most likely.
+const std::byte* next_head(const std::vector<std::unique_ptr<PackedMatrix>>& matrices, int64_t h) {
+  const auto next = static_cast<size_t>(h) + 1;
+  return next < matrices.size() ? matrices[next]->panel(0) : nullptr;
 }
 
 void absorbed(const Problem& p, std::span<const SequenceSlice> sequences) {
@@ -176,6 +185,7 @@ void absorbed(const Problem& p, std::span<const SequenceSlice> sequences) {
              static_cast<int64_t>(batch_rows.size()),
              static_cast<int64_t>(pieces.size()),
              static_cast<int64_t>(groups.size()),
+             {},
              {}};
     const auto index = static_cast<int64_t>(answers.size());
     for (int64_t i = 0; i < s.count; ++i) batch_rows.push_back(static_cast<int32_t>(s.begin + i));
@@ -192,8 +202,14 @@ void absorbed(const Problem& p, std::span<const SequenceSlice> sequences) {
       }
       pieces.push_back(std::move(piece));
     }
-    for (int64_t j = 0; j < a.keys() && !p.cache.bf16(); j += p.cache.block_tokens())
-      a.runs.push_back(p.cache.rows<float>(p.layer, s.blocks[static_cast<size_t>(j / p.cache.block_tokens())], 0));
+    for (int64_t j = 0; j < a.keys(); j += p.cache.block_tokens()) {
+      const int32_t block = s.blocks[static_cast<size_t>(j / p.cache.block_tokens())];
+      if (!p.cache.bf16()) {
+        a.runs.push_back(p.cache.rows<float>(p.layer, block, 0));
+      } else if (context.kernels.attend_scores_bf16 != nullptr) {
+        a.rows.push_back(p.cache.rows<BF16>(p.layer, block, 0));
+      }
+    }
     answers.push_back(std::move(a));
   }
   if (answers.empty()) return;
@@ -212,7 +228,7 @@ void absorbed(const Problem& p, std::span<const SequenceSlice> sequences) {
     const auto t = static_cast<size_t>(thread);
     kernel.pack_a(p.q.at(0, h), p.q.row_stride, batch_rows.data(), num_rows, p.w.qk_nope, packed_rows[t]);
     multiply(kernel, packed_rows[t], num_rows, p.weights.uk_transposed[static_cast<size_t>(h)]->panel(0), rank,
-             p.w.qk_nope, absorbed_q.data + h * width, heads * width, sums[t]);
+             p.w.qk_nope, absorbed_q.data + h * width, heads * width, sums[t], next_head(p.weights.uk_transposed, h));
     for (int64_t r = 0; r < num_rows; ++r)
       std::copy_n(p.q.at(batch_rows[static_cast<size_t>(r)], h) + p.w.qk_nope, p.rope,
                   absorbed_q.row(r) + h * width + rank);
@@ -226,7 +242,8 @@ void absorbed(const Problem& p, std::span<const SequenceSlice> sequences) {
 
   {
     Workspace::Scope inner(context.workspace);
-    const std::vector<float*> wide = thread_scratch(context, p.cache.bf16() ? kKeysPerPiece * width : 0);
+    const std::vector<float*> wide = thread_scratch(
+        context, p.cache.bf16() && context.kernels.attend_scores_bf16 == nullptr ? kKeysPerPiece * width : 0);
     const std::vector<AttendScratch> scratch = attend_scratch(context, width, rank);
     context.pool.parallel_for(static_cast<int64_t>(pieces.size()), [&](int64_t i, int thread) {
       const Piece& piece = pieces[static_cast<size_t>(i)];
@@ -235,11 +252,35 @@ void absorbed(const Problem& p, std::span<const SequenceSlice> sequences) {
     });
   }
 
-  // Pieces are merged in order. A lane's share of a piece is 2^(the piece's top - the highest) / sum; 0 where the lane
-  // sees nothing of it.
+  // A lane's share of a piece is 2^(the piece's top - the highest) / sum; 0 where the lane sees nothing of it.
+  std::vector<float*> shares;  // of a group: [piece][lane]
+  for (const Group& g : groups)
+    shares.push_back(floats(answers[static_cast<size_t>(g.answer)].num_pieces() * g.lanes.count()));
+  const auto pieces_of = [&](const Group& g) {
+    const Answer& a = answers[static_cast<size_t>(g.answer)];
+    return std::span(pieces).subspan(static_cast<size_t>(a.first_piece), static_cast<size_t>(a.num_pieces()));
+  };
+  context.pool.parallel_for(static_cast<int64_t>(groups.size()), [&](int64_t index, int) {
+    const Group& group = groups[static_cast<size_t>(index)];
+    const auto g = static_cast<size_t>(index - answers[static_cast<size_t>(group.answer)].first_group);
+    const int64_t lanes = group.lanes.count();
+    for (int64_t l = 0; l < lanes; ++l) {
+      float highest = -std::numeric_limits<float>::infinity(), whole = 0;
+      float* share = shares[static_cast<size_t>(index)] + l;
+      for (const Piece& piece : pieces_of(group))
+        if (l >= group.lanes.hidden(piece.begin)) highest = std::max(highest, piece.partials[g].top[l]);
+      for (const Piece& piece : pieces_of(group)) {
+        *share = l >= group.lanes.hidden(piece.begin) ? std::exp2(piece.partials[g].top[l] - highest) : 0.0f;
+        whole += *share * piece.partials[g].sum[l];
+        share += lanes;
+      }
+      for (size_t i = 0; i < pieces_of(group).size(); ++i) shares[static_cast<size_t>(index)][i * lanes + l] /= whole;
+    }
+  });
+
+  // Pieces are merged in order.
   Tensor merged = context.workspace.tensor(num_rows, heads * rank);
   const int64_t parts = (rank + kMergeColumns - 1) / kMergeColumns;
-  const std::vector<float*> shares = thread_scratch(context, most);
   const std::vector<float*> totals = thread_scratch(context, kMergeColumns * most);
   context.pool.parallel_for(static_cast<int64_t>(groups.size()) * parts, [&](int64_t task, int thread) {
     const auto t = static_cast<size_t>(thread);
@@ -248,27 +289,14 @@ void absorbed(const Problem& p, std::span<const SequenceSlice> sequences) {
     const auto g = static_cast<size_t>(task / parts - a.first_group);
     const int64_t lanes = group.lanes.count(), column = task % parts * kMergeColumns;
     const int64_t columns = std::min(kMergeColumns, rank - column);
-    const auto piece = [&](int64_t i) -> const Piece& { return pieces[static_cast<size_t>(a.first_piece + i)]; };
-    const auto sees = [&](int64_t i, int64_t lane) { return lane >= group.lanes.hidden(piece(i).begin); };
-    float highest[kMaxLanes], whole[kMaxLanes];
-    for (int64_t l = 0; l < lanes; ++l) {
-      highest[l] = -std::numeric_limits<float>::infinity();
-      whole[l] = 0;
-      for (int64_t i = 0; i < a.num_pieces(); ++i)
-        if (sees(i, l)) highest[l] = std::max(highest[l], piece(i).partials[g].top[l]);
-      for (int64_t i = 0; i < a.num_pieces(); ++i)
-        if (sees(i, l)) whole[l] += std::exp2(piece(i).partials[g].top[l] - highest[l]) * piece(i).partials[g].sum[l];
-    }
-    const auto share = [&](int64_t i, int64_t l) {
-      return sees(i, l) ? std::exp2(piece(i).partials[g].top[l] - highest[l]) / whole[l] : 0.0f;
-    };
     float* total = totals[t];
     std::fill_n(total, columns * lanes, 0.0f);
-    for (int64_t i = 0; i < a.num_pieces(); ++i) {
-      float* mix = piece(i).partials[g].mix + column * lanes;
-      for (int64_t l = 0; l < lanes; ++l) shares[t][l] = share(i, l);
-      context.kernels.attend_mix(mix, group.lanes.vectors, {}, 0, 0, columns, shares[t], mix);  // scales only
+    const float* share = shares[static_cast<size_t>(task / parts)];
+    for (const Piece& piece : pieces_of(group)) {
+      float* mix = piece.partials[g].mix + column * lanes;
+      context.kernels.attend_mix(mix, group.lanes.vectors, {}, 0, 0, columns, share, mix);  // scales only
       context.kernels.add_row(total, mix, columns * lanes);
+      share += lanes;
     }
     const int64_t row = a.first_row * heads + group.lanes.first_lane;  // of [rows * heads][rank]
     context.kernels.transpose(total, lanes, columns, group.queries, 1.0f, merged.data + row * rank + column, rank);
@@ -277,11 +305,12 @@ void absorbed(const Problem& p, std::span<const SequenceSlice> sequences) {
       const int64_t index = group.lanes.first_lane + l;
       float* probe = p.probe.at(a.sequence->begin + index / heads, index % heads);
       std::fill_n(probe, p.probe.cols, 0.0f);
-      for (int64_t i = 0; i < a.num_pieces(); ++i) {
-        const int64_t end = std::min(piece(i).end, a.sequence->past + index / heads + 1);
-        for (int64_t j = piece(i).begin; j < end; ++j)
-          probe[j] =
-              std::exp2(piece(i).kept[g][(j - piece(i).begin) * lanes + l] - piece(i).partials[g].top[l]) * share(i, l);
+      share = shares[static_cast<size_t>(task / parts)] + l;
+      for (const Piece& piece : pieces_of(group)) {
+        const int64_t end = std::min(piece.end, a.sequence->past + index / heads + 1);
+        for (int64_t j = piece.begin; j < end; ++j)
+          probe[j] = std::exp2(piece.kept[g][(j - piece.begin) * lanes + l] - piece.partials[g].top[l]) * *share;
+        share += lanes;
       }
     }
   });
@@ -292,7 +321,7 @@ void absorbed(const Problem& p, std::span<const SequenceSlice> sequences) {
     const auto t = static_cast<size_t>(thread);
     kernel.pack_a(merged.data + h * rank, merged.row_stride, nullptr, num_rows, rank, packed_rows[t]);
     multiply(kernel, packed_rows[t], num_rows, p.weights.uv[static_cast<size_t>(h)]->panel(0), p.w.v, rank, outputs[t],
-             p.w.v, sums[t]);
+             p.w.v, sums[t], next_head(p.weights.uv, h));
     for (int64_t r = 0; r < num_rows; ++r)
       std::copy_n(outputs[t] + r * p.w.v, p.w.v, p.out.row(batch_rows[static_cast<size_t>(r)]) + h * p.w.v);
   });

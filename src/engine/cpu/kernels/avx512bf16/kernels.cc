@@ -123,6 +123,10 @@ void run(const GemmTask& task) {
   for (; panel < task.panels; ++panel) dot_panels<1>(task, panel);
 }
 
+// clang-format off
+#include "engine/cpu/kernels/avx512bf16/attend-bf16-inl.h"
+// clang-format on
+
 constexpr GemmKernel kDotKernel = {pack, packed_bytes, kRowGroup, run};
 
 }  // namespace avx512bf16
@@ -138,6 +142,8 @@ const KernelTable& avx512bf16_kernels() {
     t.isa = "avx512bf16";
     t.bf16 = avx512bf16::kDotKernel;
     t.peak_bf16 = avx512bf16::peak;
+    t.attend_scores_bf16 = avx512bf16::attend_scores_bf16;
+    t.attend_mix_bf16 = avx512bf16::attend_mix_bf16;
     return t;
   }();
   return table;
