@@ -1,6 +1,9 @@
 // A group of rows against stored codes that stream from memory: one unbroken run, all sums in registers. Included
 // inside an ISA namespace after quant-inl.h.
 
+// Of several rows, whose bytes share the first-level cache with the codes.
+inline constexpr int64_t kQuantAheadOfRows = 4096;
+
 // M rows; sums of a group in two chains where there is room, because one would wait for itself.
 template <typename Kind, typename Layout, int M>
 [[gnu::noinline]] void stream_codes(const GemmTask& task) {
@@ -12,7 +15,8 @@ template <typename Kind, typename Layout, int M>
   const auto* a_scales = reinterpret_cast<const float*>(a + depth * rows);
   const auto* a_sums = reinterpret_cast<const int32_t*>(a_scales + groups * rows);
   const auto* codes = static_cast<const uint8_t*>(task.b);
-  Fetch<kQuantAhead> fetch(codes, task.panels * vl2::panel_bytes(Kind::kFormat, task.k), task.next);
+  Fetch<(M == 1 || kQuantAhead == 0 ? kQuantAhead : kQuantAheadOfRows)> fetch(
+      codes, task.panels * vl2::panel_bytes(Kind::kFormat, task.k), task.next);
   for (int64_t panel = 0; panel < task.panels; ++panel) {
     const auto* scales = reinterpret_cast<const BF16*>(codes);
     codes += scale_bytes;
