@@ -4,7 +4,7 @@
 // a column of two neighbouring rows, which are brought together first. Every sum of a lane is one chain over ascending
 // columns or keys, as in generic/attend-inl.h. A pair's missing half is zero on both sides.
 
-using Pair [[gnu::may_alias]] = uint32_t;
+using Pair [[gnu::may_alias, gnu::aligned(2)]] = uint32_t;  // rows of odd length begin anywhere
 
 // sum + pairs . the pair at x, in every lane. As text: with the intrinsic the compiler keeps pairs in registers that
 // the sums need.
