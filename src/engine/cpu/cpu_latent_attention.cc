@@ -164,6 +164,12 @@ void attend_piece(const Problem& p, const Answer& a, const std::vector<Group>& g
                 piece.partials[g], scratch, piece.kept[g]);
 }
 
+// Whether latents in bf16 are multiplied as they lie. Not in bf16 arithmetic, which rounds in the trainer's places: one
+// more rounding, of absorbed queries, would lead away from it.
+bool as_they_lie(const CpuContext& context) {
+  return context.kernels.attend_scores_bf16 != nullptr && !context.bf16_compute;
+}
+
 // What a thread multiplies by after head h, most likely.
 const std::byte* next_head(const std::vector<std::unique_ptr<PackedMatrix>>& matrices, int64_t h) {
   const auto next = static_cast<size_t>(h) + 1;
@@ -206,7 +212,7 @@ void absorbed(const Problem& p, std::span<const SequenceSlice> sequences) {
       const int32_t block = s.blocks[static_cast<size_t>(j / p.cache.block_tokens())];
       if (!p.cache.bf16()) {
         a.runs.push_back(p.cache.rows<float>(p.layer, block, 0));
-      } else if (context.kernels.attend_scores_bf16 != nullptr) {
+      } else if (as_they_lie(context)) {
         a.rows.push_back(p.cache.rows<BF16>(p.layer, block, 0));
       }
     }
@@ -242,8 +248,8 @@ void absorbed(const Problem& p, std::span<const SequenceSlice> sequences) {
 
   {
     Workspace::Scope inner(context.workspace);
-    const std::vector<float*> wide = thread_scratch(
-        context, p.cache.bf16() && context.kernels.attend_scores_bf16 == nullptr ? kKeysPerPiece * width : 0);
+    const std::vector<float*> wide =
+        thread_scratch(context, p.cache.bf16() && !as_they_lie(context) ? kKeysPerPiece * width : 0);
     const std::vector<AttendScratch> scratch = attend_scratch(context, width, rank);
     context.pool.parallel_for(static_cast<int64_t>(pieces.size()), [&](int64_t i, int thread) {
       const Piece& piece = pieces[static_cast<size_t>(i)];

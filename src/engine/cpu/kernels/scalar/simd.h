@@ -23,6 +23,12 @@ inline Vec lanes(Fn fn) {
 
 inline Vec zero() { return {}; }
 inline Vec set1(float x) {
+  // Opaque: GCC 12 would load the values of two rows at once, the second behind the last one.
+#if defined(__x86_64__)
+  __asm__("" : "+x"(x));
+#elif defined(__aarch64__)
+  __asm__("" : "+w"(x));
+#endif
   return lanes([x](int) { return x; });
 }
 inline Vec load(const float* p) {
