@@ -259,7 +259,8 @@ class Bench {
     const int64_t prompt = std::max<int64_t>(context, 1), most = largest(options_.batch);
     std::vector<SequenceInput> texts;
     for (int64_t s = 0; s < most; ++s) texts.push_back(random_text(prompt, 10 + static_cast<uint64_t>(s)));
-    SequenceRunner sequences(*model_, std::move(texts), options_.generated + 1);
+    SequenceRunner sequences(*model_, std::move(texts), options_.generated + 1, nullptr,
+                             SequenceRunner::Blocks::kTogether);
     for (int64_t s = 0; s < most; ++s) {
       for (int64_t done = 0; done < prompt; done += kFillChunk) {
         const SequenceRunner::Part part{s, std::min(kFillChunk, prompt - done)};

@@ -214,10 +214,10 @@ struct PieceResults {
 };
 
 // One piece against some key heads, where their keys lie. Block by block for all of them: memory gives much more to who
-// reads it from front to back. q: [group][query][size].
+// reads it from front to back. q: [group][query][size]. then: what the thread reads next, most likely, or nullptr.
 template <typename T>
 void score_piece(const Problem& p, const CachePieces& cut, const CachePieces::Piece& piece, int64_t first_group,
-                 int64_t end_group, float* q, const PieceResults& all) {
+                 int64_t end_group, float* q, const PieceResults& all, const T* then) {
   const KernelTable& kernels = p.context.kernels;
   const SequenceSlice& holder = *cut.readers[piece.readers.front()].sequence;
   const int64_t size = p.q.cols, heads = p.heads_per_group(), queries = piece.rows * heads;
@@ -226,11 +226,20 @@ void score_piece(const Problem& p, const CachePieces& cut, const CachePieces::Pi
     const int64_t at = g * queries;
     return {all.top + at, all.sum + at, all.mix + at * size, all.scores + at * kKeysPerPiece};
   };
-  // fn(group, rows of its segment, first key, number of keys)
-  const auto each_block = [&](int64_t first_segment, const auto& fn) {
-    for (int64_t j = piece.begin; j < piece.end; j += tokens)
-      for (int64_t g = first_group; g < end_group; ++g)
-        fn(g, p.rows<T>(holder, j, first_segment + g), j - piece.begin, std::min(tokens, piece.end - j));
+  // fn(group, rows of its segment, first key, number of keys, where the rows go on); then: after the last block.
+  const auto each_block = [&](int64_t first_segment, const T* after, const auto& fn) {
+    const auto block = [&](int64_t j) { return p.rows<T>(holder, j, first_segment + first_group); };
+    const int64_t segment = p.cache.segment_values();
+    for (int64_t j = piece.begin; j < piece.end; j += tokens) {
+      const T* x = block(j);
+      const T* next = j + tokens < piece.end ? block(j + tokens) : after;
+      Leap leap;
+      if (next != nullptr)
+        leap = {reinterpret_cast<uintptr_t>(x + (end_group - first_group) * segment),
+                reinterpret_cast<uintptr_t>(next)};
+      for (int64_t g = first_group; g < end_group; ++g, x += segment)
+        fn(g, x, j - piece.begin, std::min(tokens, piece.end - j), leap);
+    }
   };
   // fn(row of the piece, the sequence it belongs to, row of that sequence)
   const auto each_row = [&](const auto& fn) {
@@ -245,12 +254,13 @@ void score_piece(const Problem& p, const CachePieces& cut, const CachePieces::Pi
       for (int64_t h = 0; h < heads; ++h)
         std::copy_n(p.q.at(s.begin + i, g * heads + h), size, q + (g * queries + row * heads + h) * size);
     });
-  each_block(0, [&](int64_t g, const T* x, int64_t j, int64_t n) {
+  const T* values = p.rows<T>(holder, piece.begin, p.groups + first_group);
+  each_block(0, values, [&](int64_t g, const T* x, int64_t j, int64_t n, const Leap& leap) {
     float* scores = results(g).scores + j;
     if constexpr (std::is_same_v<T, float>) {
-      kernels.dot_rows_f32(q + g * queries * size, size, queries, x, size, n, size, scores, kKeysPerPiece);
+      kernels.dot_rows_f32(q + g * queries * size, size, queries, x, size, n, size, scores, kKeysPerPiece, leap);
     } else {
-      kernels.dot_rows_bf16(q + g * queries * size, size, queries, x, size, n, size, scores, kKeysPerPiece);
+      kernels.dot_rows_bf16(q + g * queries * size, size, queries, x, size, n, size, scores, kKeysPerPiece, leap);
     }
   });
   for (int64_t g = first_group; g < end_group; ++g) {
@@ -265,12 +275,12 @@ void score_piece(const Problem& p, const CachePieces& cut, const CachePieces::Pi
     });
     std::fill_n(r.mix, queries * size, 0.0f);
   }
-  each_block(p.groups, [&](int64_t g, const T* x, int64_t j, int64_t n) {
+  each_block(p.groups, then, [&](int64_t g, const T* x, int64_t j, int64_t n, const Leap& leap) {
     const PieceResults r = results(g);
     if constexpr (std::is_same_v<T, float>) {
-      kernels.mix_rows_f32(r.scores + j, kKeysPerPiece, queries, x, size, n, size, r.mix, size);
+      kernels.mix_rows_f32(r.scores + j, kKeysPerPiece, queries, x, size, n, size, r.mix, size, leap);
     } else {
-      kernels.mix_rows_bf16(r.scores + j, kKeysPerPiece, queries, x, size, n, size, r.mix, size);
+      kernels.mix_rows_bf16(r.scores + j, kKeysPerPiece, queries, x, size, n, size, r.mix, size, leap);
     }
   });
 }
@@ -304,10 +314,21 @@ void decode_rows(const Problem& p, std::span<const SequenceSlice> sequences) {
     const auto i = static_cast<size_t>(task / parts);
     const int64_t part = task % parts, first = p.groups * part / parts, end = p.groups * (part + 1) / parts;
     float* own_q = q.data() + first_query[i] * size;
+    // The task after this one.
+    const auto j = static_cast<size_t>((task + 1) / parts);
+    const int64_t group = p.groups * ((task + 1) % parts) / parts;
+    const auto score = [&]<typename T>(const T*) {
+      const T* then = nullptr;
+      if (j < cut.pieces.size()) {
+        const CachePieces::Piece& piece = cut.pieces[j];
+        then = p.rows<T>(*cut.readers[piece.readers.front()].sequence, piece.begin, group);
+      }
+      score_piece<T>(p, cut, cut.pieces[i], first, end, own_q, results(i, 0), then);
+    };
     if (p.cache.bf16()) {
-      score_piece<BF16>(p, cut, cut.pieces[i], first, end, own_q, results(i, 0));
+      score(static_cast<const BF16*>(nullptr));
     } else {
-      score_piece<float>(p, cut, cut.pieces[i], first, end, own_q, results(i, 0));
+      score(static_cast<const float*>(nullptr));
     }
   });
 

@@ -17,7 +17,7 @@ int64_t num_image_rows(const SequenceInput& s, int64_t begin, int64_t end) {
 }  // namespace
 
 SequenceRunner::SequenceRunner(const DeepseekVl2& model, std::vector<SequenceInput> sequences, int64_t room,
-                               StageTap* tap)
+                               StageTap* tap, Blocks blocks)
     : model_(model), sequences_(std::move(sequences)), scope_(model.ops().workspace()), past_(sequences_.size(), 0) {
   const int64_t side = model.config().tokens_per_side();
   int64_t rows = 0;
@@ -41,12 +41,13 @@ SequenceRunner::SequenceRunner(const DeepseekVl2& model, std::vector<SequenceInp
     pixels.insert(pixels.end(), s.pixels.begin(), s.pixels.end());
     needed_blocks.push_back((length + room + kBlockTokens - 1) / kBlockTokens);
   }
-  // Dealt in turns, so that no sequence's blocks lie side by side.
   blocks_.resize(sequences_.size());
   int32_t next = 0;
-  for (int64_t turn = 0; turn < *std::max_element(needed_blocks.begin(), needed_blocks.end()); ++turn)
+  const int64_t most = *std::max_element(needed_blocks.begin(), needed_blocks.end());
+  const int64_t at_once = blocks == Blocks::kTogether ? most : 1;  // of a sequence, then of the next
+  for (int64_t turn = 0; turn < most; turn += at_once)
     for (size_t s = 0; s < blocks_.size(); ++s)
-      if (turn < needed_blocks[s]) blocks_[s].push_back(next++);
+      for (int64_t i = turn; i < std::min(turn + at_once, needed_blocks[s]); ++i) blocks_[s].push_back(next++);
   cache_ = model.make_cache(next, kBlockTokens);
   features_ = model.ops().workspace().tensor(rows, model.config().language.hidden_size);
   model.encode_images(pixels, grids, features_, tap);

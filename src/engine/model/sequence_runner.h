@@ -31,9 +31,13 @@ class SequenceRunner {
   // kBest: of each part's last token what a greedy choice takes, which is not told; for whoever measures.
   enum class Logits { kNone, kLast, kAll, kBest };
 
+  // Where a sequence's blocks of the cache lie: no two side by side, or one behind the other, as the engine's do.
+  enum class Blocks { kApart, kTogether };
+
   // Encodes the pictures of all sequences together, seen by `tap`. room: tokens a sequence may grow by.
   // kInvalidArgument: masks and pictures do not fit each other.
-  SequenceRunner(const DeepseekVl2& model, std::vector<SequenceInput> sequences, int64_t room, StageTap* tap = nullptr);
+  SequenceRunner(const DeepseekVl2& model, std::vector<SequenceInput> sequences, int64_t room, StageTap* tap = nullptr,
+                 Blocks blocks = Blocks::kApart);
 
   int64_t num_sequences() const { return static_cast<int64_t>(sequences_.size()); }
   const std::vector<int32_t>& ids(int64_t sequence) const { return sequences_[static_cast<size_t>(sequence)].ids; }

@@ -1,5 +1,6 @@
 #include "engine/runtime/kv_blocks.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "core/base/error.h"
@@ -39,6 +40,8 @@ void KvBlocks::allocate(int64_t n, std::vector<int32_t>& blocks) {
     blocks.push_back(empty_.back());
     empty_.pop_back();
   }
+  // Read in their order, neighbours are one stretch of memory.
+  std::sort(blocks.end() - n, blocks.end());
 }
 
 void KvBlocks::retain(std::span<const int32_t> blocks) {

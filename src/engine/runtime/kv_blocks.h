@@ -32,8 +32,8 @@ class KvBlocks {
   int64_t block_tokens() const { return block_tokens_; }
   int64_t blocks_for(int64_t tokens) const;  // rounded up
 
-  // Appends n blocks with one user each to `blocks`, forgetting what they held. kOutOfMemory, with nothing taken, when
-  // fewer are free.
+  // Appends n blocks with one user each to `blocks`, by ascending number, forgetting what they held. kOutOfMemory, with
+  // nothing taken, when fewer are free.
   void allocate(int64_t n, std::vector<int32_t>& blocks);
   // One more user of each; they have one already.
   void retain(std::span<const int32_t> blocks);

@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <set>
+#include <span>
 
 #include "core/base/error.h"
 #include "core/base/random.h"
@@ -39,6 +41,27 @@ TEST(KvBlocks, GivesEachBlockToOneUserAndTakesItBack) {
   EXPECT_EQ(pool.num_free(), 2);
   const auto c = take(pool, 2);
   EXPECT_EQ(std::set<int32_t>(c.begin(), c.end()), std::set<int32_t>(a.begin(), a.end()));
+}
+
+TEST(KvBlocks, BlocksComeInAscendingOrderWhateverWasFreed) {
+  KvBlocks pool(64, 16);
+  Random random(5);
+  std::vector<std::vector<int32_t>> users;
+  for (int turn = 0; turn < 200; ++turn) {
+    const int64_t n = 1 + random.below(9);
+    while (pool.num_free() < n) {
+      const auto user = users.begin() + random.below(static_cast<int64_t>(users.size()));
+      pool.free(*user);
+      users.erase(user);
+    }
+    users.push_back(take(pool, n));
+    EXPECT_TRUE(std::is_sorted(users.back().begin(), users.back().end()));
+    // Some are remembered after they are freed.
+    if (turn % 2 == 0) {
+      pool.name(users.back().front(), sha256(std::as_bytes(std::span(&turn, 1))));
+      pool.complete(users.back().front());
+    }
+  }
 }
 
 TEST(KvBlocks, WhenExhaustedNothingIsTaken) {

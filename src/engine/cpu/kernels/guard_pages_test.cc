@@ -168,8 +168,8 @@ void check_cache_rows(Dot dot, Mix mix, Where where, int64_t queries, int64_t n,
   rows.fill(random);
   out.fill(random);
   const std::vector<float> before(out.data(), out.data() + queries * width);
-  dot(q.data(), width, queries, rows.data(), width, n, width, scores.data(), n);
-  mix(scores.data(), n, queries, rows.data(), width, n, width, out.data(), width);
+  dot(q.data(), width, queries, rows.data(), width, n, width, scores.data(), n, Leap{});
+  mix(scores.data(), n, queries, rows.data(), width, n, width, out.data(), width, Leap{});
   for (int64_t i = 0; i < queries; ++i) {
     for (int64_t j = 0; j < n; ++j) {
       double sum = 0;

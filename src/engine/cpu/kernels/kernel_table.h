@@ -73,6 +73,18 @@ struct RowRuns {
   int64_t stride;
 };
 
+// Where a stream of rows leaps: bytes from `end` on are not read next, those from next on are. Only fetching ahead
+// asks.
+struct Leap {
+  uintptr_t end = UINTPTR_MAX;
+  uintptr_t next = UINTPTR_MAX;
+
+  const std::byte* ahead(const void* at, int64_t bytes) const {
+    const uintptr_t place = reinterpret_cast<uintptr_t>(at) + static_cast<uintptr_t>(bytes);
+    return reinterpret_cast<const std::byte*>(place + (place >= end ? next - end : 0));
+  }
+};
+
 // The same of a bf16 cache, rows from the first value on.
 struct Bf16Runs {
   const BF16* const* runs = nullptr;
@@ -93,16 +105,17 @@ struct KernelTable {
   GemmKernel bf16;      // bfloat16 panels, activations rounded to bfloat16, float32 sums
   GemmKernel q8, q4;    // codes; activations rounded to 8 bits in groups of kQuantGroup, whole sums inside a group
 
-  // out[i] = dot(q[i], x[j]) for rows x[j] of a cache: out [rows][n], out_stride. q rows are q_stride apart.
+  // out[i] = dot(q[i], x[j]) for rows x[j] of a cache: out [rows][n], out_stride. q rows are q_stride apart; the rows
+  // of the cache are read on to where `leap` says.
   void (*dot_rows_f32)(const float* q, int64_t q_stride, int64_t rows, const float* x, int64_t x_stride, int64_t n,
-                       int64_t width, float* out, int64_t out_stride);
+                       int64_t width, float* out, int64_t out_stride, const Leap& leap);
   void (*dot_rows_bf16)(const float* q, int64_t q_stride, int64_t rows, const BF16* x, int64_t x_stride, int64_t n,
-                        int64_t width, float* out, int64_t out_stride);
+                        int64_t width, float* out, int64_t out_stride, const Leap& leap);
   // out[i] += sum_j p[i][j] x[j]
   void (*mix_rows_f32)(const float* p, int64_t p_stride, int64_t rows, const float* x, int64_t x_stride, int64_t n,
-                       int64_t width, float* out, int64_t out_stride);
+                       int64_t width, float* out, int64_t out_stride, const Leap& leap);
   void (*mix_rows_bf16)(const float* p, int64_t p_stride, int64_t rows, const BF16* x, int64_t x_stride, int64_t n,
-                        int64_t width, float* out, int64_t out_stride);
+                        int64_t width, float* out, int64_t out_stride, const Leap& leap);
 
   // x[0, n) = exp(scale * x - max) with max of the scaled values; returns the sum. max_out gets the max.
   float (*exp_row)(float* x, int64_t n, float scale, float* max_out);
