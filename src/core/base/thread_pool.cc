@@ -92,8 +92,8 @@ void ThreadPool::run(Job job, int64_t num_tasks) {
   job_ = job;
   unfinished_.store(num_tasks, std::memory_order_relaxed);
   for (int t = 0; t < num_threads_; ++t) {
-    const auto first = static_cast<uint64_t>(num_tasks * t / num_threads_);
-    const auto end = static_cast<uint64_t>(num_tasks * (t + 1) / num_threads_);
+    const auto first = static_cast<uint64_t>(first_task(num_tasks, t));
+    const auto end = static_cast<uint64_t>(first_task(num_tasks, t + 1));
     ranges_[static_cast<size_t>(t)].tasks.store(first << 32 | end, std::memory_order_release);
   }
   generation_.fetch_add(1, std::memory_order_seq_cst);

@@ -26,6 +26,9 @@ class ThreadPool {
 
   int num_threads() const { return num_threads_; }
 
+  // Of num_tasks, the first that `thread` owns; of num_threads(): num_tasks.
+  int64_t first_task(int64_t num_tasks, int thread) const { return num_tasks * thread / num_threads_; }
+
   // fn(int64_t task, int thread); at most 2^31 tasks. An exception thrown by fn is rethrown here after the region.
   template <typename Fn>
   void parallel_for(int64_t num_tasks, const Fn& fn) {

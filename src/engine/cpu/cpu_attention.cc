@@ -62,15 +62,24 @@ namespace {
 constexpr int64_t kKeysPerPiece = 256;
 
 // Keys of all heads, then their values: a segment of the cache each, and a plane.
-void append(const CpuContext& context, CpuCache& cache, const SequenceSlice& s, int64_t layer, Tensor k, Tensor v) {
+void append(const CpuContext& context, CpuCache& cache, std::span<const SequenceSlice> sequences, int64_t layer,
+            Tensor k, Tensor v) {
+  constexpr int64_t kAtOnce = 8;  // rows whose places are fetched before the first is written
   const int64_t size = k.cols;
   cache.lay_out(size, 2);
-  context.for_ranges(s.count, 16, [&](int64_t begin, int64_t end, int) {
-    for (int64_t i = begin; i < end; ++i) {
-      for (int64_t g = 0; g < k.heads; ++g) {
-        cache.write(layer, s.blocks, s.past + i, g * size, k.at(s.begin + i, g), size);
-        cache.write(layer, s.blocks, s.past + i, (k.heads + g) * size, v.at(s.begin + i, g), size);
-      }
+  std::vector<std::pair<const SequenceSlice*, int64_t>> rows;
+  for (const SequenceSlice& s : sequences)
+    for (int64_t i = 0; i < s.count; ++i) rows.emplace_back(&s, i);
+  context.for_ranges(static_cast<int64_t>(rows.size()), 4, [&](int64_t begin, int64_t end, int) {
+    for (int64_t first = begin; first < end; first += kAtOnce) {
+      const auto some =
+          std::span(rows).subspan(static_cast<size_t>(first), static_cast<size_t>(std::min(kAtOnce, end - first)));
+      for (const auto& [s, i] : some) cache.fetch(layer, s->blocks, s->past + i);
+      for (const auto& [s, i] : some)
+        for (int64_t g = 0; g < k.heads; ++g) {
+          cache.write(layer, s->blocks, s->past + i, g * size, k.at(s->begin + i, g), size);
+          cache.write(layer, s->blocks, s->past + i, (k.heads + g) * size, v.at(s->begin + i, g), size);
+        }
     }
   });
 }
@@ -365,7 +374,7 @@ void decode_rows(const Problem& p, std::span<const SequenceSlice> sequences) {
   for (size_t r = 0; r < cut.readers.size(); ++r)
     for (int64_t i = 0; i < cut.readers[r].sequence->count; ++i) rows.emplace_back(r, i);
   const auto count = static_cast<int64_t>(rows.size()) * p.q.heads;
-  context.for_ranges(count, 64, [&](int64_t begin, int64_t end, int) {
+  context.for_ranges(count, 16, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) {
       const auto [reader, index] = rows[static_cast<size_t>(i / p.q.heads)];
       merge(cut.readers[reader], index, i % p.q.heads);
@@ -378,7 +387,7 @@ void decode_rows(const Problem& p, std::span<const SequenceSlice> sequences) {
 void cached_attention(const CpuContext& context, Tensor out, Tensor q, Tensor k, Tensor v, KvLayer kv,
                       std::span<const SequenceSlice> sequences, float scale, Tensor probe) {
   auto& cache = static_cast<CpuCache&>(*kv.cache);
-  for (const SequenceSlice& s : sequences) append(context, cache, s, kv.layer, k, v);
+  append(context, cache, sequences, kv.layer, k, v);
   const Problem problem{context, cache, kv.layer, out, q, k.heads, scale, probe};
   for (const SequenceSlice& s : sequences)
     if (!s.decode) prompt_rows(problem, s);

@@ -36,6 +36,15 @@ void CpuCache::read(int64_t layer, std::span<const int32_t> blocks, int64_t toke
     gather(layer, blocks, token, token + 1, column, segment_, out + column, segment_);
 }
 
+void CpuCache::fetch(int64_t layer, std::span<const int32_t> blocks, int64_t token) const {
+  const auto size = static_cast<int64_t>(bf16_ ? sizeof(BF16) : sizeof(float));
+  for (int64_t column = 0; column < width(); column += segment_) {
+    const std::byte* row = bf16_ ? reinterpret_cast<const std::byte*>(at<BF16>(layer, blocks, token, column))
+                                 : reinterpret_cast<const std::byte*>(at<float>(layer, blocks, token, column));
+    for (int64_t i = 0; i < segment_ * size; i += 64) __builtin_prefetch(row + i, 1);
+  }
+}
+
 void CpuCache::write(int64_t layer, std::span<const int32_t> blocks, int64_t token, int64_t column, const float* values,
                      int64_t count) {
   if (bf16_) {

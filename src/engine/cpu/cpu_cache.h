@@ -28,6 +28,9 @@ class CpuCache : public KvCache {
   }
   // Values from one segment's rows to those of the next in its plane.
   int64_t segment_values() const { return block_tokens() * segment_; }
+  // Fetches the lines of a token that will be written: each segment's lie in a page of their own, and waits for all of
+  // them together are shorter than one after the other.
+  void fetch(int64_t layer, std::span<const int32_t> blocks, int64_t token) const;
   // Stores `count` values of one token from column `column` on; they must not leave a segment.
   void write(int64_t layer, std::span<const int32_t> blocks, int64_t token, int64_t column, const float* values,
              int64_t count);

@@ -63,7 +63,7 @@ double language_row_floats(const LanguageConfig& c) {
                                             c.num_attention_heads * c.v_head_dim
                                       : 2 * heads + 2 * c.num_key_value_heads * c.qk_head_dim();
   const int64_t dense = 2 * c.intermediate_size;
-  const int64_t routed = c.num_experts_per_tok * (2 * c.moe_intermediate_size + 2 * c.hidden_size) +
+  const int64_t routed = c.num_experts_per_tok * (3 * c.moe_intermediate_size + 2 * c.hidden_size) +
                          2 * c.n_shared_experts * c.moe_intermediate_size + c.n_routed_experts.value_or(0);
   // The last of the four: hidden states that embeddings are made of.
   return static_cast<double>(4 * c.hidden_size + std::max({attention, dense, routed}));

@@ -12,6 +12,7 @@ constexpr int64_t kRowsForTiles = 8;
 // Row tiles: [depth / 64][16][64] bytes, then [groups][16] scales, then as many sums of bytes. Each carries its own, so
 // that a block of rows can start at any of them.
 struct RowTile {
+  static constexpr bool kRowsAdjoin = false;
   template <int M>
   static int64_t rows() {
     return kTileRows;

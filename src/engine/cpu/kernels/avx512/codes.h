@@ -14,7 +14,11 @@ inline constexpr int kStreamSums = 16;        // that few rows keep in registers
 inline constexpr int64_t kQuantAhead = 6144;  // bytes ahead that streaming codes are fetched
 
 inline Sums set_sums(int32_t x) { return {_mm512_set1_epi32(x)}; }
-inline Codes load_codes(const uint8_t* p) { return {_mm512_loadu_si512(p)}; }
+inline Codes load_codes(const uint8_t* p) {
+  __m512i codes = _mm512_loadu_si512(p);
+  __asm__("" : "+v"(codes));  // or the compiler loads low and high nibbles each from memory
+  return {codes};
+}
 inline Codes low_nibbles(const Codes& x) { return {_mm512_and_si512(x.v, _mm512_set1_epi8(15))}; }
 inline Codes high_nibbles(const Codes& x) {
   return {_mm512_and_si512(_mm512_srli_epi16(x.v, 4), _mm512_set1_epi8(15))};

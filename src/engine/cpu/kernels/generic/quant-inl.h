@@ -26,6 +26,7 @@ struct Nibbles {
 
 // Where a group of M packed rows has the byte of (k, row) and its scales; its sums of bytes follow the scales.
 struct Interleaved {
+  static constexpr bool kRowsAdjoin = true;  // the words of four rows lie side by side
   template <int M>
   static int64_t rows() {
     return M;
