@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <map>
+#include <span>
 #include <string>
 
 #include "core/base/random.h"
@@ -48,18 +49,24 @@ struct Model {
     ++blocks[static_cast<size_t>(block)].users;
     std::erase(remembered, block);
   }
-  // The pool chose this block: it must be nobody's, and the one to be forgotten first if none is empty.
-  void use_new(int32_t block) {
-    Block& b = blocks[static_cast<size_t>(block)];
-    ASSERT_EQ(b.users, 0);
-    if (!b.name.empty()) {
-      const bool none_empty =
-          std::ranges::none_of(blocks, [](const Block& x) { return x.users == 0 && x.name.empty(); });
-      ASSERT_TRUE(none_empty) << "something was forgotten while there was room";
-      ASSERT_EQ(block, remembered.front());
-      remembered.erase(remembered.begin());
+  // The pool chose these blocks together: they must be nobody's, in ascending order, and those to be forgotten first
+  // where not enough are empty.
+  void use_new(std::span<const int32_t> taken) {
+    ASSERT_TRUE(std::ranges::is_sorted(taken));
+    std::vector<int32_t> forgotten;
+    for (const int32_t block : taken) {
+      Block& b = blocks[static_cast<size_t>(block)];
+      ASSERT_EQ(b.users, 0);
+      if (!b.name.empty()) forgotten.push_back(block);
+      b = {1, "", ""};
     }
-    b = {1, "", ""};
+    if (forgotten.empty()) return;
+    ASSERT_TRUE(std::ranges::none_of(blocks, [](const Block& x) { return x.users == 0 && x.name.empty(); }))
+        << "something was forgotten while there was room";
+    const auto end = remembered.begin() + static_cast<std::ptrdiff_t>(forgotten.size());
+    ASSERT_TRUE(std::is_permutation(forgotten.begin(), forgotten.end(), remembered.begin(), end))
+        << "not those that were freed longest ago";
+    remembered.erase(remembered.begin(), end);
   }
   void free(const std::vector<int32_t>& list) {
     for (size_t i = list.size(); i-- > 0;) {
@@ -103,7 +110,7 @@ class AgainstAModel : public testing::TestWithParam<uint64_t> {
       model_.use_shared(r.blocks[i]);
     }
     pool_.allocate(own, r.blocks);
-    for (size_t i = known; i < r.blocks.size(); ++i) ASSERT_NO_FATAL_FAILURE(model_.use_new(r.blocks[i]));
+    ASSERT_NO_FATAL_FAILURE(model_.use_new(std::span(r.blocks).subspan(known)));
     for (size_t i = known; i < r.text.size(); ++i) {
       pool_.name(r.blocks[i], keys[i]);
       if (model_.at(r.text.substr(0, i + 1)) < 0)
