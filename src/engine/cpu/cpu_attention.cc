@@ -223,10 +223,12 @@ struct PieceResults {
 };
 
 // One piece against some key heads, where their keys lie. Block by block for all of them: memory gives much more to who
-// reads it from front to back. q: [group][query][size]. then: what the thread reads next, most likely, or nullptr.
+// reads it from front to back. q: [group][query][size]. then, then_group: what the thread reads next, most likely;
+// nullptr: nothing.
 template <typename T>
 void score_piece(const Problem& p, const CachePieces& cut, const CachePieces::Piece& piece, int64_t first_group,
-                 int64_t end_group, float* q, const PieceResults& all, const T* then) {
+                 int64_t end_group, float* q, const PieceResults& all, const CachePieces::Piece* then,
+                 int64_t then_group) {
   const KernelTable& kernels = p.context.kernels;
   const SequenceSlice& holder = *cut.readers[piece.readers.front()].sequence;
   const int64_t size = p.q.cols, heads = p.heads_per_group(), queries = piece.rows * heads;
@@ -235,7 +237,8 @@ void score_piece(const Problem& p, const CachePieces& cut, const CachePieces::Pi
     const int64_t at = g * queries;
     return {all.top + at, all.sum + at, all.mix + at * size, all.scores + at * kKeysPerPiece};
   };
-  // fn(group, rows of its segment, first key, number of keys, where the rows go on); then: after the last block.
+  // fn(group, rows of its segment, first key, number of keys, where the rows go on); after: what follows the last
+  // block.
   const auto each_block = [&](int64_t first_segment, const T* after, const auto& fn) {
     const auto block = [&](int64_t j) { return p.rows<T>(holder, j, first_segment + first_group); };
     const int64_t segment = p.cache.segment_values();
@@ -284,7 +287,9 @@ void score_piece(const Problem& p, const CachePieces& cut, const CachePieces::Pi
     });
     std::fill_n(r.mix, queries * size, 0.0f);
   }
-  each_block(p.groups, then, [&](int64_t g, const T* x, int64_t j, int64_t n, const Leap& leap) {
+  const T* then_keys = nullptr;
+  if (then != nullptr) then_keys = p.rows<T>(*cut.readers[then->readers.front()].sequence, then->begin, then_group);
+  each_block(p.groups, then_keys, [&](int64_t g, const T* x, int64_t j, int64_t n, const Leap& leap) {
     const PieceResults r = results(g);
     if constexpr (std::is_same_v<T, float>) {
       kernels.mix_rows_f32(r.scores + j, kKeysPerPiece, queries, x, size, n, size, r.mix, size, leap);
@@ -323,21 +328,13 @@ void decode_rows(const Problem& p, std::span<const SequenceSlice> sequences) {
     const auto i = static_cast<size_t>(task / parts);
     const int64_t part = task % parts, first = p.groups * part / parts, end = p.groups * (part + 1) / parts;
     float* own_q = q.data() + first_query[i] * size;
-    // The task after this one.
-    const auto j = static_cast<size_t>((task + 1) / parts);
-    const int64_t group = p.groups * ((task + 1) % parts) / parts;
-    const auto score = [&]<typename T>(const T*) {
-      const T* then = nullptr;
-      if (j < cut.pieces.size()) {
-        const CachePieces::Piece& piece = cut.pieces[j];
-        then = p.rows<T>(*cut.readers[piece.readers.front()].sequence, piece.begin, group);
-      }
-      score_piece<T>(p, cut, cut.pieces[i], first, end, own_q, results(i, 0), then);
-    };
+    const auto next = static_cast<size_t>((task + 1) / parts);
+    const CachePieces::Piece* then = next < cut.pieces.size() ? &cut.pieces[next] : nullptr;
+    const int64_t then_group = p.groups * ((task + 1) % parts) / parts;
     if (p.cache.bf16()) {
-      score(static_cast<const BF16*>(nullptr));
+      score_piece<BF16>(p, cut, cut.pieces[i], first, end, own_q, results(i, 0), then, then_group);
     } else {
-      score(static_cast<const float*>(nullptr));
+      score_piece<float>(p, cut, cut.pieces[i], first, end, own_q, results(i, 0), then, then_group);
     }
   });
 

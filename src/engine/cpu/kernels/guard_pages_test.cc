@@ -1,6 +1,6 @@
-// Every kernel between pages that nobody may touch: buffers end where the next page begins, or begin where one ends,
-// and are not a byte longer than the kernel was promised. Sanitizers do not see what inline assembly reads; this does.
-// Results are compared with sums in double, so that a kernel that reads nothing fails too.
+// The kernels that compute, between pages that nobody may touch: buffers end where the next page begins, or begin where
+// one ends, and are not a byte longer than the kernel was promised. Sanitizers do not see what inline assembly reads;
+// this does. Results are compared with sums in double, so that a kernel that reads nothing fails too.
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -125,19 +125,23 @@ void check_product(const Kind& kind, Where where, int64_t rows, int64_t columns,
                                   << " columns, depth " << k);
   const Panels w(where, kind.format, columns, k, random);
   Guarded<float> x(where, rows * k), c(where, rows * columns), bias(where, columns);
+  Guarded<int32_t> index(where, rows);
+  for (int64_t r = 0; r < rows; ++r) index[r] = static_cast<int32_t>(rows - 1 - r);
   x.fill(random);
   bias.fill(random);
+  c.fill(random);
+  const std::vector<float> before(c.data(), c.data() + rows * columns);
   Guarded<std::byte> a(where, kind.kernel.packed_a_bytes(rows, k), 64);
   Guarded<float> scratch(where, gemm_scratch_floats(rows), 64);
-  kind.kernel.pack_a(x.data(), k, nullptr, rows, k, a.data());
+  kind.kernel.pack_a(x.data(), k, index.data(), rows, k, a.data());
   kind.kernel.run({a.data(), rows, w.bytes.data(), num_panels(columns), k, c.data(), columns, columns, bias.data(),
-                   Epilogue::kStore, scratch.data()});
+                   Epilogue::kAdd, scratch.data()});
   for (int64_t r = 0; r < rows; ++r)
     for (int64_t n = 0; n < columns; ++n) {
-      double sum = bias[n], size = 1;
+      double sum = before[static_cast<size_t>(r * columns + n)] + bias[n], size = 2;
       for (int64_t i = 0; i < k; ++i) {
         const double weight = w.values[static_cast<size_t>(n * k + i)];
-        sum += weight * x[r * k + i];
+        sum += weight * x[(rows - 1 - r) * k + i];
         size += std::abs(weight);
       }
       ASSERT_NEAR(c[r * columns + n], sum, size * (kind.rounding + 1e-6)) << "row " << r << ", column " << n;
@@ -265,6 +269,35 @@ TEST_P(GuardPages, QueriesInLanes) {
           }
 }
 
+TEST_P(GuardPages, SoftmaxOfLanes) {
+  for (const Where where : {Where::kEnd, Where::kBegin})
+    for (const int64_t vectors : {1, 2, 3})
+      for (const int64_t n : {1, 7, 256}) {
+        const int64_t lanes = vectors * kPanel;
+        Guarded<float> s(where, n * lanes), top(where, lanes), sum(where, lanes), factor(where, lanes);
+        s.fill(random_);
+        top.fill(random_);
+        sum.fill(random_, 0.0f);
+        const std::vector<float> scores(s.data(), s.data() + n * lanes), tops(top.data(), top.data() + lanes),
+            sums(sum.data(), sum.data() + lanes);
+        kernels_.attend_softmax(s.data(), vectors, n, top.data(), sum.data(), factor.data());
+        for (int64_t l = 0; l < lanes; ++l) {
+          const auto at = [&](int64_t j) { return static_cast<double>(scores[static_cast<size_t>(j * lanes + l)]); };
+          double highest = tops[static_cast<size_t>(l)];
+          for (int64_t j = 0; j < n; ++j) highest = std::max(highest, at(j));
+          const double shrunk = std::exp2(tops[static_cast<size_t>(l)] - highest);
+          double whole = sums[static_cast<size_t>(l)] * shrunk;
+          for (int64_t j = 0; j < n; ++j) {
+            whole += std::exp2(at(j) - highest);
+            ASSERT_NEAR(s[j * lanes + l], std::exp2(at(j) - highest), 1e-6);
+          }
+          ASSERT_NEAR(top[l], highest, 0);
+          ASSERT_NEAR(factor[l], shrunk, 1e-6);
+          ASSERT_NEAR(sum[l], whole, 1e-6 * static_cast<double>(n + 1));
+        }
+      }
+}
+
 TEST_P(GuardPages, QueriesInLanesOverBf16RowsAsTheyLie) {
   if (kernels_.attend_scores_bf16 == nullptr) return;  // these kernels widen such rows first
   for (const Where where : {Where::kEnd, Where::kBegin})
@@ -347,6 +380,10 @@ TEST_P(GuardPages, Rows) {
       before.assign(pairs.data(), pairs.data() + 2 * n);
       kernels_.rope_row(pairs.data(), cosine.data(), sine.data(), n, true);
       expect(pairs, [&](int64_t i) { return was(2 * i) * cosine[i] - was(2 * i + 1) * sine[i]; });
+
+      before.assign(pairs.data(), pairs.data() + 2 * n);
+      kernels_.rope_row(pairs.data(), cosine.data(), sine.data(), n, false);
+      expect(pairs, [&](int64_t i) { return was(i) * cosine[i] - was(n + i) * sine[i]; });
 
       const int64_t rows = 5;
       Guarded<float> matrix(where, rows * n), turned(where, n * rows);
