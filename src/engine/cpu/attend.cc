@@ -68,10 +68,7 @@ std::vector<AttendScratch> attend_scratch(const CpuContext& context, int64_t siz
                     .partial = {floats(lanes), floats(lanes), floats(v_size * lanes)},
                     .q_panels = nullptr,
                     .p_panels = nullptr,
-                    .sums = nullptr,
-                    .room = nullptr};
-    if (context.kernels.attend_scores_bf16 != nullptr)
-      s.room = context.workspace.bytes(static_cast<size_t>(bf16_room_bytes(size)));
+                    .sums = nullptr};
     if (context.bf16_compute) {
       const int64_t panels = lanes / kPanel;
       s.q_panels = context.workspace.bytes(static_cast<size_t>(panels * panel_bytes(Format::kBf16, size)));
@@ -103,7 +100,7 @@ void attend_keys(const CpuContext& context, const HeadKeys& head, const Lanes& l
       kernels.bf16.run({head.packed_k + block * k_block_bytes(context, head), rows, scratch.q_panels, lanes.vectors,
                         head.size, s, count, count, nullptr, Epilogue::kStore, scratch.sums});
     } else if (head.rows.runs != nullptr) {
-      kernels.attend_scores_bf16(lanes.q, lanes.vectors, head.rows, first, n, head.size, scratch.room, s);
+      kernels.attend_scores_bf16(lanes.laid_out, lanes.vectors, head.rows, first, n, head.size, s);
     } else {
       kernels.attend_scores(lanes.q, lanes.vectors, head.k, first, n, head.size, s);
     }
@@ -118,8 +115,7 @@ void attend_keys(const CpuContext& context, const HeadKeys& head, const Lanes& l
       kernels.bf16.run({head.packed_v + block * v_block_bytes(context, head), head.v_size, scratch.p_panels,
                         lanes.vectors, stored, partial.mix, count, count, nullptr, Epilogue::kAdd, scratch.sums});
     } else if (head.rows.runs != nullptr) {
-      kernels.attend_mix_bf16(s, lanes.vectors, head.rows, first, n, head.v_size, scratch.factor, scratch.room,
-                              partial.mix);
+      kernels.attend_mix_bf16(s, lanes.vectors, head.rows, first, n, head.v_size, scratch.factor, partial.mix);
     } else {
       kernels.attend_mix(s, lanes.vectors, head.v, first, n, head.v_size, scratch.factor, partial.mix);
     }

@@ -48,6 +48,7 @@ struct Lanes {
   int64_t visible;
   int64_t lanes_per_row;
   int64_t first_lane;
+  const std::byte* laid_out = nullptr;  // q as the scores of HeadKeys::rows take it
 
   int64_t count() const { return vectors * kPanel; }
   // Lanes below this see nothing of key j and later ones.
@@ -56,8 +57,8 @@ struct Lanes {
   }
 };
 
-// What a pass over some keys gives: per lane the largest score, the sum of exponentials, and their mix of the values
-// [v_size][lanes]. Finite also where a lane saw no key.
+// What a pass over some keys gives: per lane the largest score, the sum of exponentials, and their mix of the values,
+// [v_size][lanes], or [lanes][v_size] of HeadKeys::rows. Finite also where a lane saw no key.
 struct Partial {
   float* top;
   float* sum;
@@ -73,7 +74,6 @@ struct AttendScratch {
   std::byte* q_panels;
   std::byte* p_panels;
   float* sums;
-  std::byte* room;  // of the kernels for bf16 rows, where there are some
 };
 std::vector<AttendScratch> attend_scratch(const CpuContext& context, int64_t size, int64_t v_size);
 

@@ -20,8 +20,6 @@ constexpr int64_t kHeadsAtOnce = 8;
 constexpr int64_t kExpandRows = kKeyBlock;
 // Keys of one piece of work of an absorbed row. Fixed, so that a result does not depend on the number of threads.
 constexpr int64_t kKeysPerPiece = kKeyBlock;
-// Latent columns merged by one task.
-constexpr int64_t kMergeColumns = 64;
 
 struct Problem {
   const CpuContext& context;
@@ -133,7 +131,7 @@ struct Answer {
 struct Piece {
   int64_t answer;
   int64_t begin, end;
-  std::vector<Partial> partials;  // one a group
+  std::vector<Partial> partials;  // one a group; mix [lanes][rank]
   std::vector<float*> kept;       // scores of a group, when there is a probe
 };
 
@@ -159,9 +157,51 @@ void attend_piece(const Problem& p, const Answer& a, const std::vector<Group>& g
     head.k = {a.runs.data(), p.cache.block_tokens(), a.keys(), 0, width};
   }
   head.v = head.k;
-  for (size_t g = 0; g < piece.partials.size(); ++g)
-    attend_keys(p.context, head, groups[static_cast<size_t>(a.first_group) + g].lanes, piece.begin, piece.end,
-                piece.partials[g], scratch, piece.kept[g]);
+  for (size_t g = 0; g < piece.partials.size(); ++g) {
+    const Lanes& lanes = groups[static_cast<size_t>(a.first_group) + g].lanes;
+    Partial partial = piece.partials[g];
+    if (a.rows.empty()) partial.mix = scratch.partial.mix;
+    attend_keys(p.context, head, lanes, piece.begin, piece.end, partial, scratch, piece.kept[g]);
+    if (a.rows.empty())
+      p.context.kernels.transpose(partial.mix, lanes.count(), p.w.rank, lanes.count(), 1.0f, piece.partials[g].mix,
+                                  p.w.rank);
+  }
+}
+
+// A query of an answer: a head of one of its rows.
+struct Query {
+  int64_t row, head;
+  size_t group;   // of the answer's
+  int64_t lanes;  // of the group
+  int64_t lane;
+};
+
+// out [rank] = the query's mix of the pieces it sees, in their order. shares: of each piece, 2^(its top - the highest)
+// over the whole sum.
+void merge(const Problem& p, const Answer& a, const Query& q, std::span<const Piece> pieces, float* shares,
+           float* out) {
+  const auto seen = static_cast<size_t>((a.sequence->past + q.row) / kKeysPerPiece + 1);
+  const auto partial = [&](size_t i) -> const Partial& { return pieces[i].partials[q.group]; };
+  float highest = partial(0).top[q.lane], whole = 0;
+  for (size_t i = 1; i < seen; ++i) highest = std::max(highest, partial(i).top[q.lane]);
+  for (size_t i = 0; i < seen; ++i) {
+    shares[i] = std::exp2(partial(i).top[q.lane] - highest);
+    whole += shares[i] * partial(i).sum[q.lane];
+  }
+  std::fill_n(out, p.w.rank, 0.0f);
+  for (size_t i = 0; i < seen; ++i) {
+    shares[i] /= whole;
+    p.context.kernels.add_scaled_row(out, partial(i).mix + q.lane * p.w.rank, shares[i], p.w.rank);
+  }
+  if (p.probe.data == nullptr) return;
+  float* probe = p.probe.at(a.sequence->begin + q.row, q.head);
+  std::fill_n(probe, p.probe.cols, 0.0f);
+  for (size_t i = 0; i < seen; ++i) {
+    const int64_t begin = pieces[i].begin, end = std::min(pieces[i].end, a.sequence->past + q.row + 1);
+    for (int64_t j = begin; j < end; ++j)
+      probe[j] =
+          std::exp2(pieces[i].kept[q.group][(j - begin) * q.lanes + q.lane] - partial(i).top[q.lane]) * shares[i];
+  }
 }
 
 // Whether latents in bf16 are multiplied as they lie. Not in bf16 arithmetic, which rounds in the trainer's places: one
@@ -239,12 +279,18 @@ void absorbed(const Problem& p, std::span<const SequenceSlice> sequences) {
       std::copy_n(p.q.at(batch_rows[static_cast<size_t>(r)], h) + p.w.qk_nope, p.rope,
                   absorbed_q.row(r) + h * width + rank);
   });
-  for (const Group& g : groups) {
+  for (Group& g : groups)
+    if (as_they_lie(context) && p.cache.bf16())
+      g.lanes.laid_out = context.workspace.bytes(static_cast<size_t>(bf16_query_bytes(g.lanes.vectors, width)));
+  context.pool.parallel_for(static_cast<int64_t>(groups.size()), [&](int64_t i, int) {
+    const Group& g = groups[static_cast<size_t>(i)];
     auto* q = const_cast<float*>(g.lanes.q);
     std::fill_n(q, width * g.lanes.count(), 0.0f);
     const float* rows = absorbed_q.row(answers[static_cast<size_t>(g.answer)].first_row) + g.lanes.first_lane * width;
     context.kernels.transpose(rows, width, g.queries, width, p.scale * kLog2E, q, g.lanes.count());
-  }
+    if (g.lanes.laid_out != nullptr)
+      context.kernels.attend_queries_bf16(q, g.lanes.vectors, width, const_cast<std::byte*>(g.lanes.laid_out));
+  });
 
   {
     Workspace::Scope inner(context.workspace);
@@ -258,74 +304,23 @@ void absorbed(const Problem& p, std::span<const SequenceSlice> sequences) {
     });
   }
 
-  // A lane's share of a piece is 2^(the piece's top - the highest) / sum; 0 where the lane sees nothing of it.
-  std::vector<float*> shares;  // of a group: [piece][lane]
-  for (const Group& g : groups)
-    shares.push_back(floats(answers[static_cast<size_t>(g.answer)].num_pieces() * g.lanes.count()));
-  const auto pieces_of = [&](const Group& g) {
-    const Answer& a = answers[static_cast<size_t>(g.answer)];
-    return std::span(pieces).subspan(static_cast<size_t>(a.first_piece), static_cast<size_t>(a.num_pieces()));
-  };
-  context.pool.parallel_for(static_cast<int64_t>(groups.size()), [&](int64_t index, int) {
-    const Group& group = groups[static_cast<size_t>(index)];
-    const auto g = static_cast<size_t>(index - answers[static_cast<size_t>(group.answer)].first_group);
-    const int64_t lanes = group.lanes.count();
-    for (int64_t l = 0; l < lanes; ++l) {
-      float highest = -std::numeric_limits<float>::infinity(), whole = 0;
-      float* share = shares[static_cast<size_t>(index)] + l;
-      for (const Piece& piece : pieces_of(group))
-        if (l >= group.lanes.hidden(piece.begin)) highest = std::max(highest, piece.partials[g].top[l]);
-      for (const Piece& piece : pieces_of(group)) {
-        *share = l >= group.lanes.hidden(piece.begin) ? std::exp2(piece.partials[g].top[l] - highest) : 0.0f;
-        whole += *share * piece.partials[g].sum[l];
-        share += lanes;
-      }
-      for (size_t i = 0; i < pieces_of(group).size(); ++i) shares[static_cast<size_t>(index)][i * lanes + l] /= whole;
-    }
-  });
-
-  // Pieces are merged in order.
-  Tensor merged = context.workspace.tensor(num_rows, heads * rank);
-  const int64_t parts = (rank + kMergeColumns - 1) / kMergeColumns;
-  const std::vector<float*> totals = thread_scratch(context, kMergeColumns * most);
-  context.pool.parallel_for(static_cast<int64_t>(groups.size()) * parts, [&](int64_t task, int thread) {
-    const auto t = static_cast<size_t>(thread);
-    const Group& group = groups[static_cast<size_t>(task / parts)];
-    const Answer& a = answers[static_cast<size_t>(group.answer)];
-    const auto g = static_cast<size_t>(task / parts - a.first_group);
-    const int64_t lanes = group.lanes.count(), column = task % parts * kMergeColumns;
-    const int64_t columns = std::min(kMergeColumns, rank - column);
-    float* total = totals[t];
-    std::fill_n(total, columns * lanes, 0.0f);
-    const float* share = shares[static_cast<size_t>(task / parts)];
-    for (const Piece& piece : pieces_of(group)) {
-      float* mix = piece.partials[g].mix + column * lanes;
-      context.kernels.attend_mix(mix, group.lanes.vectors, {}, 0, 0, columns, share, mix);  // scales only
-      context.kernels.add_row(total, mix, columns * lanes);
-      share += lanes;
-    }
-    const int64_t row = a.first_row * heads + group.lanes.first_lane;  // of [rows * heads][rank]
-    context.kernels.transpose(total, lanes, columns, group.queries, 1.0f, merged.data + row * rank + column, rank);
-    if (p.probe.data == nullptr || column != 0) return;
-    for (int64_t l = 0; l < group.queries; ++l) {
-      const int64_t index = group.lanes.first_lane + l;
-      float* probe = p.probe.at(a.sequence->begin + index / heads, index % heads);
-      std::fill_n(probe, p.probe.cols, 0.0f);
-      share = shares[static_cast<size_t>(task / parts)] + l;
-      for (const Piece& piece : pieces_of(group)) {
-        const int64_t end = std::min(piece.end, a.sequence->past + index / heads + 1);
-        for (int64_t j = piece.begin; j < end; ++j)
-          probe[j] = std::exp2(piece.kept[g][(j - piece.begin) * lanes + l] - piece.partials[g].top[l]) * *share;
-        share += lanes;
-      }
-    }
-  });
-
-  // W_UV brings each head back from latent space.
+  // A head's pieces are merged in order, and W_UV brings it back from latent space.
+  const std::vector<float*> merged = thread_scratch(context, num_rows * rank);
+  const std::vector<float*> shares = thread_scratch(context, static_cast<int64_t>(pieces.size()));
   const std::vector<float*> outputs = thread_scratch(context, num_rows * p.w.v);
   context.pool.parallel_for(heads, [&](int64_t h, int thread) {
     const auto t = static_cast<size_t>(thread);
-    kernel.pack_a(merged.data + h * rank, merged.row_stride, nullptr, num_rows, rank, packed_rows[t]);
+    float* row = merged[t];
+    for (const Answer& a : answers) {
+      const auto of_answer =
+          std::span(pieces).subspan(static_cast<size_t>(a.first_piece), static_cast<size_t>(a.num_pieces()));
+      for (int64_t r = 0; r < a.sequence->count; ++r, row += rank) {
+        const int64_t index = r * heads + h, g = index / most;
+        const int64_t lanes = groups[static_cast<size_t>(a.first_group + g)].lanes.count();
+        merge(p, a, {r, h, static_cast<size_t>(g), lanes, index % most}, of_answer, shares[t], row);
+      }
+    }
+    kernel.pack_a(merged[t], rank, nullptr, num_rows, rank, packed_rows[t]);
     multiply(kernel, packed_rows[t], num_rows, p.weights.uv[static_cast<size_t>(h)]->panel(0), p.w.v, rank, outputs[t],
              p.w.v, sums[t], next_head(p.weights.uv, h));
     for (int64_t r = 0; r < num_rows; ++r)

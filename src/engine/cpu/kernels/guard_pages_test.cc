@@ -236,6 +236,7 @@ void check_lanes(const Runs<T>& keys, Where where, int64_t vectors, int64_t n, i
   const std::vector<float> before(out.data(), out.data() + v_size * lanes);
   scores(q.data(), s.data());
   mix(p.data(), factor.data(), out.data());
+  const auto place = [&](int64_t d, int64_t l) { return rounded ? l * v_size + d : d * lanes + l; };  // of a mix
   const auto seen = [&](float x) { return static_cast<double>(rounded ? to_float(to_bf16(x)) : x); };
   for (int64_t l = 0; l < lanes; ++l) {
     for (int64_t j = 0; j < n; ++j) {
@@ -244,9 +245,9 @@ void check_lanes(const Runs<T>& keys, Where where, int64_t vectors, int64_t n, i
       ASSERT_NEAR(s[j * lanes + l], sum, 1e-6 * static_cast<double>(size)) << "key " << j << ", lane " << l;
     }
     for (int64_t d = 0; d < v_size; ++d) {
-      double sum = static_cast<double>(factor[l]) * before[static_cast<size_t>(d * lanes + l)];
+      double sum = static_cast<double>(factor[l]) * before[static_cast<size_t>(place(d, l))];
       for (int64_t j = 0; j < n; ++j) sum += seen(p[j * lanes + l]) * keys.at(j, d);
-      ASSERT_NEAR(out[d * lanes + l], sum, 1e-6 * static_cast<double>(n + 1)) << "column " << d << ", lane " << l;
+      ASSERT_NEAR(out[place(d, l)], sum, 1e-6 * static_cast<double>(n + 1)) << "column " << d << ", lane " << l;
     }
   }
 }
@@ -308,14 +309,15 @@ TEST_P(GuardPages, QueriesInLanesOverBf16RowsAsTheyLie) {
             const int64_t v_size = size > 4 ? size - 3 : size;
             const Runs<BF16> keys(where, n, run, size, random_);
             const Bf16Runs rows{keys.runs.data(), run, n, size};
-            Guarded<std::byte> room(where, bf16_room_bytes(size), 64);
+            Guarded<std::byte> queries(where, bf16_query_bytes(vectors, size), 64);
             check_lanes(
                 keys, where, vectors, n, v_size, true, random_,
                 [&](const float* q, float* s) {
-                  kernels_.attend_scores_bf16(q, vectors, rows, 0, n, size, room.data(), s);
+                  kernels_.attend_queries_bf16(q, vectors, size, queries.data());
+                  kernels_.attend_scores_bf16(queries.data(), vectors, rows, 0, n, size, s);
                 },
                 [&](const float* p, const float* factor, float* out) {
-                  kernels_.attend_mix_bf16(p, vectors, rows, 0, n, v_size, factor, room.data(), out);
+                  kernels_.attend_mix_bf16(p, vectors, rows, 0, n, v_size, factor, out);
                 });
           }
 }

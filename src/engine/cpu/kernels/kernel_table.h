@@ -151,12 +151,14 @@ struct KernelTable {
   // out [size][lanes] = factor out + values^T [size][n] p [n][lanes]
   void (*attend_mix)(const float* p, int64_t vectors, const RowRuns& values, int64_t first, int64_t n, int64_t size,
                      const float* factor, float* out);
-  // The same over rows of a bf16 cache as they lie: queries and weights are rounded to bf16 too, sums are float32.
-  // room: bf16_room_bytes(). nullptr: widening the rows is no slower.
-  void (*attend_scores_bf16)(const float* q, int64_t vectors, const Bf16Runs& keys, int64_t first, int64_t n,
-                             int64_t size, std::byte* room, float* out);
+  // The same over rows of a bf16 cache as they lie, but that mixes are [lanes][size]: queries and weights are rounded
+  // to bf16 too, sums are float32. attend_queries_bf16 lays q out for the scores: bf16_query_bytes(), at a multiple
+  // of 64. nullptr: widening the rows is no slower.
+  void (*attend_queries_bf16)(const float* q, int64_t vectors, int64_t size, std::byte* out);
+  void (*attend_scores_bf16)(const std::byte* queries, int64_t vectors, const Bf16Runs& keys, int64_t first, int64_t n,
+                             int64_t size, float* out);
   void (*attend_mix_bf16)(const float* p, int64_t vectors, const Bf16Runs& values, int64_t first, int64_t n,
-                          int64_t size, const float* factor, std::byte* room, float* out);
+                          int64_t size, const float* factor, float* out);
   // out [cols][rows] = factor x [rows][cols]
   void (*transpose)(const float* x, int64_t stride, int64_t rows, int64_t cols, float factor, float* out,
                     int64_t out_stride);
@@ -164,9 +166,8 @@ struct KernelTable {
   void (*rope_row)(float* x, const float* cos, const float* sin, int64_t half, bool interleaved);
 };
 
-// Pairs of all lanes, and two columns' worth of pairs of keys (kernels/avx512bf16/attend-bf16-inl.h).
-inline int64_t bf16_room_bytes(int64_t size) {
-  return (round_up(size, 2) + kBf16Keys) * kMaxLanes * static_cast<int64_t>(sizeof(BF16)) + kBf16Keys * kPanel * 4;
+inline int64_t bf16_query_bytes(int64_t vectors, int64_t size) {
+  return round_up(size, 32) * vectors * kPanel * static_cast<int64_t>(sizeof(BF16));
 }
 
 inline constexpr int64_t kPeakBytes = 16 << 10;

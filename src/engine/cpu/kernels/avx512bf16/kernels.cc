@@ -142,6 +142,7 @@ const KernelTable& avx512bf16_kernels() {
     t.isa = "avx512bf16";
     t.bf16 = avx512bf16::kDotKernel;
     t.peak_bf16 = avx512bf16::peak;
+    t.attend_queries_bf16 = avx512bf16::attend_queries_bf16;
     t.attend_scores_bf16 = avx512bf16::attend_scores_bf16;
     t.attend_mix_bf16 = avx512bf16::attend_mix_bf16;
     return t;

@@ -31,6 +31,7 @@ inline constexpr KernelTable kTable = {
     .attend_scores = attend_scores,
     .attend_softmax = attend_softmax,
     .attend_mix = attend_mix,
+    .attend_queries_bf16 = nullptr,
     .attend_scores_bf16 = nullptr,
     .attend_mix_bf16 = nullptr,
     .transpose = transpose,
