@@ -49,8 +49,11 @@ bool bf16_cache(const BackendOptions& options) {
 }
 
 CpuOptions cpu_options(const BackendOptions& options) {
-  return {
-      .threads = options.threads, .compute = options.compute, .bf16_cache = bf16_cache(options), .isa = std::nullopt};
+  return {.threads = options.threads,
+          .compute = options.compute,
+          .bf16_cache = bf16_cache(options),
+          .bf16_attention = options.quantized && options.compute == Compute::kAuto,
+          .isa = std::nullopt};
 }
 
 std::unique_ptr<Ops> make_cpu(const BackendOptions& options) { return make_cpu_ops(cpu_options(options)); }

@@ -41,6 +41,13 @@ std::vector<Backend> exact_backends() {
 
 std::vector<Backend> bf16_backends() {
   std::vector<Backend> result = cpu_backends(Compute::kBF16);
+  for (Isa isa : available_isas()) {
+    if (isa != Isa::kAvx512Bf16) continue;  // what a model in codes gets there
+    const CpuOptions options{
+        .threads = 0, .compute = Compute::kF32, .bf16_cache = true, .bf16_attention = true, .isa = isa};
+    result.push_back(
+        {fmt::format("cpu_{}_bf16attention", isa_name(isa)), [options] { return make_cpu_ops(options); }, true});
+  }
   add_cuda(result, "_bf16compute", {.compute = Compute::kBF16});
   return result;
 }

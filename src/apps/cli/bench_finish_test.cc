@@ -79,15 +79,18 @@ TEST(BenchFinish, AnOperationIsDividedByTheUnitThatRunsIt) {
     result.work.weight_bytes = bytes;
     return result;
   };
-  std::vector<OpRow> rows = {row("linear", 2e12, 1e9), row("full_attention", 0.5e12, 1e9), row("linear_add", 1e9, 5e9)};
-  finish_ops(rows, {10, {{"wide", 1}, {"narrow", 4}}}, "narrow", "wide");
+  std::vector<OpRow> rows = {row("linear", 2e12, 1e9), row("full_attention", 0.5e12, 1e9), row("linear_add", 1e9, 5e9),
+                             row("cached_attention", 0.25e12, 1e9)};
+  finish_ops(rows, {10, {{"wide", 1}, {"half", 2}, {"narrow", 4}}}, "narrow", "wide", "half");
   EXPECT_EQ(rows[0].limit, "narrow");
   EXPECT_DOUBLE_EQ(rows[0].share, 0.5);
-  EXPECT_EQ(rows[1].limit, "wide");
-  EXPECT_DOUBLE_EQ(rows[1].share, 0.5);
+  EXPECT_EQ(rows[1].limit, "half");
+  EXPECT_DOUBLE_EQ(rows[1].share, 0.25);
   EXPECT_EQ(rows[2].limit, "read");
   EXPECT_DOUBLE_EQ(rows[2].share, 0.5);
-  EXPECT_DOUBLE_EQ(rows[2].part, 1.0 / 3);
+  EXPECT_DOUBLE_EQ(rows[2].part, 1.0 / 4);
+  EXPECT_EQ(rows[3].limit, "wide");
+  EXPECT_DOUBLE_EQ(rows[3].share, 0.25);
 }
 
 }  // namespace

@@ -32,12 +32,13 @@ double OpTable::experts_per_layer() const {
 }
 
 void finish_ops(std::vector<OpRow>& rows, const MachineLimits& limits, const std::string& unit,
-                const std::string& float_unit) {
+                const std::string& float_unit, const std::string& attention_unit) {
   double all = 0;
   for (const OpRow& row : rows) all += row.seconds;
   for (OpRow& row : rows) {
-    const bool wide = row.op == "route" || row.op.ends_with("_attention");
-    const std::string& own = wide ? float_unit : unit;
+    const std::string& own = row.op == "route" || row.op == "cached_attention" ? float_unit
+                             : row.op.ends_with("_attention")                  ? attention_unit
+                                                                               : unit;
     const double compute = row.work.flops / (limits.tflops.at(own) * 1e12);
     const double read = row.work.bytes() / (limits.read_gbps * 1e9);
     row.limit = compute > read ? own : "read";

@@ -40,8 +40,9 @@ class OpTable : public OpObserver {
   Clock::time_point start_;
 };
 
-// unit: what multiplies matrices; attention and the router run on `float_unit` whatever the matrices are.
+// unit: what multiplies matrices; the router and attention over keys and values run on `float_unit` whatever the
+// matrices are, attention of pictures and over latents on `attention_unit`.
 void finish_ops(std::vector<OpRow>& rows, const MachineLimits& limits, const std::string& unit,
-                const std::string& float_unit);
+                const std::string& float_unit, const std::string& attention_unit);
 
 }  // namespace vl2::cli

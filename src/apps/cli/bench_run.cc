@@ -189,7 +189,8 @@ class Bench {
       observed_turn(table, turn);
       const MachineLimits after = meter_->measure();
       result.ops = table.rows();
-      finish_ops(result.ops, better_of(limits, after), result.unit, meter_->unit(PanelFormat::kBf16));
+      finish_ops(result.ops, better_of(limits, after), result.unit, meter_->unit(PanelFormat::kBf16),
+                 meter_->attention_unit());
     }
     report_.results.push_back(std::move(result));
   }

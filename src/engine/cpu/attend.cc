@@ -52,13 +52,13 @@ void pack_block(const CpuContext& context, const HeadKeys& head, int64_t block, 
   kernel.pack_a(scratch, n, nullptr, head.v_size, n, head.packed_v + block * v_block_bytes(context, head));
 }
 
-int64_t max_lanes(const CpuContext& context) {
+int64_t max_lanes(const CpuContext& context, bool packed) {
   const int64_t lanes = context.kernels.query_vectors * kPanel;
-  return context.bf16_compute ? std::min(kBf16Lanes, lanes) : lanes;
+  return packed ? std::min(kBf16Lanes, lanes) : lanes;
 }
 
-std::vector<AttendScratch> attend_scratch(const CpuContext& context, int64_t size, int64_t v_size) {
-  const int64_t lanes = max_lanes(context);
+std::vector<AttendScratch> attend_scratch(const CpuContext& context, int64_t size, int64_t v_size, bool packed) {
+  const int64_t lanes = max_lanes(context, packed);
   const auto floats = [&](int64_t n) { return context.workspace.array<float>(n).data(); };
   std::vector<AttendScratch> result;
   for (int t = 0; t < context.pool.num_threads(); ++t) {
@@ -69,7 +69,7 @@ std::vector<AttendScratch> attend_scratch(const CpuContext& context, int64_t siz
                     .q_panels = nullptr,
                     .p_panels = nullptr,
                     .sums = nullptr};
-    if (context.bf16_compute) {
+    if (packed) {
       const int64_t panels = lanes / kPanel;
       s.q_panels = context.workspace.bytes(static_cast<size_t>(panels * panel_bytes(Format::kBf16, size)));
       s.p_panels = context.workspace.bytes(static_cast<size_t>(panels * panel_bytes(Format::kBf16, kKeyBlock)));

@@ -37,8 +37,8 @@ HeadKeys allocate_packed(const CpuContext& context, int64_t keys, int64_t size, 
 void pack_block(const CpuContext& context, const HeadKeys& head, int64_t block, const float* k, const float* v,
                 int64_t n, float* scratch);
 
-// Queries that share a pass over the keys, at most; a multiple of 16.
-int64_t max_lanes(const CpuContext& context);
+// Queries that share a pass over the keys, at most; a multiple of 16. packed: of keys that allocate_packed made.
+int64_t max_lanes(const CpuContext& context, bool packed);
 
 // Several queries of one head, or of several heads that share their keys. Lane l stands for row (first_lane + l) /
 // lanes_per_row and sees the first visible + row keys; lanes_per_row 0: all see `visible`.
@@ -75,7 +75,7 @@ struct AttendScratch {
   std::byte* p_panels;
   float* sums;
 };
-std::vector<AttendScratch> attend_scratch(const CpuContext& context, int64_t size, int64_t v_size);
+std::vector<AttendScratch> attend_scratch(const CpuContext& context, int64_t size, int64_t v_size, bool packed);
 
 // Passes over keys [begin, end), begin a multiple of kKeyBlock. kept (optional): [end - begin][lanes] gets the scores.
 void attend_keys(const CpuContext& context, const HeadKeys& head, const Lanes& lanes, int64_t begin, int64_t end,
@@ -99,10 +99,10 @@ struct AttendTask {
 void attend(const CpuContext& context, const HeadKeys& head, const AttendTask& task, const AttendScratch& scratch);
 
 // The tiles of queries of several heads over a causal prompt, dealt so that all threads get early and late ones:
-// fn(head, first row of the tile, thread).
+// fn(head, first row of the tile, thread). lanes: rows of a tile.
 template <typename Fn>
-void each_tile(const CpuContext& context, int64_t heads, int64_t rows, const Fn& fn) {
-  const int64_t lanes = max_lanes(context), tiles = (rows + lanes - 1) / lanes;
+void each_tile(const CpuContext& context, int64_t heads, int64_t rows, int64_t lanes, const Fn& fn) {
+  const int64_t tiles = (rows + lanes - 1) / lanes;
   context.pool.parallel_for(heads * tiles, [&](int64_t task, int thread) {
     // A head's tiles one after the other, for its keys to stay in the caches; every other head backwards.
     const int64_t head = task / tiles, tile = task % tiles;

@@ -14,14 +14,15 @@ namespace vl2::cpu {
 constexpr int64_t kRowsAhead = 8;
 
 void full_attention(const CpuContext& context, Tensor out, Tensor qkv, int64_t heads, int64_t tokens) {
-  const int64_t width = out.cols, size = width / heads, items = out.rows / tokens, lanes = max_lanes(context);
+  const int64_t width = out.cols, size = width / heads, items = out.rows / tokens,
+                lanes = max_lanes(context, context.bf16_attention);
   const auto scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(size)));
   Workspace::Scope scope(context.workspace);
   std::vector<HeadKeys> packed;
-  for (int t = 0; t < context.pool.num_threads() && context.bf16_compute; ++t)
+  for (int t = 0; t < context.pool.num_threads() && context.bf16_attention; ++t)
     packed.push_back(allocate_packed(context, tokens, size, size));
   const std::vector<float*> rows = thread_scratch(context, 2 * tokens * size + kKeyBlock * size);
-  const std::vector<AttendScratch> scratch = attend_scratch(context, size, size);
+  const std::vector<AttendScratch> scratch = attend_scratch(context, size, size, context.bf16_attention);
   context.pool.parallel_for(items * heads, [&](int64_t task, int thread) {
     const auto t = static_cast<size_t>(thread);
     const int64_t first = task / heads * tokens, column = task % heads * size;
@@ -39,7 +40,7 @@ void full_attention(const CpuContext& context, Tensor out, Tensor qkv, int64_t h
     }
     HeadKeys head{.keys = tokens, .size = size, .v_size = size};
     const float* runs[] = {k, v};
-    if (context.bf16_compute) {
+    if (context.bf16_attention) {
       head = packed[t];
       for (int64_t j = 0; j < tokens; j += kKeyBlock)
         pack_block(context, head, j / kKeyBlock, k + j * size, v + j * size, std::min(kKeyBlock, tokens - j),
@@ -119,7 +120,7 @@ AttendTask prompt_task(const Problem& p, const SequenceSlice& s, int64_t h, int6
   const int64_t row = s.begin + r;
   AttendTask task{p.q.at(row, h),
                   p.q.row_stride,
-                  std::min(max_lanes(p.context), s.count - r),
+                  std::min(max_lanes(p.context, p.context.bf16_compute), s.count - r),
                   s.past + r + 1,
                   1,
                   p.scale,
@@ -138,7 +139,7 @@ AttendTask prompt_task(const Problem& p, const SequenceSlice& s, int64_t h, int6
 void few_prompt_rows(const Problem& p, const SequenceSlice& s) {
   const int64_t total = s.past + s.count, size = p.q.cols;
   Workspace::Scope scope(p.context.workspace);
-  const std::vector<AttendScratch> scratch = attend_scratch(p.context, size, size);
+  const std::vector<AttendScratch> scratch = attend_scratch(p.context, size, size, p.context.bf16_compute);
   const std::vector<float*> rows = thread_scratch(p.context, 2 * kKeyBlock * size);
   // Every block of a thread lies in the same place.
   const auto blocks = static_cast<size_t>((total + kKeyBlock - 1) / kKeyBlock);
@@ -166,8 +167,8 @@ void few_prompt_rows(const Problem& p, const SequenceSlice& s) {
 }
 
 void prompt_rows(const Problem& p, const SequenceSlice& s) {
-  if (p.cache.bf16() && !p.context.bf16_compute && s.past > 0 && s.count <= max_lanes(p.context) &&
-      p.heads_per_group() == 1)
+  if (p.cache.bf16() && !p.context.bf16_compute && s.past > 0 &&
+      s.count <= max_lanes(p.context, p.context.bf16_compute) && p.heads_per_group() == 1)
     return few_prompt_rows(p, s);
   const int64_t total = s.past + s.count, size = p.q.cols, tokens = p.cache.block_tokens();
   Workspace::Scope scope(p.context.workspace);
@@ -207,11 +208,12 @@ void prompt_rows(const Problem& p, const SequenceSlice& s) {
                        .v = {values, tokens, total, offset, size}});
     }
   }
-  const std::vector<AttendScratch> scratch = attend_scratch(p.context, size, size);
-  each_tile(p.context, p.q.heads, s.count, [&](int64_t h, int64_t r, int thread) {
-    attend(p.context, heads[static_cast<size_t>(h / p.heads_per_group())], prompt_task(p, s, h, r),
-           scratch[static_cast<size_t>(thread)]);
-  });
+  const std::vector<AttendScratch> scratch = attend_scratch(p.context, size, size, p.context.bf16_compute);
+  each_tile(p.context, p.q.heads, s.count, max_lanes(p.context, p.context.bf16_compute),
+            [&](int64_t h, int64_t r, int thread) {
+              attend(p.context, heads[static_cast<size_t>(h / p.heads_per_group())], prompt_task(p, s, h, r),
+                     scratch[static_cast<size_t>(thread)]);
+            });
 }
 
 // Partial softmax of a piece, per query of [group][row of the piece][head of the group].

@@ -60,7 +60,7 @@ void expanded(const Problem& p, const SequenceSlice& s) {
   std::vector<HeadKeys> heads;
   std::vector<const float*> runs;  // of a head: keys, then values
   std::vector<float*> floats;      // where they are written; float32 products read them there
-  if (context.bf16_compute) {
+  if (context.bf16_attention) {
     for (int64_t i = 0; i < heads_at_once; ++i) heads.push_back(allocate_packed(context, total, size, v));
     floats = thread_scratch(context, kExpandRows * (size + v) + v * kKeyBlock);
   } else {
@@ -75,7 +75,8 @@ void expanded(const Problem& p, const SequenceSlice& s) {
                        .v = {&runs[static_cast<size_t>(2 * i + 1)], total, total, 0, v}});
   }
   const std::vector<float*> sums = thread_scratch(context, gemm_scratch_floats(kExpandRows));
-  const std::vector<AttendScratch> scratch = attend_scratch(context, size, v);
+  const std::vector<AttendScratch> scratch = attend_scratch(context, size, v, context.bf16_attention);
+  const int64_t lanes = max_lanes(context, context.bf16_attention);
 
   for (int64_t first = 0; first < p.w.num_heads; first += kHeadsAtOnce) {
     const int64_t count = std::min(kHeadsAtOnce, p.w.num_heads - first);
@@ -84,7 +85,7 @@ void expanded(const Problem& p, const SequenceSlice& s) {
       const int64_t n = std::min(kExpandRows, total - begin);
       const std::byte* a = latents + task % blocks * block_bytes;
       const auto h = static_cast<size_t>(first + i), t = static_cast<size_t>(thread);
-      const bool bf16 = context.bf16_compute;
+      const bool bf16 = context.bf16_attention;
       float* k_rows = bf16 ? floats[t] : floats[static_cast<size_t>(i)] + begin * size;
       float* v_rows = bf16 ? floats[t] + kExpandRows * size : floats[static_cast<size_t>(i)] + total * size + begin * v;
       multiply(kernel, a, n, p.weights.uk[h]->panel(0), nope, rank, k_rows, size, sums[t]);
@@ -94,16 +95,10 @@ void expanded(const Problem& p, const SequenceSlice& s) {
         pack_block(context, heads[static_cast<size_t>(i)], (begin + j) / kKeyBlock, k_rows + j * size, v_rows + j * v,
                    std::min(kKeyBlock, n - j), floats[t] + kExpandRows * (size + v));
     });
-    each_tile(context, count, s.count, [&](int64_t i, int64_t r, int thread) {
+    each_tile(context, count, s.count, lanes, [&](int64_t i, int64_t r, int thread) {
       const int64_t h = first + i, row = s.begin + r;
-      AttendTask task{p.q.at(row, h),
-                      p.q.row_stride,
-                      std::min(max_lanes(context), s.count - r),
-                      s.past + r + 1,
-                      1,
-                      p.scale,
-                      p.out.row(row) + h * v,
-                      p.out.row_stride};
+      AttendTask task{p.q.at(row, h),         p.q.row_stride,  std::min(lanes, s.count - r), s.past + r + 1, 1, p.scale,
+                      p.out.row(row) + h * v, p.out.row_stride};
       if (p.probe.data != nullptr) {
         task.probe = p.probe.at(row, h);
         task.probe_stride = p.probe.row_stride;
@@ -218,7 +213,8 @@ const std::byte* next_head(const std::vector<std::unique_ptr<PackedMatrix>>& mat
 
 void absorbed(const Problem& p, std::span<const SequenceSlice> sequences) {
   const CpuContext& context = p.context;
-  const int64_t heads = p.w.num_heads, rank = p.w.rank, width = rank + p.rope, most = max_lanes(context);
+  const int64_t heads = p.w.num_heads, rank = p.w.rank, width = rank + p.rope,
+                most = max_lanes(context, context.bf16_compute);
   std::vector<Answer> answers;
   std::vector<int32_t> batch_rows;
   std::vector<Piece> pieces;
@@ -296,7 +292,7 @@ void absorbed(const Problem& p, std::span<const SequenceSlice> sequences) {
     Workspace::Scope inner(context.workspace);
     const std::vector<float*> wide =
         thread_scratch(context, p.cache.bf16() && !as_they_lie(context) ? kKeysPerPiece * width : 0);
-    const std::vector<AttendScratch> scratch = attend_scratch(context, width, rank);
+    const std::vector<AttendScratch> scratch = attend_scratch(context, width, rank, context.bf16_compute);
     context.pool.parallel_for(static_cast<int64_t>(pieces.size()), [&](int64_t i, int thread) {
       const Piece& piece = pieces[static_cast<size_t>(i)];
       attend_piece(p, answers[static_cast<size_t>(piece.answer)], groups, piece, wide[static_cast<size_t>(thread)],

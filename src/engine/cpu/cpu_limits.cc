@@ -29,6 +29,7 @@ class CpuLimitMeter : public LimitMeter {
       : isa_(options.isa ? require_isa(*options.isa) : choose_isa()),
         kernels_(cpu::select_kernels(isa_)),
         bf16_(options.compute == Compute::kBF16 || (options.compute == Compute::kAuto && isa_ == Isa::kAmx)),
+        bf16_attention_(options.bf16_attention),
         pool_(options.threads > 0 ? options.threads : ThreadPool::default_num_threads()),
         memory_(cpu::map_lazily(kReadBytes)) {
     Random random(1);
@@ -52,6 +53,9 @@ class CpuLimitMeter : public LimitMeter {
   std::string unit(PanelFormat format) const override {
     if (format != PanelFormat::kBf16) return int8_unit();
     return bf16_ && kernels_.peak_bf16 != nullptr ? bf16_unit() : f32_unit();
+  }
+  std::string attention_unit() const override {
+    return bf16_attention_ && kernels_.attend_scores_bf16 != nullptr ? bf16_unit() : unit(PanelFormat::kBf16);
   }
 
  private:
@@ -96,7 +100,7 @@ class CpuLimitMeter : public LimitMeter {
 
   const Isa isa_;
   const cpu::KernelTable& kernels_;
-  const bool bf16_;
+  const bool bf16_, bf16_attention_;
   ThreadPool pool_;
   std::shared_ptr<std::byte> memory_;
   alignas(64) std::array<float, cpu::kPeakBytes / sizeof(float)> floats_;

@@ -26,7 +26,9 @@ class CpuOps : public Ops {
         compute_(options.compute),
         bf16_cache_(options.bf16_cache),
         pool_(options.threads > 0 ? options.threads : ThreadPool::default_num_threads()),
-        context_{cpu::select_kernels(isa_), pool_, workspace(), options.compute == Compute::kBF16} {}
+        context_{cpu::select_kernels(isa_), pool_, workspace(), options.compute == Compute::kBF16, false} {
+    context_.bf16_attention = context_.bf16_compute || (options.bf16_attention && context_.kernels.attend_scores_bf16);
+  }
 
   std::string_view name() const override { return "cpu"; }
   std::string description() const override {
@@ -61,6 +63,7 @@ class CpuOps : public Ops {
     if (compute_ != Compute::kAuto) return;
     compute_ = narrow_weights && isa_ == Isa::kAmx ? Compute::kBF16 : Compute::kF32;
     context_.bf16_compute = compute_ == Compute::kBF16;
+    context_.bf16_attention |= context_.bf16_compute;
   }
 
   Weight do_adopt(const PanelMatrix& matrix, const std::shared_ptr<const void>& owner) override {

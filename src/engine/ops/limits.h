@@ -21,6 +21,8 @@ class LimitMeter {
   virtual MachineLimits measure() = 0;
   // The unit of MachineLimits::tflops that multiplies matrices of this form with the backend's options.
   virtual std::string unit(PanelFormat format) const = 0;
+  // The one that multiplies in the attention of pictures and over latents.
+  virtual std::string attention_unit() const { return unit(PanelFormat::kBf16); }
 };
 
 }  // namespace vl2

@@ -78,8 +78,10 @@ template <int M, int P>
 
 template <int M, int P>
 inline void dot_group(const GemmTask& task, const BF16* a, int64_t first_row, int64_t first_panel) {
-  const int64_t depth = round_up(task.k, kTileDepth), stride = round_up(task.panel_depth(), kTileDepth) * kPanel;
-  multiply_dot<M, P>(a, static_cast<const BF16*>(task.b) + first_panel * stride, stride, depth, task.scratch);
+  const int64_t stride = round_up(task.panel_depth(), kTileDepth) * kPanel;
+  // Beyond the last pair all is zero.
+  multiply_dot<M, P>(a, static_cast<const BF16*>(task.b) + first_panel * stride, stride, round_up(task.k, 2),
+                     task.scratch);
   for (int m = 0; m < M; ++m)
     for (int p = 0; p < P; ++p)
       finish(task, task.c + (first_row + m) * task.c_stride, (first_panel + p) * kPanel,
