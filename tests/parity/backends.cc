@@ -25,6 +25,17 @@ std::vector<Backend> cpu_backends(Compute compute, bool bf16_cache = false) {
   return result;
 }
 
+// What a model in codes gets where the unit multiplies bf16.
+void add_bf16_attention(std::vector<Backend>& list) {
+  for (Isa isa : available_isas()) {
+    if (isa != Isa::kAvx512Bf16) continue;
+    const CpuOptions options{
+        .threads = 0, .compute = Compute::kF32, .bf16_cache = true, .bf16_attention = true, .isa = isa};
+    list.push_back(
+        {fmt::format("cpu_{}_bf16attention", isa_name(isa)), [options] { return make_cpu_ops(options); }, true});
+  }
+}
+
 // The first GPU, where this was built for one and there is one.
 void add_cuda(std::vector<Backend>& list, const std::string& suffix, const CudaOptions& options) {
   if (cuda_devices() == 0) return;
@@ -41,19 +52,14 @@ std::vector<Backend> exact_backends() {
 
 std::vector<Backend> bf16_backends() {
   std::vector<Backend> result = cpu_backends(Compute::kBF16);
-  for (Isa isa : available_isas()) {
-    if (isa != Isa::kAvx512Bf16) continue;  // what a model in codes gets there
-    const CpuOptions options{
-        .threads = 0, .compute = Compute::kF32, .bf16_cache = true, .bf16_attention = true, .isa = isa};
-    result.push_back(
-        {fmt::format("cpu_{}_bf16attention", isa_name(isa)), [options] { return make_cpu_ops(options); }, true});
-  }
+  add_bf16_attention(result);
   add_cuda(result, "_bf16compute", {.compute = Compute::kBF16});
   return result;
 }
 
 std::vector<Backend> narrow_cache_backends() {
   std::vector<Backend> result = cpu_backends(Compute::kF32, true);
+  add_bf16_attention(result);
   add_cuda(result, "_bf16cache", {.compute = Compute::kF32, .bf16_cache = true});
   return result;
 }

@@ -16,7 +16,7 @@ struct CpuContext {
   ThreadPool& pool;
   Workspace& workspace;
   bool bf16_compute;
-  bool bf16_attention;  // of pictures, and of prompts over latents
+  bool bf16_attention;  // of pictures and over latents
 
   // The kernel that multiplies panels of a format.
   const GemmKernel& gemm(Format format) const {

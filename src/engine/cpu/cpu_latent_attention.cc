@@ -201,9 +201,7 @@ void merge(const Problem& p, const Answer& a, const Query& q, std::span<const Pi
 
 // Whether latents in bf16 are multiplied as they lie. Not in bf16 arithmetic, which rounds in the trainer's places: one
 // more rounding, of absorbed queries, would lead away from it.
-bool as_they_lie(const CpuContext& context) {
-  return context.kernels.attend_scores_bf16 != nullptr && !context.bf16_compute;
-}
+bool as_they_lie(const CpuContext& context) { return context.bf16_attention && !context.bf16_compute; }
 
 // What a thread multiplies by after head h, most likely.
 const std::byte* next_head(const std::vector<std::unique_ptr<PackedMatrix>>& matrices, int64_t h) {

@@ -14,8 +14,8 @@ struct CpuOptions {
   int threads = 0;  // 0: every core this process may use
   Compute compute = Compute::kAuto;
   bool bf16_cache = false;  // keys and values rounded when they are stored; bf16 arithmetic rounds them either way
-  // Where the unit multiplies bf16 faster than float32, operands of the attention of pictures and of prompts over
-  // latents are rounded to it; bf16 arithmetic rounds those of all attention.
+  // Where the unit multiplies bf16 faster than float32, operands of the attention of pictures and over latents are
+  // rounded to it; bf16 arithmetic rounds those of all attention.
   bool bf16_attention = false;
   std::optional<Isa> isa;  // empty: VL2_CPU_ISA, or the best there is
 };

@@ -4,7 +4,8 @@
 namespace vl2 {
 
 enum class Compute {
-  kAuto,  // bf16 where the weights are bf16 and the processor multiplies them natively (AMX), else float32
+  kAuto,  // bf16 where the weights are bf16 and the processor multiplies them natively (AMX), else float32;
+          // beside stored codes a backend may round operands of attention to bf16 all the same
   kF32,   // float32 arithmetic; bf16 weights are widened
   kBF16,  // activations rounded to bf16 before every product, sums in float32; keys and values cached in bf16
 };
