@@ -5,7 +5,6 @@
 // for all heads together - one key head of size rank + R, whose first rank columns are also the values.
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "engine/cpu/attend.h"
 #include "engine/cpu/cpu_cache.h"

@@ -33,7 +33,10 @@ class CpuOps : public Ops {
   std::string_view name() const override { return "cpu"; }
   std::string description() const override {
     return fmt::format("cpu, {} kernels, {} arithmetic, {} threads", context_.kernels.isa,
-                       context_.bf16_compute ? "bfloat16" : "float32", pool_.num_threads());
+                       context_.bf16_compute     ? "bfloat16"
+                       : context_.bf16_attention ? "float32 and bfloat16"
+                                                 : "float32",
+                       pool_.num_threads());
   }
 
   std::unique_ptr<KvCache> make_cache(int64_t layers, int64_t blocks, int64_t block_tokens, int64_t width) override {
