@@ -5,7 +5,7 @@
 namespace vl2::cli {
 namespace {
 
-BenchResult decode_result(int64_t batch, std::vector<double> seconds) {
+BenchResult decode_result(int64_t batch, const std::vector<double>& seconds) {
   BenchResult result;
   result.work = "decode";
   result.batch = batch;
