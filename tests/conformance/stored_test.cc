@@ -98,6 +98,33 @@ TEST_P(StoredOps, NothingIsLostWhereActivationsAreWholeNumbers) {
     }
 }
 
+// Where sums would leave a narrow register first: every code and every activation at an end of its range.
+TEST_P(StoredOps, NothingOverflowsWhereEveryProductIsTheGreatest) {
+  constexpr int64_t kIn = 320, kOut = 48;
+  for (const PanelFormat format : {PanelFormat::kQ8, PanelFormat::kQ4})
+    for (const int code : {0x00, 0xff})
+      for (const int64_t rows : {1, 2, 3, 4, 5, 8, 13, 60}) {
+        StoredPanels w = store(format, kOut, kIn);
+        auto* memory = const_cast<std::byte*>(w.owner.get());
+        const int64_t bytes = panel_bytes(format, kIn), scales = quant_scale_bytes(kIn);
+        for (int64_t panel = 0; panel < kOut / kPanelRows; ++panel)
+          std::memset(memory + panel * bytes + scales, code, static_cast<size_t>(bytes - scales));
+        std::vector<float> row(kIn);
+        for (int64_t r = 0; r < kOut; ++r) {
+          decode_row(w.matrix, r, row.data());
+          w.row_norm = std::max(w.row_norm, norm(row.data(), kIn));
+        }
+        Rows x(rows, kIn), y(rows, kOut), correct(rows, kOut);
+        for (int64_t r = 0; r < rows; ++r) std::fill_n(x.row(r), kIn, r % 2 == 0 ? 127.0f : -127.0f);
+        ops_->linear(y.tensor(), x.tensor(), tested(w));
+        reference_->linear(correct.tensor(), x.tensor(), expected(w));
+        const bool widened = rounds_activations() && !same_bits();
+        const double exact = widened ? product_tolerance(kIn, w.row_norm, longest(x))
+                                     : 4 * 0x1.0p-24 * w.row_norm * longest(x) + 1e-7;
+        expect_near(y, correct, exact, fmt::format("{} {:#04x}, {} rows", panel_format_name(format), code, rows));
+      }
+}
+
 TEST_P(StoredOps, ARowsBitsDoNotDependOnItsNeighbours) {
   for (const PanelFormat format : kFormats) {
     const StoredPanels w = store(format, 149, 331);

@@ -264,8 +264,8 @@ RunCommand declare_info(CLI::App& app) {
   app.get_option("--model")->excludes(positional);
   app.add_flag("--json", options->json, "The same as one JSON object; sizes in bytes");
   app.add_flag("--cpu", options->cpu,
-               "Instead: what this processor has and which kernels run (VL2_CPU_ISA=scalar|avx2|avx512|avx512bf16|amx "
-               "asks for others)");
+               "Instead: what this processor has and which kernels run (VL2_CPU_ISA=scalar|avx2|avxvnni|avx512|"
+               "avx512vnni|avx512bf16|amx asks for others)");
   app.footer(
       "Memory is planned for one conversation that fills the context, on the best backend.\n\n"
       "Example:\n  vl2 info models/nano\n  VL2_CPU_ISA=avx2 vl2 info --cpu");

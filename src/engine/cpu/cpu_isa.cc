@@ -17,7 +17,8 @@
 namespace vl2 {
 namespace {
 
-constexpr std::array<std::string_view, 6> kNames = {"scalar", "avx2", "avx512", "avx512vnni", "avx512bf16", "amx"};
+constexpr std::array<std::string_view, 7> kNames = {"scalar",     "avx2",       "avxvnni", "avx512",
+                                                    "avx512vnni", "avx512bf16", "amx"};
 
 #if defined(__x86_64__)
 
@@ -46,27 +47,45 @@ bool allow_tiles() {
   return ::syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 }
 
-Isa detect() {
+std::vector<Isa> detect() {
+  std::vector<Isa> found = {Isa::kScalar};
   const Registers basic = cpuid(1, 0), extended = cpuid(7, 0), extended1 = cpuid(7, 1);
-  if (!bit(basic.ecx, 27)) return Isa::kScalar;  // OSXSAVE
+  if (!bit(basic.ecx, 27)) return found;  // OSXSAVE
   const uint64_t state = enabled_state();
   const bool avx2 = bit(basic.ecx, 12) && bit(basic.ecx, 29) && bit(extended.ebx, 5) && (state & 0x6) == 0x6;
-  if (!avx2) return Isa::kScalar;  // FMA, F16C, AVX2
+  if (!avx2) return found;  // FMA, F16C, AVX2
+  found.push_back(Isa::kAvx2);
+  if (bit(extended1.eax, 4)) found.push_back(Isa::kAvxVnni);
   const bool avx512 = bit(extended.ebx, 16) && bit(extended.ebx, 17) && bit(extended.ebx, 30) &&
                       bit(extended.ebx, 31) && (state & 0xe6) == 0xe6;
-  if (!avx512) return Isa::kAvx2;  // F, DQ, BW, VL
-  if (!bit(extended.ecx, 11)) return Isa::kAvx512;
-  if (!bit(extended1.eax, 5)) return Isa::kAvx512Vnni;
+  if (!avx512) return found;  // F, DQ, BW, VL
+  found.push_back(Isa::kAvx512);
+  if (!bit(extended.ecx, 11)) return found;
+  found.push_back(Isa::kAvx512Vnni);
+  if (!bit(extended1.eax, 5)) return found;
+  found.push_back(Isa::kAvx512Bf16);
   const bool amx =
       bit(extended.edx, 24) && bit(extended.edx, 25) && bit(extended.edx, 22) && (state & 0x60000) == 0x60000;
-  return amx && allow_tiles() ? Isa::kAmx : Isa::kAvx512Bf16;
+  if (amx && allow_tiles()) found.push_back(Isa::kAmx);
+  return found;
 }
 
 #else
 
-Isa detect() { return Isa::kScalar; }
+std::vector<Isa> detect() { return {Isa::kScalar}; }
 
 #endif
+
+bool available(Isa isa) {
+  const std::vector<Isa>& isas = available_isas();
+  return std::find(isas.begin(), isas.end(), isa) != isas.end();
+}
+
+std::string available_names(std::string_view between) {
+  std::vector<std::string_view> names;
+  for (const Isa isa : available_isas()) names.push_back(isa_name(isa));
+  return fmt::format("{}", fmt::join(names, between));
+}
 
 }  // namespace
 
@@ -78,16 +97,12 @@ std::optional<Isa> parse_isa(std::string_view name) {
   return std::nullopt;
 }
 
-Isa detect_isa() {
-  static const Isa isa = detect();
-  return isa;
+const std::vector<Isa>& available_isas() {
+  static const std::vector<Isa> isas = detect();
+  return isas;
 }
 
-std::vector<Isa> available_isas() {
-  std::vector<Isa> result;
-  for (int i = 0; i <= static_cast<int>(detect_isa()); ++i) result.push_back(static_cast<Isa>(i));
-  return result;
-}
+Isa detect_isa() { return available_isas().back(); }
 
 Isa choose_isa() {
   const char* forced = std::getenv("VL2_CPU_ISA");
@@ -95,10 +110,10 @@ Isa choose_isa() {
   const std::optional<Isa> isa = parse_isa(forced);
   if (!isa)
     fail(ErrorCode::kInvalidArgument,
-         "VL2_CPU_ISA={}: unknown; use scalar, avx2, avx512, avx512vnni, avx512bf16 or amx", forced);
-  if (*isa > detect_isa())
-    fail(ErrorCode::kUnsupported, "VL2_CPU_ISA={}: this processor has no more than {}; unset it or ask for less",
-         forced, isa_name(detect_isa()));
+         "VL2_CPU_ISA={}: unknown; use scalar, avx2, avxvnni, avx512, avx512vnni, avx512bf16 or amx", forced);
+  if (!available(*isa))
+    fail(ErrorCode::kUnsupported, "VL2_CPU_ISA={}: this processor has only {}; unset it or choose one of them", forced,
+         available_names(", "));
   return *isa;
 }
 
@@ -110,18 +125,16 @@ std::string processor_name() {
 }
 
 Isa require_isa(Isa isa) {
-  if (isa > detect_isa())
-    fail(ErrorCode::kUnsupported, "kernels for {} were asked for, but this processor has no more than {}",
-         isa_name(isa), isa_name(detect_isa()));
+  if (!available(isa))
+    fail(ErrorCode::kUnsupported, "kernels for {} were asked for, but this processor has only {}", isa_name(isa),
+         available_names(", "));
   return isa;
 }
 
 std::string cpu_description() {
-  std::string available;
-  for (Isa isa : available_isas()) available += fmt::format("{}{}", available.empty() ? "" : " ", isa_name(isa));
   const Isa isa = choose_isa();
   return fmt::format("processor  {}\nthreads    {}\ndetected   {}\nkernels    {} ({})\n", processor_name(),
-                     ThreadPool::default_num_threads(), available, isa_name(isa),
+                     ThreadPool::default_num_threads(), available_names(" "), isa_name(isa),
                      isa == Isa::kAmx ? "bf16 checkpoints compute in bf16 on AMX tiles" : "computes in float32");
 }
 

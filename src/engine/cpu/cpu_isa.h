@@ -8,15 +8,15 @@
 
 namespace vl2 {
 
-// Each level includes the ones before it.
-enum class Isa { kScalar, kAvx2, kAvx512, kAvx512Vnni, kAvx512Bf16, kAmx };
+// Weakest first. A processor with one has those before it too, but that of those with AVX-512 only some have AVX-VNNI.
+enum class Isa { kScalar, kAvx2, kAvxVnni, kAvx512, kAvx512Vnni, kAvx512Bf16, kAmx };
 
-std::string_view isa_name(Isa isa);  // "scalar", "avx2", "avx512", "avx512vnni", "avx512bf16", "amx"
+std::string_view isa_name(Isa isa);  // "scalar", "avx2", "avxvnni", "avx512", "avx512vnni", "avx512bf16", "amx"
 std::optional<Isa> parse_isa(std::string_view name);
 
-// The best level this processor and kernel support. Asks Linux for permission to use AMX tiles where they exist.
-Isa detect_isa();
-std::vector<Isa> available_isas();  // weakest first
+// What this processor and kernel support, weakest first. Asks Linux for permission to use AMX tiles where they exist.
+const std::vector<Isa>& available_isas();
+Isa detect_isa();  // the best of them
 
 // VL2_CPU_ISA if it is set, else the best. kInvalidArgument for an unknown name, kUnsupported for one this machine
 // lacks.

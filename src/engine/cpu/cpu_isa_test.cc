@@ -75,7 +75,7 @@ TEST_F(CpuIsa, UnknownNamesAndMissingHardwareAreRefused) {
 }
 
 TEST(CpuIsaNames, AreReadAsTheyAreWritten) {
-  for (Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16, Isa::kAmx})
+  for (Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvxVnni, Isa::kAvx512, Isa::kAvx512Vnni, Isa::kAvx512Bf16, Isa::kAmx})
     EXPECT_EQ(parse_isa(isa_name(isa)), isa);
   EXPECT_EQ(parse_isa("AVX2"), std::nullopt);
 }

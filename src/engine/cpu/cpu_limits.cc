@@ -60,7 +60,10 @@ class CpuLimitMeter : public LimitMeter {
 
  private:
   // float32 runs on the vector unit, also where narrower types have one of their own.
-  std::string f32_unit() const { return isa_ >= Isa::kAvx512 ? "avx512_f32" : fmt::format("{}_f32", isa_name(isa_)); }
+  std::string f32_unit() const {
+    if (isa_ >= Isa::kAvx512) return "avx512_f32";
+    return fmt::format("{}_f32", isa_name(isa_ == Isa::kAvxVnni ? Isa::kAvx2 : isa_));
+  }
   std::string bf16_unit() const { return isa_ == Isa::kAmx ? "amx_bf16" : "avx512_bf16"; }
   // Tables inherit from weaker ones: what counts is whose loop it is.
   std::string int8_unit() const {

@@ -174,6 +174,7 @@ inline constexpr int64_t kPeakBytes = 16 << 10;
 
 const KernelTable& scalar_kernels();
 const KernelTable& avx2_kernels();
+const KernelTable& avxvnni_kernels();
 const KernelTable& avx512_kernels();
 const KernelTable& avx512vnni_kernels();
 const KernelTable& avx512bf16_kernels();

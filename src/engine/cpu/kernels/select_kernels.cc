@@ -10,6 +10,8 @@ const KernelTable& select_kernels(Isa isa) {
       return scalar_kernels();
     case Isa::kAvx2:
       return avx2_kernels();
+    case Isa::kAvxVnni:
+      return avxvnni_kernels();
     case Isa::kAvx512:
       return avx512_kernels();
     case Isa::kAvx512Vnni:

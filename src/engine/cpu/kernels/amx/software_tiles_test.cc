@@ -127,6 +127,7 @@ namespace in_software {
 #include "engine/cpu/kernels/avx512/codes.h"
 #include "engine/cpu/kernels/avx512/dot_words.h"
 #include "engine/cpu/kernels/generic/quant-inl.h"
+#include "engine/cpu/kernels/generic/words-inl.h"
 #include "engine/cpu/kernels/generic/stream-inl.h"
 #include "engine/cpu/kernels/amx/code-tiles-inl.h"
 // clang-format on

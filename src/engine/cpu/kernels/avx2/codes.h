@@ -1,5 +1,5 @@
-// Products of stored codes and rounded activations with AVX2. Included inside namespace vl2::cpu::avx2, in its target
-// region, after simd.h.
+// Stored codes and rounded activations in AVX2 registers. Included inside a namespace and target region after simd.h;
+// products come from dot_words.h or, with AVX-VNNI, from avxvnni/dot_vnni.h.
 
 struct Sums {
   __m256i lo, hi;
@@ -8,10 +8,7 @@ struct Codes {
   __m256i lo, hi;
 };
 
-inline constexpr int kQuantRows = 4;  // 4 x 2 sums of the 16 registers
 inline constexpr int kQuantPanels = 1;
-inline constexpr int kByteOffset = 0;         // dot_bytes makes the codes signed first
-inline constexpr int kStreamSums = 4;         // that few rows keep in registers
 inline constexpr int64_t kQuantAhead = 4096;  // bytes ahead that streaming codes are fetched
 
 inline Sums set_sums(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
@@ -32,21 +29,6 @@ inline __m256i four_bytes(const int8_t* a) {
   std::memcpy(&word, a, sizeof word);
   return _mm256_set1_epi32(word);
 }
-// u is unsigned, s signed; no pair of products may leave 16 bits.
-inline __m256i dot_half(__m256i sums, __m256i u, __m256i s) {
-  return _mm256_add_epi32(sums, _mm256_madd_epi16(_mm256_maddubs_epi16(u, s), _mm256_set1_epi16(1)));
-}
-inline Sums dot_nibbles(const Sums& sums, const Codes& codes, const int8_t* a) {
-  const __m256i s = four_bytes(a);
-  return {dot_half(sums.lo, codes.lo, s), dot_half(sums.hi, codes.hi, s)};
-}
-// Two products of 127 x 127 stay below 2^15: |q| unsigned, the sign of q moved to a.
-inline Sums dot_bytes(const Sums& sums, const Codes& codes, const int8_t* a) {
-  const __m256i s = four_bytes(a), offset = _mm256_set1_epi8(-128);
-  const __m256i lo = _mm256_xor_si256(codes.lo, offset), hi = _mm256_xor_si256(codes.hi, offset);
-  return {dot_half(sums.lo, _mm256_abs_epi8(lo), _mm256_sign_epi8(s, lo)),
-          dot_half(sums.hi, _mm256_abs_epi8(hi), _mm256_sign_epi8(s, hi))};
-}
 inline Sums add(const Sums& a, const Sums& b) { return {_mm256_add_epi32(a.lo, b.lo), _mm256_add_epi32(a.hi, b.hi)}; }
 inline Vec to_floats(const Sums& x) { return {_mm256_cvtepi32_ps(x.lo), _mm256_cvtepi32_ps(x.hi)}; }
 inline __m256i whole_words(const Vec& x) {
@@ -63,10 +45,12 @@ inline void store_bytes(int8_t* p, const Vec* x) {
 }
 // n is a multiple of 64.
 inline int32_t sum_bytes(const int8_t* p, int64_t n) {
-  const __m256i ones = _mm256_set1_epi8(1);
   __m256i sum = _mm256_setzero_si256();
-  for (int64_t i = 0; i < n; i += 32)
-    sum = dot_half(sum, ones, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + i)));
+  for (int64_t i = 0; i < n; i += 32) {
+    const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + i));
+    const __m256i words = _mm256_maddubs_epi16(_mm256_set1_epi8(1), bytes);
+    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(words, _mm256_set1_epi16(1)));
+  }
   const __m128i four = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
   const __m128i two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
   return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_srli_epi64(two, 32)));

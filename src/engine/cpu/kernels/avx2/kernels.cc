@@ -17,19 +17,21 @@ namespace avx2 {
 // clang-format off
 #include "engine/cpu/kernels/avx2/simd.h"
 #include "engine/cpu/kernels/avx2/codes.h"
+#include "engine/cpu/kernels/avx2/dot_words.h"
 #include "engine/cpu/kernels/generic/interleave-inl.h"
 #include "engine/cpu/kernels/generic/pages-inl.h"
 #include "engine/cpu/kernels/generic/math-inl.h"
 #include "engine/cpu/kernels/generic/finish-inl.h"
 #include "engine/cpu/kernels/generic/gemm-inl.h"
 #include "engine/cpu/kernels/generic/quant-inl.h"
+#include "engine/cpu/kernels/generic/words-inl.h"
 #include "engine/cpu/kernels/generic/stream-inl.h"
 #include "engine/cpu/kernels/generic/rows-inl.h"
 #include "engine/cpu/kernels/generic/panels-inl.h"
 #include "engine/cpu/kernels/generic/cache-inl.h"
 #include "engine/cpu/kernels/generic/attend-inl.h"
 #include "engine/cpu/kernels/generic/peak-inl.h"
-#include "engine/cpu/kernels/generic/peak_codes-inl.h"
+#include "engine/cpu/kernels/generic/peak_words-inl.h"
 #include "engine/cpu/kernels/generic/table-inl.h"
 // clang-format on
 }  // namespace avx2

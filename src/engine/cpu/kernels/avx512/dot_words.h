@@ -1,15 +1,17 @@
 // Products of codes without VNNI: bytes to pairs of 16 bits to 32 bits. Included after codes.h.
 
 inline constexpr int kByteOffset = 128;
+inline constexpr bool kWordsOfBytes = true, kWordsOfNibbles = true;
 
-// u is unsigned, s signed; no pair of products may leave 16 bits.
-inline Sums dot_nibbles(const Sums& sums, const Codes& codes, const int8_t* a) {
-  const __m512i words = _mm512_maddubs_epi16(codes.v, four_bytes(a));
-  return {_mm512_add_epi32(sums.v, _mm512_madd_epi16(words, _mm512_set1_epi16(1)))};
+inline Sums add_words(const Sums& words, const Codes& nibbles, const int8_t* a) {
+  Sums result = words;
+  __m512i products;
+  // As text: around intrinsics the compiler adds products first, and spills the sums.
+  __asm__("vpmaddubsw %3, %2, %1\n\tvpaddw %1, %0, %0"
+          : "+v"(result.v), "=&v"(products)
+          : "v"(nibbles.v), "v"(four_bytes(a)));
+  return result;
 }
-// 255 x 127 twice would not fit: the upper and the lower half of a code one after the other.
-inline Sums dot_bytes(const Sums& sums, const Codes& codes, const int8_t* a) {
-  const __m512i words = _mm512_maddubs_epi16(high_nibbles(codes).v, four_bytes(a));
-  const Sums upper = {_mm512_add_epi32(sums.v, _mm512_madd_epi16(words, _mm512_set1_epi16(16)))};
-  return dot_nibbles(upper, low_nibbles(codes), a);
+inline Sums whole_sums(const Sums& words, int16_t factor) {
+  return {_mm512_madd_epi16(words.v, _mm512_set1_epi16(factor))};
 }

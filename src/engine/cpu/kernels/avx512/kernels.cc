@@ -27,13 +27,14 @@ namespace avx512 {
 #include "engine/cpu/kernels/generic/finish-inl.h"
 #include "engine/cpu/kernels/generic/gemm-inl.h"
 #include "engine/cpu/kernels/generic/quant-inl.h"
+#include "engine/cpu/kernels/generic/words-inl.h"
 #include "engine/cpu/kernels/generic/stream-inl.h"
 #include "engine/cpu/kernels/generic/rows-inl.h"
 #include "engine/cpu/kernels/generic/panels-inl.h"
 #include "engine/cpu/kernels/generic/cache-inl.h"
 #include "engine/cpu/kernels/generic/attend-inl.h"
 #include "engine/cpu/kernels/generic/peak-inl.h"
-#include "engine/cpu/kernels/generic/peak_codes-inl.h"
+#include "engine/cpu/kernels/generic/peak_words-inl.h"
 #include "engine/cpu/kernels/generic/table-inl.h"
 // clang-format on
 }  // namespace avx512

@@ -1,6 +1,7 @@
 // Products of codes with VNNI. Included after avx512/codes.h in a target region with AVX512_VNNI.
 
 inline constexpr int kByteOffset = 128;
+inline constexpr bool kWordsOfBytes = false, kWordsOfNibbles = false;
 
 inline Sums dot_bytes(const Sums& sums, const Codes& codes, const int8_t* a) {
   Sums result = sums;

@@ -9,19 +9,27 @@
 struct Bytes {
   static constexpr PanelFormat kFormat = PanelFormat::kQ8;
   static constexpr int kOffset = kByteOffset;  // subtracted here
+  static constexpr bool kWords = kWordsOfBytes;
   static constexpr int64_t kDepth = 4;         // k of 64 stored bytes
   // Of 8 k from p on.
   static Codes first(const uint8_t* p) { return load_codes(p); }
   static Codes second(const uint8_t* p) { return load_codes(p + 64); }
-  static Sums dot(const Sums& sums, const Codes& codes, const int8_t* a) { return dot_bytes(sums, codes, a); }
+  template <typename Whole>
+  static Whole dot(const Whole& sums, const Codes& codes, const int8_t* a) {
+    return dot_bytes(sums, codes, a);
+  }
 };
 struct Nibbles {
   static constexpr PanelFormat kFormat = PanelFormat::kQ4;
   static constexpr int kOffset = 8;
+  static constexpr bool kWords = kWordsOfNibbles;
   static constexpr int64_t kDepth = 8;
   static Codes first(const uint8_t* p) { return low_nibbles(load_codes(p)); }
   static Codes second(const uint8_t* p) { return high_nibbles(load_codes(p)); }
-  static Sums dot(const Sums& sums, const Codes& codes, const int8_t* a) { return dot_nibbles(sums, codes, a); }
+  template <typename Whole>
+  static Whole dot(const Whole& sums, const Codes& codes, const int8_t* a) {
+    return dot_nibbles(sums, codes, a);
+  }
 };
 
 // Where a group of M packed rows has the byte of (k, row) and its scales; its sums of bytes follow the scales.
@@ -120,6 +128,14 @@ struct GroupScales {
   const std::byte* scales;
 };
 
+// With sums of 16 bits, which hold the products of two nibbles and bytes over kWordDepth k: words-inl.h.
+inline constexpr int64_t kWordDepth = 32;
+template <typename Kind, typename Layout, int M, bool kTwo, typename Fetched>
+void stream_words(Sums* sums, Fetched& fetch, const uint8_t* codes, const int8_t* a, int64_t begin, int64_t end);
+template <typename Kind, typename Layout, int M, int P>
+void multiply_words(const uint8_t* codes, int64_t panel_stride, const int8_t* a, int64_t depth,
+                    const GroupScales& group, float* sums);
+
 // sums [M][P][16] += codes a over `depth` <= kQuantGroup. A function of its own, because the compiler keeps the block
 // in registers only when nothing else competes for them.
 template <typename Kind, typename Layout, int M, int P>
@@ -181,9 +197,14 @@ inline void multiply_groups(const std::byte* panels, int64_t panel_stride, const
   for (int64_t g = 0; g < groups; ++g) {
     const int64_t begin = g * kQuantGroup, count = depth - begin < kQuantGroup ? depth - begin : kQuantGroup;
     const int64_t scale_bytes = g * kPanelRows * static_cast<int64_t>(sizeof(BF16));
-    multiply_group<Kind, Layout, M, P>(codes + begin / Kind::kDepth * 64, panel_stride,
-                                       a + Layout::template at<M>(begin, 0), count,
-                                       {a_sums + g * rows, a_scales + g * rows, panels + scale_bytes}, sums);
+    const GroupScales group = {a_sums + g * rows, a_scales + g * rows, panels + scale_bytes};
+    const uint8_t* at = codes + begin / Kind::kDepth * 64;
+    const int8_t* from = a + Layout::template at<M>(begin, 0);
+    if constexpr (Kind::kWords) {
+      multiply_words<Kind, Layout, M, P>(at, panel_stride, from, count, group, sums);
+    } else {
+      multiply_group<Kind, Layout, M, P>(at, panel_stride, from, count, group, sums);
+    }
   }
 }
 

@@ -55,11 +55,16 @@ template <typename Kind, typename Layout, int M>
         even[m] = set_sums(-Kind::kOffset * a_sums[g * rows + m]);
         if constexpr (kChains > 1) odd[m] = set_sums(0);
       }
-      for (int64_t k = begin; k < end; k += 8, codes += kBytes) {
-        fetch.lines(kBytes);
-        const Codes first = Kind::first(codes), second = Kind::second(codes);
-        add_products<Kind, Layout, M>(even, first, a, k);
-        add_products<Kind, Layout, M>(kChains > 1 ? odd : even, second, a, k + 4);
+      if constexpr (Kind::kWords) {
+        stream_words<Kind, Layout, M, (kChains > 1)>(even, fetch, codes, a, begin, end);
+        codes += (end - begin) / 8 * kBytes;
+      } else {
+        for (int64_t k = begin; k < end; k += 8, codes += kBytes) {
+          fetch.lines(kBytes);
+          const Codes first = Kind::first(codes), second = Kind::second(codes);
+          add_products<Kind, Layout, M>(even, first, a, k);
+          add_products<Kind, Layout, M>(kChains > 1 ? odd : even, second, a, k + 4);
+        }
       }
       const Vec scale = load_bf16(scales + g * kPanelRows);
 #pragma GCC unroll 16
