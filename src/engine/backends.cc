@@ -27,7 +27,7 @@ BackendMemory memory_of_host(const BackendOptions&) { return {"memory", availabl
 std::unique_ptr<Ops> make_reference(const BackendOptions& options) {
   if (options.compute == Compute::kBF16)
     fail(ErrorCode::kUnsupported, "the reference backend computes in float64 only; leave the compute type on auto");
-  if (options.cache == CacheType::kBF16)
+  if (options.cache == CacheType::kBF16 || options.cache == CacheType::kInt8)
     fail(ErrorCode::kUnsupported, "the reference backend caches float32 only; leave the type of the cache on auto");
   return make_reference_ops();
 }
@@ -43,15 +43,15 @@ bool bf16_compute(const BackendOptions& options) {
   return options.weights == DType::kBF16 && choose_isa() == Isa::kAmx;
 }
 
-bool bf16_cache(const BackendOptions& options) {
-  if (options.cache != CacheType::kAuto) return options.cache == CacheType::kBF16;
-  return options.quantized || bf16_compute(options);
+CacheType cpu_cache(const BackendOptions& options) {
+  if (options.cache != CacheType::kAuto) return options.cache;
+  return options.quantized || bf16_compute(options) ? CacheType::kBF16 : CacheType::kF32;
 }
 
 CpuOptions cpu_options(const BackendOptions& options) {
   return {.threads = options.threads,
           .compute = options.compute,
-          .bf16_cache = bf16_cache(options),
+          .cache = cpu_cache(options),
           .bf16_attention = options.quantized && options.compute == Compute::kAuto,
           .isa = std::nullopt};
 }
@@ -64,7 +64,10 @@ std::unique_ptr<LimitMeter> cpu_limits(const BackendOptions& options) {
 
 BackendFootprint cpu_footprint(const BackendOptions& options) {
   const double stored = options.weights == DType::kBF16 ? 2 : 4;
-  return {bf16_compute(options) ? 2 : stored, stored, 4, bf16_cache(options) ? 2.0 : 4.0};
+  const CacheType cache = cpu_cache(options);
+  // Codes have a scale of two bytes for each 64.
+  const double value = cache == CacheType::kInt8 ? 1 + 2.0 / 64 : cache == CacheType::kBF16 ? 2 : 4;
+  return {bf16_compute(options) ? 2 : stored, stored, 4, value};
 }
 
 // bfloat16 is native on every GPU the kernels run on: what is not stored in float32 is multiplied in it.
@@ -78,6 +81,8 @@ bool narrow_cuda_cache(const BackendOptions& options) {
 }
 
 CudaOptions cuda_options(const BackendOptions& options) {
+  if (options.cache == CacheType::kInt8)
+    fail(ErrorCode::kUnsupported, "on a GPU keys and values are cached in f32 or bf16, not int8");
   return {.device = options.device, .compute = options.compute, .bf16_cache = narrow_cuda_cache(options)};
 }
 

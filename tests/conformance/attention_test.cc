@@ -298,13 +298,22 @@ TEST_P(AttentionOps, AnswerRowsAgreeWithPromptRows) {
               attention_tolerance(), "latent");
 }
 
-// A cache of half the bytes stores what bf16 can say as it is: then nothing else may differ from the reference.
-class Bf16Cache : public AttentionOps {
+// A cache of fewer bytes stores what it can say as it is: then nothing else may differ from the reference.
+class NarrowCache : public AttentionOps {
  protected:
-  Rows representable(int64_t rows, int64_t cols, float scale = 1.0f) {
+  // Rows of segments of `size` values. In 8 bits: whole numbers, of which each group's first is the largest.
+  Rows representable(int64_t rows, int64_t cols, int64_t size, float scale = 1.0f) {
     Rows result = Rows::random(rows, cols, random_, scale);
     for (int64_t r = 0; r < rows; ++r)
-      for (int64_t c = 0; c < cols; ++c) result.row(r)[c] = to_float(to_bf16(result.row(r)[c]));
+      for (int64_t c = 0; c < cols; ++c) {
+        float& x = result.row(r)[c];
+        if (int8_cache()) {
+          const auto whole = static_cast<float>(random_.below(255)) - 127;
+          x = scale / 64 * (c % size % 64 == 0 ? 127 : whole);
+        } else {
+          x = to_float(to_bf16(x));
+        }
+      }
     return result;
   }
   // Of answers over latents: where queries and weights are rounded as well, by 2^-9 each.
@@ -322,11 +331,11 @@ class Bf16Cache : public AttentionOps {
   }
 };
 
-TEST_P(Bf16Cache, KeysAndValuesAreWhatWasStored) {
+TEST_P(NarrowCache, KeysAndValuesAreWhatWasStored) {
   for (const Heads& h : {Heads{1, 1, 2}, Heads{6, 2, 23}, Heads{5, 5, 64}, Heads{3, 1, 128}}) {
     const int64_t n = total_rows(kBorders);
-    Rows q = Rows::random(n, h.heads * h.size, random_), k = representable(n, h.groups * h.size, 0.5f),
-         v = representable(n, h.groups * h.size);
+    Rows q = Rows::random(n, h.heads * h.size, random_), k = representable(n, h.groups * h.size, h.size, 0.5f),
+         v = representable(n, h.groups * h.size, h.size);
     const Rows rows = cached(*ops_, h, q, k, v, kBorders);
     expect_near(rows, cached(*reference_, h, q, k, v, kBorders), attention_tolerance(),
                 fmt::format("{} heads over {} of {}", h.heads, h.groups, h.size));
@@ -335,36 +344,36 @@ TEST_P(Bf16Cache, KeysAndValuesAreWhatWasStored) {
 }
 
 // So few that the cache is widened on the way, one block at a time: before, across and behind a block's border.
-TEST_P(Bf16Cache, AFewPromptRowsBehindACachedPrefix) {
+TEST_P(NarrowCache, AFewPromptRowsBehindACachedPrefix) {
   const Heads h{3, 3, 40};
   const std::vector<Script> few = {{{250, 20, 3}, 2}, {{7, 1}, 1}, {{530, 31}}},
                             whole = {{{273}, 2}, {{8}, 1}, {{561}}};
   const int64_t n = total_rows(few);
-  Rows q = Rows::random(n, h.heads * h.size, random_), k = representable(n, h.groups * h.size, 0.5f),
-       v = representable(n, h.groups * h.size);
+  Rows q = Rows::random(n, h.heads * h.size, random_), k = representable(n, h.groups * h.size, h.size, 0.5f),
+       v = representable(n, h.groups * h.size, h.size);
   const Rows rows = cached(*ops_, h, q, k, v, few);
   expect_near(rows, cached(*reference_, h, q, k, v, few), attention_tolerance(), "reference");
   expect_same_rows(rows, cached(*ops_, h, q, k, v, whole), 2 * attention_tolerance(), "prompts whole");
 }
 
-TEST_P(Bf16Cache, AnswersWithACommonPrefix) {
+TEST_P(NarrowCache, AnswersWithACommonPrefix) {
   for (const Heads& h : {Heads{6, 2, 23}, Heads{5, 5, 64}}) {
     const int64_t n = rows_behind(kReaders);
-    Rows q = Rows::random(n, h.heads * h.size, random_), k = representable(n, h.groups * h.size, 0.5f),
-         v = representable(n, h.groups * h.size);
+    Rows q = Rows::random(n, h.heads * h.size, random_), k = representable(n, h.groups * h.size, h.size, 0.5f),
+         v = representable(n, h.groups * h.size, h.size);
     const Rows rows = cached_behind(*ops_, h, q, k, v, kReaders, true);
     expect_near(rows, cached_behind(*reference_, h, q, k, v, kReaders, true), attention_tolerance(), "reference");
     expect_same_rows(rows, cached_behind(*ops_, h, q, k, v, kReaders, false), 2 * attention_tolerance(), "one by one");
   }
 }
 
-TEST_P(Bf16Cache, LatentsAreWhatWasStored) {
+TEST_P(NarrowCache, LatentsAreWhatWasStored) {
   for (const Latent& l : {Latent{9, 12, 6, 10, 33}, Latent{20, 8, 4, 6, 80}, Latent{3, 16, 8, 24, 40}}) {
     const int64_t n = total_rows(kBorders);
     const Stored kv_b(DType::kBF16, {l.heads * (l.nope + l.v), l.rank}, random_,
                       static_cast<float>(1 / std::sqrt(static_cast<double>(l.rank))));
-    Rows q = Rows::random(n, l.heads * (l.nope + l.rope), random_), c_kv = representable(n, l.rank),
-         k_pe = representable(n, l.rope);
+    Rows q = Rows::random(n, l.heads * (l.nope + l.rope), random_), c_kv = representable(n, l.rank, l.rank),
+         k_pe = representable(n, l.rope, l.rope);
     const std::string what = fmt::format("{} heads, rank {}", l.heads, l.rank);
     const Rows rows = latent(*ops_, l, kv_b, q, c_kv, k_pe, kBorders),
                expected = latent(*reference_, l, kv_b, q, c_kv, k_pe, kBorders);
@@ -376,7 +385,7 @@ TEST_P(Bf16Cache, LatentsAreWhatWasStored) {
 }
 
 VL2_FOR_EVERY_BACKEND(AttentionOps);
-INSTANTIATE_TEST_SUITE_P(Backends, Bf16Cache, testing::ValuesIn(bf16_cache_backends()), backend_test_name);
+INSTANTIATE_TEST_SUITE_P(Backends, NarrowCache, testing::ValuesIn(narrow_cache_backends()), backend_test_name);
 
 }  // namespace
 }  // namespace vl2::conformance

@@ -48,7 +48,8 @@ OpTest::OpTest()
       reference_(parity::backend("reference").make()),
       random_(fnv1a64(testing::UnitTest::GetInstance()->current_test_info()->name())),
       rounds_(parity::backend(GetParam()).rounds),
-      same_bits_(parity::backend(GetParam()).same_bits) {}
+      same_bits_(parity::backend(GetParam()).same_bits),
+      int8_cache_(parity::backend(GetParam()).int8_cache) {}
 
 double OpTest::product_tolerance(int64_t k, double w_norm, double x_norm) const {
   // Normal values: |w| |x| is sqrt(k) times the spread of the sum. Adding up in float32 then errs by 0.4 eps |w| |x|
@@ -93,9 +94,9 @@ void OpTest::expect_same_rows(const Rows& actual, const Rows& expected, double t
 
 std::string backend_test_name(const testing::TestParamInfo<std::string>& info) { return info.param; }
 
-std::vector<std::string> bf16_cache_backends() {
+std::vector<std::string> narrow_cache_backends() {
   std::vector<std::string> names;
-  for (const parity::Backend& b : parity::bf16_cache_backends()) names.push_back(b.name);
+  for (const parity::Backend& b : parity::narrow_cache_backends()) names.push_back(b.name);
   return names;
 }
 

@@ -65,6 +65,7 @@ class OpTest : public testing::TestWithParam<std::string> {
   void expect_same_rows(const Rows& actual, const Rows& expected, double tolerance, const std::string& what) const;
   bool rounds_activations() const { return rounds_; }
   bool same_bits() const { return same_bits_; }
+  bool int8_cache() const { return int8_cache_; }
 
   std::unique_ptr<Ops> ops_;
   std::unique_ptr<Ops> reference_;
@@ -73,11 +74,12 @@ class OpTest : public testing::TestWithParam<std::string> {
  private:
   bool rounds_;
   bool same_bits_;
+  bool int8_cache_;
 };
 
 std::string backend_test_name(const testing::TestParamInfo<std::string>& info);
 std::vector<std::string> tested_backends();
-std::vector<std::string> bf16_cache_backends();
+std::vector<std::string> narrow_cache_backends();
 
 }  // namespace vl2::conformance
 

@@ -8,31 +8,32 @@ namespace vl2::parity {
 namespace {
 
 // The CPU backend once for every instruction set this machine has.
-std::vector<Backend> cpu_backends(Compute compute, bool bf16_cache = false) {
+std::vector<Backend> cpu_backends(Compute compute, CacheType cache = CacheType::kF32) {
   std::vector<Backend> result;
   for (Isa isa : available_isas()) {
     CpuOptions options;
     options.isa = isa;
     options.compute = compute;
-    options.bf16_cache = bf16_cache;
+    options.cache = cache;
     const bool rounds = compute == Compute::kBF16;
     result.push_back({fmt::format("cpu_{}{}", isa_name(isa),
-                                  rounds       ? "_bf16compute"
-                                  : bf16_cache ? "_bf16cache"
-                                               : ""),
-                      [options] { return make_cpu_ops(options); }, rounds});
+                                  rounds                      ? "_bf16compute"
+                                  : cache == CacheType::kBF16 ? "_bf16cache"
+                                  : cache == CacheType::kInt8 ? "_int8cache"
+                                                              : ""),
+                      [options] { return make_cpu_ops(options); }, rounds, true, cache == CacheType::kInt8});
   }
   return result;
 }
 
 // What a model in codes gets where the unit multiplies bf16.
-void add_bf16_attention(std::vector<Backend>& list) {
+void add_bf16_attention(std::vector<Backend>& list, CacheType cache = CacheType::kBF16) {
   for (Isa isa : available_isas()) {
     if (isa != Isa::kAvx512Bf16) continue;
-    const CpuOptions options{
-        .threads = 0, .compute = Compute::kF32, .bf16_cache = true, .bf16_attention = true, .isa = isa};
-    list.push_back(
-        {fmt::format("cpu_{}_bf16attention", isa_name(isa)), [options] { return make_cpu_ops(options); }, true});
+    const CpuOptions options{.threads = 0, .compute = Compute::kF32, .cache = cache, .bf16_attention = true, .isa = isa};
+    const bool codes = cache == CacheType::kInt8;
+    list.push_back({fmt::format("cpu_{}_bf16attention{}", isa_name(isa), codes ? "_int8cache" : ""),
+                    [options] { return make_cpu_ops(options); }, true, true, codes});
   }
 }
 
@@ -57,9 +58,11 @@ std::vector<Backend> bf16_backends() {
   return result;
 }
 
-std::vector<Backend> narrow_cache_backends() {
-  std::vector<Backend> result = cpu_backends(Compute::kF32, true);
+std::vector<Backend> all_narrow_caches() {
+  std::vector<Backend> result = cpu_backends(Compute::kF32, CacheType::kBF16);
   add_bf16_attention(result);
+  for (Backend& b : cpu_backends(Compute::kF32, CacheType::kInt8)) result.push_back(std::move(b));
+  add_bf16_attention(result, CacheType::kInt8);
   add_cuda(result, "_bf16cache", {.compute = Compute::kF32, .bf16_cache = true});
   return result;
 }
@@ -76,8 +79,8 @@ const std::vector<Backend>& rounding_backends() {
   return kBackends;
 }
 
-const std::vector<Backend>& bf16_cache_backends() {
-  static const std::vector<Backend> kBackends = narrow_cache_backends();
+const std::vector<Backend>& narrow_cache_backends() {
+  static const std::vector<Backend> kBackends = all_narrow_caches();
   return kBackends;
 }
 

@@ -7,7 +7,7 @@ std::unique_ptr<Ops> Backend::make_on_host() const { return on_host(make()); }
 
 const Backend& backend(const std::string& name) {
   std::string known;
-  for (const std::vector<Backend>* list : {&backends(), &rounding_backends(), &bf16_cache_backends()})
+  for (const std::vector<Backend>* list : {&backends(), &rounding_backends(), &narrow_cache_backends()})
     for (const Backend& b : *list) {
       if (b.name == name) return b;
       known += " " + b.name;

@@ -25,7 +25,7 @@ const std::vector<Backend>& rounding_backends() {
   return kBackends;
 }
 
-const std::vector<Backend>& bf16_cache_backends() {
+const std::vector<Backend>& narrow_cache_backends() {
   static const std::vector<Backend> kBackends = {
       software("_bf16cache", {.compute = Compute::kF32, .bf16_cache = true})};
   return kBackends;

@@ -195,9 +195,9 @@ void add_side(CLI::App& app, Side& side, const std::string& name) {
   app.add_option("--compute-" + name, side.compute, "Arithmetic of " + name + ": f32, bf16 or auto (default)")
       ->type_name("TYPE")
       ->check(CLI::IsMember({"auto", "f32", "bf16"}).description(""));
-  app.add_option("--cache-" + name, side.cache, "Keys and values of " + name + ": f32, bf16 or auto (default)")
+  app.add_option("--cache-" + name, side.cache, "Keys and values of " + name + ": f32, bf16, int8 or auto (default)")
       ->type_name("TYPE")
-      ->check(CLI::IsMember({"auto", "f32", "bf16"}).description(""));
+      ->check(CLI::IsMember({"auto", "f32", "bf16", "int8"}).description(""));
 }
 
 }  // namespace

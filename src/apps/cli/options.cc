@@ -36,7 +36,10 @@ void add_lora_option(CLI::App& app, std::string& adapter) {
 BackendOptions ComputeOptions::backend_options(DType weights, bool quantized) const {
   BackendOptions result;
   result.compute = compute == "f32" ? Compute::kF32 : compute == "bf16" ? Compute::kBF16 : Compute::kAuto;
-  result.cache = cache == "f32" ? CacheType::kF32 : cache == "bf16" ? CacheType::kBF16 : CacheType::kAuto;
+  result.cache = cache == "f32"    ? CacheType::kF32
+                 : cache == "bf16" ? CacheType::kBF16
+                 : cache == "int8" ? CacheType::kInt8
+                                   : CacheType::kAuto;
   result.threads = threads;
   result.device = device;
   result.gpu_layers = gpu_layers;
@@ -84,9 +87,9 @@ void add_compute_options(CLI::App& app, ComputeOptions& options) {
       ->type_name("TYPE")
       ->check(CLI::IsMember({"auto", "f32", "bf16"}).description(""));
   app.add_option("--cache", options.cache,
-                 "Keys and values: f32, bf16, or auto (default): bf16 where products round their rows anyway")
+                 "Keys and values: f32, bf16, int8, or auto (default): bf16 where products round their rows anyway")
       ->type_name("TYPE")
-      ->check(CLI::IsMember({"auto", "f32", "bf16"}).description(""));
+      ->check(CLI::IsMember({"auto", "f32", "bf16", "int8"}).description(""));
   app.add_option("--threads", options.threads, "Threads (default: every core this process may use)")
       ->type_name("N")
       ->check(CLI::Range(1, kMostThreads).description(""));

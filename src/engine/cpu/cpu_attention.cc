@@ -78,8 +78,8 @@ void append(const CpuContext& context, CpuCache& cache, std::span<const Sequence
       for (const auto& [s, i] : some) cache.fetch(layer, s->blocks, s->past + i);
       for (const auto& [s, i] : some)
         for (int64_t g = 0; g < k.heads; ++g) {
-          cache.write(layer, s->blocks, s->past + i, g * size, k.at(s->begin + i, g), size);
-          cache.write(layer, s->blocks, s->past + i, (k.heads + g) * size, v.at(s->begin + i, g), size);
+          cache.write(layer, s->blocks, s->past + i, g, k.at(s->begin + i, g));
+          cache.write(layer, s->blocks, s->past + i, k.heads + g, v.at(s->begin + i, g));
         }
     }
   });
@@ -167,7 +167,7 @@ void few_prompt_rows(const Problem& p, const SequenceSlice& s) {
 }
 
 void prompt_rows(const Problem& p, const SequenceSlice& s) {
-  if (p.cache.bf16() && !p.context.bf16_compute && s.past > 0 &&
+  if (p.cache.stored() != CacheType::kF32 && !p.context.bf16_compute && s.past > 0 &&
       s.count <= max_lanes(p.context, p.context.bf16_compute) && p.heads_per_group() == 1)
     return few_prompt_rows(p, s);
   const int64_t total = s.past + s.count, size = p.q.cols, tokens = p.cache.block_tokens();
@@ -180,7 +180,7 @@ void prompt_rows(const Problem& p, const SequenceSlice& s) {
     p.context.pool.parallel_for(p.groups, [&](int64_t g, int thread) {
       pack_head(p, s, g, heads[static_cast<size_t>(g)], buffers[static_cast<size_t>(thread)]);
     });
-  } else if (p.cache.bf16()) {
+  } else if (p.cache.stored() != CacheType::kF32) {
     // Widened once for all queries: [group][keys, then values].
     float* wide = p.context.workspace.array<float>(2 * p.groups * total * size).data();
     for (int64_t i = 0; i < 2 * p.groups; ++i) runs.push_back(wide + i * total * size);
@@ -224,12 +224,12 @@ struct PieceResults {
   float* scores;  // [query][kKeysPerPiece], exponentials under this piece's top
 };
 
-// One piece against some key heads, where their keys lie. Block by block for all of them: memory gives much more to who
-// reads it from front to back. q: [group][query][size]. then, then_group: what the thread reads next, most likely;
-// nullptr: nothing.
+// One piece against some key heads, where their keys lie; codes (T int8_t) are widened to `wide`, a block of one head at
+// a time. Block by block for all of them: memory gives much more to who reads it from front to back. q: [group][query]
+// [size]. then, then_group: what the thread reads next, most likely; nullptr: nothing.
 template <typename T>
 void score_piece(const Problem& p, const CachePieces& cut, const CachePieces::Piece& piece, int64_t first_group,
-                 int64_t end_group, float* q, const PieceResults& all, const CachePieces::Piece* then,
+                 int64_t end_group, float* q, const PieceResults& all, float* wide, const CachePieces::Piece* then,
                  int64_t then_group) {
   const KernelTable& kernels = p.context.kernels;
   const SequenceSlice& holder = *cut.readers[piece.readers.front()].sequence;
@@ -242,17 +242,26 @@ void score_piece(const Problem& p, const CachePieces& cut, const CachePieces::Pi
   // fn(group, rows of its segment, first key, number of keys, where the rows go on); after: what follows the last
   // block.
   const auto each_block = [&](int64_t first_segment, const T* after, const auto& fn) {
-    const auto block = [&](int64_t j) { return p.rows<T>(holder, j, first_segment + first_group); };
-    const int64_t segment = p.cache.segment_values();
-    for (int64_t j = piece.begin; j < piece.end; j += tokens) {
-      const T* x = block(j);
-      const T* next = j + tokens < piece.end ? block(j + tokens) : after;
-      Leap leap;
-      if (next != nullptr)
-        leap = {reinterpret_cast<uintptr_t>(x + (end_group - first_group) * segment),
-                reinterpret_cast<uintptr_t>(next)};
-      for (int64_t g = first_group; g < end_group; ++g, x += segment)
-        fn(g, x, j - piece.begin, std::min(tokens, piece.end - j), leap);
+    if constexpr (std::is_same_v<T, int8_t>) {
+      for (int64_t j = piece.begin; j < piece.end; j += tokens)
+        for (int64_t g = first_group; g < end_group; ++g) {
+          const int64_t n = std::min(tokens, piece.end - j);
+          p.cache.gather(p.layer, holder.blocks, j, j + n, (first_segment + g) * size, size, wide, size);
+          fn(g, wide, j - piece.begin, n, Leap{});
+        }
+    } else {
+      const auto block = [&](int64_t j) { return p.rows<T>(holder, j, first_segment + first_group); };
+      const int64_t segment = p.cache.segment_values();
+      for (int64_t j = piece.begin; j < piece.end; j += tokens) {
+        const T* x = block(j);
+        const T* next = j + tokens < piece.end ? block(j + tokens) : after;
+        Leap leap;
+        if (next != nullptr)
+          leap = {reinterpret_cast<uintptr_t>(x + (end_group - first_group) * segment),
+                  reinterpret_cast<uintptr_t>(next)};
+        for (int64_t g = first_group; g < end_group; ++g, x += segment)
+          fn(g, x, j - piece.begin, std::min(tokens, piece.end - j), leap);
+      }
     }
   };
   // fn(row of the piece, the sequence it belongs to, row of that sequence)
@@ -269,12 +278,12 @@ void score_piece(const Problem& p, const CachePieces& cut, const CachePieces::Pi
         std::copy_n(p.q.at(s.begin + i, g * heads + h), size, q + (g * queries + row * heads + h) * size);
     });
   const T* values = p.rows<T>(holder, piece.begin, p.groups + first_group);
-  each_block(0, values, [&](int64_t g, const T* x, int64_t j, int64_t n, const Leap& leap) {
+  each_block(0, values, [&](int64_t g, auto* x, int64_t j, int64_t n, const Leap& leap) {
     float* scores = results(g).scores + j;
-    if constexpr (std::is_same_v<T, float>) {
-      kernels.dot_rows_f32(q + g * queries * size, size, queries, x, size, n, size, scores, kKeysPerPiece, leap);
-    } else {
+    if constexpr (std::is_same_v<decltype(x), const BF16*>) {
       kernels.dot_rows_bf16(q + g * queries * size, size, queries, x, size, n, size, scores, kKeysPerPiece, leap);
+    } else {
+      kernels.dot_rows_f32(q + g * queries * size, size, queries, x, size, n, size, scores, kKeysPerPiece, leap);
     }
   });
   for (int64_t g = first_group; g < end_group; ++g) {
@@ -291,12 +300,12 @@ void score_piece(const Problem& p, const CachePieces& cut, const CachePieces::Pi
   }
   const T* then_keys = nullptr;
   if (then != nullptr) then_keys = p.rows<T>(*cut.readers[then->readers.front()].sequence, then->begin, then_group);
-  each_block(p.groups, then_keys, [&](int64_t g, const T* x, int64_t j, int64_t n, const Leap& leap) {
+  each_block(p.groups, then_keys, [&](int64_t g, auto* x, int64_t j, int64_t n, const Leap& leap) {
     const PieceResults r = results(g);
-    if constexpr (std::is_same_v<T, float>) {
-      kernels.mix_rows_f32(r.scores + j, kKeysPerPiece, queries, x, size, n, size, r.mix, size, leap);
-    } else {
+    if constexpr (std::is_same_v<decltype(x), const BF16*>) {
       kernels.mix_rows_bf16(r.scores + j, kKeysPerPiece, queries, x, size, n, size, r.mix, size, leap);
+    } else {
+      kernels.mix_rows_f32(r.scores + j, kKeysPerPiece, queries, x, size, n, size, r.mix, size, leap);
     }
   });
 }
@@ -324,19 +333,28 @@ void decode_rows(const Problem& p, std::span<const SequenceSlice> sequences) {
     return {top.data() + at, sum.data() + at, mix.data() + at * size, scores.data() + at * kKeysPerPiece};
   };
   // Heads are split only when there are too few pieces for the threads.
+  const CacheType stored = p.cache.stored();
+  const std::vector<float*> wide =
+      thread_scratch(context, stored == CacheType::kInt8 ? p.cache.block_tokens() * size : 0);
   const auto num_pieces = static_cast<int64_t>(cut.pieces.size());
   const int64_t parts = std::clamp<int64_t>(4 * context.pool.num_threads() / num_pieces, 1, p.groups);
-  context.pool.parallel_for(num_pieces * parts, [&](int64_t task, int) {
+  context.pool.parallel_for(num_pieces * parts, [&](int64_t task, int thread) {
     const auto i = static_cast<size_t>(task / parts);
     const int64_t part = task % parts, first = p.groups * part / parts, end = p.groups * (part + 1) / parts;
     float* own_q = q.data() + first_query[i] * size;
     const auto next = static_cast<size_t>((task + 1) / parts);
     const CachePieces::Piece* then = next < cut.pieces.size() ? &cut.pieces[next] : nullptr;
     const int64_t then_group = p.groups * ((task + 1) % parts) / parts;
-    if (p.cache.bf16()) {
-      score_piece<BF16>(p, cut, cut.pieces[i], first, end, own_q, results(i, 0), then, then_group);
+    const auto score = [&]<typename T>(T) {
+      score_piece<T>(p, cut, cut.pieces[i], first, end, own_q, results(i, 0), wide[static_cast<size_t>(thread)], then,
+                     then_group);
+    };
+    if (stored == CacheType::kInt8) {
+      score(int8_t{});
+    } else if (stored == CacheType::kBF16) {
+      score(BF16{});
     } else {
-      score_piece<float>(p, cut, cut.pieces[i], first, end, own_q, results(i, 0), then, then_group);
+      score(float{});
     }
   });
 

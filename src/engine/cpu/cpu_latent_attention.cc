@@ -138,25 +138,29 @@ struct Group {
 // Exponent's base is two from here on.
 void attend_piece(const Problem& p, const Answer& a, const std::vector<Group>& groups, const Piece& piece, float* wide,
                   const AttendScratch& scratch) {
-  const int64_t width = p.w.rank + p.rope;
+  const int64_t width = p.w.rank + p.rope, offset = -piece.begin * width;
+  const bool in_bf16 = !groups.empty() && groups.front().lanes.laid_out != nullptr;
   HeadKeys head{.keys = a.keys(), .size = width, .v_size = p.w.rank};
-  const float* run[] = {nullptr};
+  const float* run[] = {wide};
+  const BF16* bf16_run[] = {reinterpret_cast<const BF16*>(wide)};
   if (!a.rows.empty()) {
-    head.rows = {a.rows.data(), p.cache.block_tokens(), a.keys(), width};
-  } else if (p.cache.bf16()) {
-    p.cache.gather(p.layer, a.sequence->blocks, piece.begin, piece.end, 0, width, wide, width);
-    run[0] = wide;
-    head.k = {run, a.keys(), a.keys(), -piece.begin * width, width};
-  } else {
+    head.rows = {a.rows.data(), p.cache.block_tokens(), a.keys(), 0, width};
+  } else if (!a.runs.empty()) {
     head.k = {a.runs.data(), p.cache.block_tokens(), a.keys(), 0, width};
+  } else if (in_bf16) {
+    p.cache.gather_bf16(p.layer, a.sequence->blocks, piece.begin, piece.end, reinterpret_cast<BF16*>(wide));
+    head.rows = {bf16_run, a.keys(), piece.end, offset, width};
+  } else {
+    p.cache.gather(p.layer, a.sequence->blocks, piece.begin, piece.end, 0, width, wide, width);
+    head.k = {run, a.keys(), a.keys(), offset, width};
   }
   head.v = head.k;
   for (size_t g = 0; g < piece.partials.size(); ++g) {
     const Lanes& lanes = groups[static_cast<size_t>(a.first_group) + g].lanes;
     Partial partial = piece.partials[g];
-    if (a.rows.empty()) partial.mix = scratch.partial.mix;
+    if (!in_bf16) partial.mix = scratch.partial.mix;
     attend_keys(p.context, head, lanes, piece.begin, piece.end, partial, scratch, piece.kept[g]);
-    if (a.rows.empty())
+    if (!in_bf16)
       p.context.kernels.transpose(partial.mix, lanes.count(), p.w.rank, lanes.count(), 1.0f, piece.partials[g].mix,
                                   p.w.rank);
   }
@@ -212,6 +216,7 @@ void absorbed(const Problem& p, std::span<const SequenceSlice> sequences) {
   const CpuContext& context = p.context;
   const int64_t heads = p.w.num_heads, rank = p.w.rank, width = rank + p.rope,
                 most = max_lanes(context, context.bf16_compute);
+  const CacheType stored = p.cache.stored();
   std::vector<Answer> answers;
   std::vector<int32_t> batch_rows;
   std::vector<Piece> pieces;
@@ -243,9 +248,9 @@ void absorbed(const Problem& p, std::span<const SequenceSlice> sequences) {
     }
     for (int64_t j = 0; j < a.keys(); j += p.cache.block_tokens()) {
       const int32_t block = s.blocks[static_cast<size_t>(j / p.cache.block_tokens())];
-      if (!p.cache.bf16()) {
+      if (stored == CacheType::kF32) {
         a.runs.push_back(p.cache.rows<float>(p.layer, block, 0));
-      } else if (as_they_lie(context)) {
+      } else if (stored == CacheType::kBF16 && as_they_lie(context)) {
         a.rows.push_back(p.cache.rows<BF16>(p.layer, block, 0));
       }
     }
@@ -273,7 +278,7 @@ void absorbed(const Problem& p, std::span<const SequenceSlice> sequences) {
                   absorbed_q.row(r) + h * width + rank);
   });
   for (Group& g : groups)
-    if (as_they_lie(context) && p.cache.bf16())
+    if (as_they_lie(context) && stored != CacheType::kF32)
       g.lanes.laid_out = context.workspace.bytes(static_cast<size_t>(bf16_query_bytes(g.lanes.vectors, width)));
   context.pool.parallel_for(static_cast<int64_t>(groups.size()), [&](int64_t i, int) {
     const Group& g = groups[static_cast<size_t>(i)];
@@ -287,8 +292,9 @@ void absorbed(const Problem& p, std::span<const SequenceSlice> sequences) {
 
   {
     Workspace::Scope inner(context.workspace);
-    const std::vector<float*> wide =
-        thread_scratch(context, p.cache.bf16() && !as_they_lie(context) ? kKeysPerPiece * width : 0);
+    const bool gathered =
+        stored == CacheType::kInt8 || (stored == CacheType::kBF16 && !as_they_lie(context));
+    const std::vector<float*> wide = thread_scratch(context, gathered ? kKeysPerPiece * width : 0);
     const std::vector<AttendScratch> scratch = attend_scratch(context, width, rank, context.bf16_compute);
     context.pool.parallel_for(static_cast<int64_t>(pieces.size()), [&](int64_t i, int thread) {
       const Piece& piece = pieces[static_cast<size_t>(i)];
@@ -326,13 +332,19 @@ void absorbed(const Problem& p, std::span<const SequenceSlice> sequences) {
 void latent_attention(const CpuContext& context, Tensor out, Tensor q, Tensor c_kv, Tensor k_pe, const LatentWeights& w,
                       KvLayer kv, std::span<const SequenceSlice> sequences, float scale, Tensor probe) {
   auto& cache = static_cast<CpuCache&>(*kv.cache);
-  for (const SequenceSlice& s : sequences) {
-    context.for_ranges(s.count, 64, [&](int64_t begin, int64_t end, int) {
-      for (int64_t i = begin; i < end; ++i) {
-        cache.write(kv.layer, s.blocks, s.past + i, 0, c_kv.row(s.begin + i), w.rank);
-        cache.write(kv.layer, s.blocks, s.past + i, w.rank, k_pe.row(s.begin + i), k_pe.cols);
-      }
-    });
+  cache.lay_out(w.rank + k_pe.cols, 1);
+  {
+    Workspace::Scope scope(context.workspace);
+    const std::vector<float*> rows = thread_scratch(context, w.rank + k_pe.cols);
+    for (const SequenceSlice& s : sequences)
+      context.for_ranges(s.count, 64, [&](int64_t begin, int64_t end, int thread) {
+        float* row = rows[static_cast<size_t>(thread)];
+        for (int64_t i = begin; i < end; ++i) {
+          std::copy_n(c_kv.row(s.begin + i), w.rank, row);
+          std::copy_n(k_pe.row(s.begin + i), k_pe.cols, row + w.rank);
+          cache.write(kv.layer, s.blocks, s.past + i, 0, row);
+        }
+      });
   }
   const Problem problem{context,   cache, kv.layer, out, q, w, static_cast<const LatentStorage&>(*w.weight.storage),
                         k_pe.cols, scale, probe};

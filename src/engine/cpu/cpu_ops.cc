@@ -24,7 +24,7 @@ class CpuOps : public Ops {
   explicit CpuOps(const CpuOptions& options)
       : isa_(options.isa ? require_isa(*options.isa) : choose_isa()),
         compute_(options.compute),
-        bf16_cache_(options.bf16_cache),
+        cache_(options.cache),
         pool_(options.threads > 0 ? options.threads : ThreadPool::default_num_threads()),
         context_{cpu::select_kernels(isa_), pool_, workspace(), options.compute == Compute::kBF16, false} {
     context_.bf16_attention = context_.bf16_compute || (options.bf16_attention && context_.kernels.attend_scores_bf16);
@@ -40,7 +40,8 @@ class CpuOps : public Ops {
   }
 
   std::unique_ptr<KvCache> make_cache(int64_t layers, int64_t blocks, int64_t block_tokens, int64_t width) override {
-    return std::make_unique<cpu::CpuCache>(context_.kernels, bf16_cache_ || context_.bf16_compute, layers, blocks,
+    const bool narrow = cache_ == CacheType::kBF16 || (cache_ != CacheType::kInt8 && context_.bf16_compute);
+    return std::make_unique<cpu::CpuCache>(context_.kernels, narrow ? CacheType::kBF16 : cache_, layers, blocks,
                                            block_tokens, width);
   }
 
@@ -287,7 +288,7 @@ class CpuOps : public Ops {
 
   const Isa isa_;
   Compute compute_;
-  const bool bf16_cache_;
+  const CacheType cache_;
   ThreadPool pool_;
   cpu::SlabAllocator slabs_;
   CpuContext context_;

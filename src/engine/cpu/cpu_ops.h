@@ -13,7 +13,8 @@ namespace vl2 {
 struct CpuOptions {
   int threads = 0;  // 0: every core this process may use
   Compute compute = Compute::kAuto;
-  bool bf16_cache = false;  // keys and values rounded when they are stored; bf16 arithmetic rounds them either way
+  // What keys and values are rounded to when they are stored. bf16 arithmetic stores no float32; auto is float32 here.
+  CacheType cache = CacheType::kF32;
   // Where the unit multiplies bf16 faster than float32, operands of the attention of pictures and over latents are
   // rounded to it; bf16 arithmetic rounds those of all attention.
   bool bf16_attention = false;

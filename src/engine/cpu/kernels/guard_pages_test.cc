@@ -308,7 +308,7 @@ TEST_P(GuardPages, QueriesInLanesOverBf16RowsAsTheyLie) {
           for (const int64_t run : {5, 16}) {
             const int64_t v_size = size > 4 ? size - 3 : size;
             const Runs<BF16> keys(where, n, run, size, random_);
-            const Bf16Runs rows{keys.runs.data(), run, n, size};
+            const Bf16Runs rows{keys.runs.data(), run, n, 0, size};
             Guarded<std::byte> queries(where, bf16_query_bytes(vectors, size), 64);
             check_lanes(
                 keys, where, vectors, n, v_size, true, random_,
@@ -401,6 +401,30 @@ TEST_P(GuardPages, Rows) {
       kernels_.panel_from_columns(turned.data(), rows, rows, n, panel.data());
       for (int64_t i = 0; i < rows * n; ++i)
         ASSERT_EQ(at(i / n, i % n), to_float(to_bf16(turned[i % n * rows + i / n])));
+    }
+}
+
+TEST_P(GuardPages, RowsInCodes) {
+  for (const Where where : {Where::kEnd, Where::kBegin})
+    for (const int64_t n : {1, 15, 16, 33, 63, 64, 65, 100, 128, 161}) {
+      const int64_t groups = (n + kCacheGroup - 1) / kCacheGroup;
+      Guarded<float> x(where, n), out(where, n);
+      Guarded<int8_t> codes(where, n);
+      Guarded<BF16> scales(where, groups), half(where, n);
+      x.fill(random_);
+      kernels_.to_codes_row(codes.data(), scales.data(), x.data(), n);
+      kernels_.from_codes_row(out.data(), codes.data(), scales.data(), n);
+      for (int64_t i = 0; i < n; ++i) {
+        float top = 0;
+        for (int64_t j = i / kCacheGroup * kCacheGroup; j < std::min(n, (i / kCacheGroup + 1) * kCacheGroup); ++j)
+          top = std::max(top, std::abs(x[j]));
+        // Half a step, and that the scale was rounded down.
+        ASSERT_NEAR(out[i], x[i], top * (0.5 / 127 + 1.0 / 512)) << i << " of " << n;
+        ASSERT_EQ(out[i], static_cast<float>(codes[i]) * to_float(scales[i / kCacheGroup]));
+      }
+      if (kernels_.codes_to_bf16_row == nullptr) continue;
+      kernels_.codes_to_bf16_row(half.data(), codes.data(), scales.data(), n);
+      for (int64_t i = 0; i < n; ++i) ASSERT_EQ(to_float(half[i]), to_float(to_bf16(out[i]))) << i << " of " << n;
     }
 }
 

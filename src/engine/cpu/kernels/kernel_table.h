@@ -88,12 +88,14 @@ struct Leap {
 // The same of a bf16 cache, rows from the first value on.
 struct Bf16Runs {
   const BF16* const* runs = nullptr;
-  int64_t run = 0, count = 0, stride = 0;
+  int64_t run = 0, count = 0, offset = 0, stride = 0;
 
-  const BF16* row(int64_t j) const { return runs[j / run] + j % run * stride; }
+  const BF16* row(int64_t j) const { return runs[j / run] + (offset + j % run * stride); }
 };
 // Keys that attend_mix_bf16 takes at once, at most.
 inline constexpr int64_t kBf16Keys = 256;
+
+inline constexpr int64_t kCacheGroup = 64;  // values of a cache in 8 bits that share a scale
 
 inline constexpr int64_t kMaxRope = 512;  // columns that RoPE rotates, at most
 inline constexpr int64_t kMaxLanes = 48;  // queries that share one pass over the keys
@@ -128,6 +130,9 @@ struct KernelTable {
   void (*silu_mul_row)(float* gate, const float* up, int64_t n);
   void (*to_bf16_row)(BF16* out, const float* x, int64_t n);
   void (*to_float_row)(float* out, const BF16* x, int64_t n);
+  // Of a cache in 8 bits: codes [n], scales [n / kCacheGroup, rounded up].
+  void (*to_codes_row)(int8_t* codes, BF16* scales, const float* x, int64_t n);
+  void (*from_codes_row)(float* out, const int8_t* codes, const BF16* scales, int64_t n);
   // One bf16 panel of at most 16 columns, each k floats: rows x[c], or side by side as x[d * stride + c].
   void (*panel_from_rows)(const float* x, int64_t stride, int64_t columns, int64_t k, BF16* out);
   void (*panel_from_columns)(const float* x, int64_t stride, int64_t columns, int64_t k, BF16* out);
@@ -159,6 +164,7 @@ struct KernelTable {
                              int64_t size, float* out);
   void (*attend_mix_bf16)(const float* p, int64_t vectors, const Bf16Runs& values, int64_t first, int64_t n,
                           int64_t size, const float* factor, float* out);
+  void (*codes_to_bf16_row)(BF16* out, const int8_t* codes, const BF16* scales, int64_t n);  // for these; or nullptr
   // out [cols][rows] = factor x [rows][cols]
   void (*transpose)(const float* x, int64_t stride, int64_t rows, int64_t cols, float factor, float* out,
                     int64_t out_stride);

@@ -11,6 +11,10 @@ struct Codes {
 inline constexpr int kQuantPanels = 1;
 inline constexpr int64_t kQuantAhead = 4096;  // bytes ahead that streaming codes are fetched
 
+inline __m256 signed_half(const int8_t* p) {
+  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+}
+inline Vec load_signed(const int8_t* p) { return {signed_half(p), signed_half(p + 8)}; }
 inline Sums set_sums(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
 inline Codes load_codes(const uint8_t* p) {
   const auto* q = reinterpret_cast<const __m256i*>(p);

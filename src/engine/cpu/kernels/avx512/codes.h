@@ -13,6 +13,8 @@ inline constexpr int kQuantPanels = 2;
 inline constexpr int kStreamSums = 16;        // that few rows keep in registers
 inline constexpr int64_t kQuantAhead = 6144;  // bytes ahead that streaming codes are fetched
 
+inline __m512 signed_bytes(__m128i x) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(x)); }
+inline Vec load_signed(const int8_t* p) { return {signed_bytes(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))}; }
 inline Sums set_sums(int32_t x) { return {_mm512_set1_epi32(x)}; }
 inline Codes load_codes(const uint8_t* p) {
   __m512i codes = _mm512_loadu_si512(p);

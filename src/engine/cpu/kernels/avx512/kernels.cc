@@ -30,6 +30,7 @@ namespace avx512 {
 #include "engine/cpu/kernels/generic/words-inl.h"
 #include "engine/cpu/kernels/generic/stream-inl.h"
 #include "engine/cpu/kernels/generic/rows-inl.h"
+#include "engine/cpu/kernels/generic/cache_codes-inl.h"
 #include "engine/cpu/kernels/generic/panels-inl.h"
 #include "engine/cpu/kernels/generic/cache-inl.h"
 #include "engine/cpu/kernels/generic/attend-inl.h"

@@ -147,6 +147,7 @@ const KernelTable& avx512bf16_kernels() {
     t.attend_queries_bf16 = avx512bf16::attend_queries_bf16;
     t.attend_scores_bf16 = avx512bf16::attend_scores_bf16;
     t.attend_mix_bf16 = avx512bf16::attend_mix_bf16;
+    t.codes_to_bf16_row = avx512bf16::codes_to_bf16_row;
     return t;
   }();
   return table;

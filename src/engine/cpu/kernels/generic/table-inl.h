@@ -21,6 +21,8 @@ inline constexpr KernelTable kTable = {
     .silu_mul_row = silu_mul_row,
     .to_bf16_row = to_bf16_row,
     .to_float_row = to_float_row,
+    .to_codes_row = to_codes_row,
+    .from_codes_row = from_codes_row,
     .panel_from_rows = panel_from_rows,
     .panel_from_columns = panel_from_columns,
     .peak_f32 = peak_f32,
@@ -34,6 +36,7 @@ inline constexpr KernelTable kTable = {
     .attend_queries_bf16 = nullptr,
     .attend_scores_bf16 = nullptr,
     .attend_mix_bf16 = nullptr,
+    .codes_to_bf16_row = nullptr,
     .transpose = transpose,
     .rope_row = rope_row,
 };

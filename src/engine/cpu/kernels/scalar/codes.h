@@ -17,6 +17,9 @@ inline constexpr bool kWordsOfBytes = false, kWordsOfNibbles = false;
 inline constexpr int kStreamSums = 2;      // that few rows keep in registers
 inline constexpr int64_t kQuantAhead = 0;  // bytes ahead that streaming codes are fetched
 
+inline Vec load_signed(const int8_t* p) {
+  return lanes([&](int i) { return static_cast<float>(p[i]); });
+}
 inline Sums set_sums(int32_t x) {
   Sums r;
   for (int32_t& s : r.v) s = x;

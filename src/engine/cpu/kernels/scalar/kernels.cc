@@ -18,6 +18,7 @@ namespace scalar {
 #include "engine/cpu/kernels/generic/quant-inl.h"
 #include "engine/cpu/kernels/generic/stream-inl.h"
 #include "engine/cpu/kernels/generic/rows-inl.h"
+#include "engine/cpu/kernels/generic/cache_codes-inl.h"
 #include "engine/cpu/kernels/generic/panels-inl.h"
 #include "engine/cpu/kernels/generic/cache-inl.h"
 #include "engine/cpu/kernels/generic/attend-inl.h"
