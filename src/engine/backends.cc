@@ -65,8 +65,8 @@ std::unique_ptr<LimitMeter> cpu_limits(const BackendOptions& options) {
 BackendFootprint cpu_footprint(const BackendOptions& options) {
   const double stored = options.weights == DType::kBF16 ? 2 : 4;
   const CacheType cache = cpu_cache(options);
-  // Codes have a scale of two bytes for each 64.
-  const double value = cache == CacheType::kInt8 ? 1 + 2.0 / 64 : cache == CacheType::kBF16 ? 2 : 4;
+  // Codes have a scale of two bytes for each 128, and end where a line does.
+  const double value = cache == CacheType::kInt8 ? 1 + 1.0 / 32 : cache == CacheType::kBF16 ? 2 : 4;
   return {bf16_compute(options) ? 2 : stored, stored, 4, value};
 }
 

@@ -309,7 +309,7 @@ class NarrowCache : public AttentionOps {
         float& x = result.row(r)[c];
         if (int8_cache()) {
           const auto whole = static_cast<float>(random_.below(255)) - 127;
-          x = scale / 64 * (c % size % 64 == 0 ? 127 : whole);
+          x = scale / 64 * (c % size % 128 == 0 ? 127 : whole);
         } else {
           x = to_float(to_bf16(x));
         }

@@ -119,8 +119,8 @@ TEST_P(StoredOps, NothingOverflowsWhereEveryProductIsTheGreatest) {
         ops_->linear(y.tensor(), x.tensor(), tested(w));
         reference_->linear(correct.tensor(), x.tensor(), expected(w));
         const bool widened = rounds_activations() && !same_bits();
-        const double exact = widened ? product_tolerance(kIn, w.row_norm, longest(x))
-                                     : 4 * 0x1.0p-24 * w.row_norm * longest(x) + 1e-7;
+        const double exact =
+            widened ? product_tolerance(kIn, w.row_norm, longest(x)) : 4 * 0x1.0p-24 * w.row_norm * longest(x) + 1e-7;
         expect_near(y, correct, exact, fmt::format("{} {:#04x}, {} rows", panel_format_name(format), code, rows));
       }
 }

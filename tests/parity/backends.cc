@@ -30,7 +30,8 @@ std::vector<Backend> cpu_backends(Compute compute, CacheType cache = CacheType::
 void add_bf16_attention(std::vector<Backend>& list, CacheType cache = CacheType::kBF16) {
   for (Isa isa : available_isas()) {
     if (isa != Isa::kAvx512Bf16) continue;
-    const CpuOptions options{.threads = 0, .compute = Compute::kF32, .cache = cache, .bf16_attention = true, .isa = isa};
+    const CpuOptions options{
+        .threads = 0, .compute = Compute::kF32, .cache = cache, .bf16_attention = true, .isa = isa};
     const bool codes = cache == CacheType::kInt8;
     list.push_back({fmt::format("cpu_{}_bf16attention{}", isa_name(isa), codes ? "_int8cache" : ""),
                     [options] { return make_cpu_ops(options); }, true, true, codes});

@@ -24,7 +24,8 @@ struct Backend {
 
 const std::vector<Backend>& backends();           // float32 arithmetic or better: held to the goldens' tolerances
 const std::vector<Backend>& rounding_backends();  // bf16 compute or attention: held to the goldens' noise
-// float32 arithmetic over keys and values stored in bf16 or 8 bits; not among the others: goldens have a cache of their own.
+// float32 arithmetic over keys and values stored in bf16 or 8 bits; not among the others: goldens have a cache of their
+// own.
 const std::vector<Backend>& narrow_cache_backends();
 const Backend& backend(const std::string& name);  // of any list; kInvalidArgument, naming those there are
 

@@ -200,7 +200,7 @@ void prompt_rows(const Problem& p, const SequenceSlice& s) {
       for (int64_t j = 0; j < total; j += tokens) runs.push_back(p.rows<float>(s, j, segment));
     const float* const* values = runs.data() + runs.size() / 2;
     for (int64_t g = 0; g < p.groups; ++g) {
-      const int64_t offset = g * p.cache.segment_values();
+      const int64_t offset = g * p.cache.segment_stride();
       heads.push_back({.keys = total,
                        .size = size,
                        .v_size = size,
@@ -224,12 +224,12 @@ struct PieceResults {
   float* scores;  // [query][kKeysPerPiece], exponentials under this piece's top
 };
 
-// One piece against some key heads, where their keys lie; codes (T int8_t) are widened to `wide`, a block of one head at
-// a time. Block by block for all of them: memory gives much more to who reads it from front to back. q: [group][query]
-// [size]. then, then_group: what the thread reads next, most likely; nullptr: nothing.
+// One piece against some key heads, where their keys lie. Block by block for all of them: memory gives much more to who
+// reads it from front to back. q: [group][query][size]. room: [query][tokens of a block], for T int8_t. then,
+// then_group: what the thread reads next, most likely; nullptr: nothing.
 template <typename T>
 void score_piece(const Problem& p, const CachePieces& cut, const CachePieces::Piece& piece, int64_t first_group,
-                 int64_t end_group, float* q, const PieceResults& all, float* wide, const CachePieces::Piece* then,
+                 int64_t end_group, float* q, const PieceResults& all, float* room, const CachePieces::Piece* then,
                  int64_t then_group) {
   const KernelTable& kernels = p.context.kernels;
   const SequenceSlice& holder = *cut.readers[piece.readers.front()].sequence;
@@ -242,27 +242,22 @@ void score_piece(const Problem& p, const CachePieces& cut, const CachePieces::Pi
   // fn(group, rows of its segment, first key, number of keys, where the rows go on); after: what follows the last
   // block.
   const auto each_block = [&](int64_t first_segment, const T* after, const auto& fn) {
-    if constexpr (std::is_same_v<T, int8_t>) {
-      for (int64_t j = piece.begin; j < piece.end; j += tokens)
-        for (int64_t g = first_group; g < end_group; ++g) {
-          const int64_t n = std::min(tokens, piece.end - j);
-          p.cache.gather(p.layer, holder.blocks, j, j + n, (first_segment + g) * size, size, wide, size);
-          fn(g, wide, j - piece.begin, n, Leap{});
-        }
-    } else {
-      const auto block = [&](int64_t j) { return p.rows<T>(holder, j, first_segment + first_group); };
-      const int64_t segment = p.cache.segment_values();
-      for (int64_t j = piece.begin; j < piece.end; j += tokens) {
-        const T* x = block(j);
-        const T* next = j + tokens < piece.end ? block(j + tokens) : after;
-        Leap leap;
-        if (next != nullptr)
-          leap = {reinterpret_cast<uintptr_t>(x + (end_group - first_group) * segment),
-                  reinterpret_cast<uintptr_t>(next)};
-        for (int64_t g = first_group; g < end_group; ++g, x += segment)
-          fn(g, x, j - piece.begin, std::min(tokens, piece.end - j), leap);
-      }
+    const auto block = [&](int64_t j) { return p.rows<T>(holder, j, first_segment + first_group); };
+    const int64_t stride = p.cache.segment_stride();
+    for (int64_t j = piece.begin; j < piece.end; j += tokens) {
+      const T* x = block(j);
+      const T* next = j + tokens < piece.end ? block(j + tokens) : after;
+      Leap leap;
+      if (next != nullptr)
+        leap = {reinterpret_cast<uintptr_t>(x + (end_group - first_group) * stride), reinterpret_cast<uintptr_t>(next)};
+      for (int64_t g = first_group; g < end_group; ++g, x += stride)
+        fn(g, x, j - piece.begin, std::min(tokens, piece.end - j), leap);
     }
+  };
+  // fn(first column, columns, their scales of the block's rows), of rows in codes.
+  const auto each_code_group = [&](const int8_t* x, const auto& fn) {
+    const BF16* scale = p.cache.scales(x);
+    for (int64_t c = 0; c < size; c += kCacheGroup, scale += tokens) fn(c, std::min(kCacheGroup, size - c), scale);
   };
   // fn(row of the piece, the sequence it belongs to, row of that sequence)
   const auto each_row = [&](const auto& fn) {
@@ -278,12 +273,21 @@ void score_piece(const Problem& p, const CachePieces& cut, const CachePieces::Pi
         std::copy_n(p.q.at(s.begin + i, g * heads + h), size, q + (g * queries + row * heads + h) * size);
     });
   const T* values = p.rows<T>(holder, piece.begin, p.groups + first_group);
-  each_block(0, values, [&](int64_t g, auto* x, int64_t j, int64_t n, const Leap& leap) {
+  each_block(0, values, [&](int64_t g, const T* x, int64_t j, int64_t n, const Leap& leap) {
+    const float* of_group = q + g * queries * size;
     float* scores = results(g).scores + j;
-    if constexpr (std::is_same_v<decltype(x), const BF16*>) {
-      kernels.dot_rows_bf16(q + g * queries * size, size, queries, x, size, n, size, scores, kKeysPerPiece, leap);
+    if constexpr (std::is_same_v<T, float>) {
+      kernels.dot_rows_f32(of_group, size, queries, x, size, n, size, scores, kKeysPerPiece, leap);
+    } else if constexpr (std::is_same_v<T, BF16>) {
+      kernels.dot_rows_bf16(of_group, size, queries, x, size, n, size, scores, kKeysPerPiece, leap);
     } else {
-      kernels.dot_rows_f32(q + g * queries * size, size, queries, x, size, n, size, scores, kKeysPerPiece, leap);
+      each_code_group(x, [&](int64_t c, int64_t width, const BF16* scale) {
+        kernels.dot_rows_int8(of_group + c, size, queries, x + c, size, n, width, room, tokens, leap);
+        for (int64_t i = 0; i < queries; ++i)
+          for (int64_t t = 0; t < n; ++t)
+            scores[i * kKeysPerPiece + t] =
+                (c == 0 ? 0.0f : scores[i * kKeysPerPiece + t]) + room[i * tokens + t] * to_float(scale[t]);
+      });
     }
   });
   for (int64_t g = first_group; g < end_group; ++g) {
@@ -300,12 +304,19 @@ void score_piece(const Problem& p, const CachePieces& cut, const CachePieces::Pi
   }
   const T* then_keys = nullptr;
   if (then != nullptr) then_keys = p.rows<T>(*cut.readers[then->readers.front()].sequence, then->begin, then_group);
-  each_block(p.groups, then_keys, [&](int64_t g, auto* x, int64_t j, int64_t n, const Leap& leap) {
+  each_block(p.groups, then_keys, [&](int64_t g, const T* x, int64_t j, int64_t n, const Leap& leap) {
     const PieceResults r = results(g);
-    if constexpr (std::is_same_v<decltype(x), const BF16*>) {
+    if constexpr (std::is_same_v<T, float>) {
+      kernels.mix_rows_f32(r.scores + j, kKeysPerPiece, queries, x, size, n, size, r.mix, size, leap);
+    } else if constexpr (std::is_same_v<T, BF16>) {
       kernels.mix_rows_bf16(r.scores + j, kKeysPerPiece, queries, x, size, n, size, r.mix, size, leap);
     } else {
-      kernels.mix_rows_f32(r.scores + j, kKeysPerPiece, queries, x, size, n, size, r.mix, size, leap);
+      each_code_group(x, [&](int64_t c, int64_t width, const BF16* scale) {
+        for (int64_t i = 0; i < queries; ++i)
+          for (int64_t t = 0; t < n; ++t)
+            room[i * tokens + t] = r.scores[i * kKeysPerPiece + j + t] * to_float(scale[t]);
+        kernels.mix_rows_int8(room, tokens, queries, x + c, size, n, width, r.mix + c, size, leap);
+      });
     }
   });
 }
@@ -334,8 +345,10 @@ void decode_rows(const Problem& p, std::span<const SequenceSlice> sequences) {
   };
   // Heads are split only when there are too few pieces for the threads.
   const CacheType stored = p.cache.stored();
-  const std::vector<float*> wide =
-      thread_scratch(context, stored == CacheType::kInt8 ? p.cache.block_tokens() * size : 0);
+  int64_t most_queries = 0;
+  for (const CachePieces::Piece& piece : cut.pieces) most_queries = std::max(most_queries, piece.rows * heads);
+  const std::vector<float*> room =
+      thread_scratch(context, stored == CacheType::kInt8 ? most_queries * p.cache.block_tokens() : 0);
   const auto num_pieces = static_cast<int64_t>(cut.pieces.size());
   const int64_t parts = std::clamp<int64_t>(4 * context.pool.num_threads() / num_pieces, 1, p.groups);
   context.pool.parallel_for(num_pieces * parts, [&](int64_t task, int thread) {
@@ -346,7 +359,7 @@ void decode_rows(const Problem& p, std::span<const SequenceSlice> sequences) {
     const CachePieces::Piece* then = next < cut.pieces.size() ? &cut.pieces[next] : nullptr;
     const int64_t then_group = p.groups * ((task + 1) % parts) / parts;
     const auto score = [&]<typename T>(T) {
-      score_piece<T>(p, cut, cut.pieces[i], first, end, own_q, results(i, 0), wide[static_cast<size_t>(thread)], then,
+      score_piece<T>(p, cut, cut.pieces[i], first, end, own_q, results(i, 0), room[static_cast<size_t>(thread)], then,
                      then_group);
     };
     if (stored == CacheType::kInt8) {

@@ -33,7 +33,7 @@ int64_t CpuCache::value_bytes() const {
 }
 
 int64_t CpuCache::segment_bytes() const {
-  const int64_t values = segment_values() * value_bytes();
+  const int64_t values = block_tokens() * segment_ * value_bytes();
   if (stored_ != CacheType::kInt8) return values;
   return round_up(round_up(values, 2) + block_tokens() * groups() * static_cast<int64_t>(sizeof(BF16)), 64);
 }
@@ -62,8 +62,7 @@ void CpuCache::read(int64_t layer, std::span<const int32_t> blocks, int64_t toke
 void CpuCache::fetch(int64_t layer, std::span<const int32_t> blocks, int64_t token) const {
   const int64_t bytes = segment_ * value_bytes(), from = token % block_tokens() * bytes;
   for (int64_t segment = 0; segment < width() / segment_; ++segment) {
-    const std::byte* row =
-        rows<std::byte>(layer, blocks[static_cast<size_t>(token / block_tokens())], segment) + from;
+    const std::byte* row = rows<std::byte>(layer, blocks[static_cast<size_t>(token / block_tokens())], segment) + from;
     for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(row + i, 1);
     if (stored_ == CacheType::kInt8) __builtin_prefetch(scales(layer, blocks, token, segment), 1);
   }
@@ -72,8 +71,8 @@ void CpuCache::fetch(int64_t layer, std::span<const int32_t> blocks, int64_t tok
 void CpuCache::write(int64_t layer, std::span<const int32_t> blocks, int64_t token, int64_t segment,
                      const float* values) {
   if (stored_ == CacheType::kInt8) {
-    kernels_.to_codes_row(at<int8_t>(layer, blocks, token, segment), scales(layer, blocks, token, segment), values,
-                          segment_);
+    kernels_.to_codes_row(at<int8_t>(layer, blocks, token, segment), scales(layer, blocks, token, segment),
+                          block_tokens(), values, segment_);
   } else if (stored_ == CacheType::kBF16) {
     kernels_.to_bf16_row(at<BF16>(layer, blocks, token, segment), values, segment_);
   } else {
@@ -92,8 +91,9 @@ void CpuCache::gather(int64_t layer, std::span<const int32_t> blocks, int64_t be
       // To where a group begins.
       const int64_t head = std::min(round_up(first, kCacheGroup) - first, count);
       for (int64_t i = 0; i < head; ++i)
-        out[i] = static_cast<float>(codes[first + i]) * to_float(scale[(first + i) / kCacheGroup]);
-      kernels_.from_codes_row(out + head, codes + first + head, scale + (first + head) / kCacheGroup, count - head);
+        out[i] = static_cast<float>(codes[first + i]) * to_float(scale[(first + i) / kCacheGroup * block_tokens()]);
+      kernels_.from_codes_row(out + head, codes + first + head, scale + (first + head) / kCacheGroup * block_tokens(),
+                              block_tokens(), count - head);
     } else if (stored_ == CacheType::kBF16) {
       const BF16* row = at<BF16>(layer, blocks, t, segment) + first;
       fetch_ahead(row, count * value_bytes());
@@ -109,7 +109,7 @@ void CpuCache::gather_bf16(int64_t layer, std::span<const int32_t> blocks, int64
   for (int64_t t = begin; t < end; ++t, out += segment_) {
     const int8_t* codes = at<int8_t>(layer, blocks, t, 0);
     fetch_ahead(codes, segment_);
-    kernels_.codes_to_bf16_row(out, codes, scales(layer, blocks, t, 0), segment_);
+    kernels_.codes_to_bf16_row(out, codes, scales(layer, blocks, t, 0), block_tokens(), segment_);
   }
 }
 

@@ -1,5 +1,6 @@
-// Keys and values (or latents) in memory: [layer][plane][block][segment][token][values of a segment], in float32, bf16 or
-// codes of 8 bits. Behind the codes of a segment's rows stand their scales, [token][group of kCacheGroup values] in bf16.
+// Keys and values (or latents) in memory: [layer][plane][block][segment][token][values of a segment], in float32, bf16
+// or codes of 8 bits. Behind the codes of a segment's rows stand their scales, [group of kCacheGroup values][token] in
+// bf16.
 //
 // A segment is what one head reads: so its rows of a block lie side by side. A plane holds what is read in one go: all
 // keys, then all values.
@@ -31,8 +32,12 @@ class CpuCache : public KvCache {
   T* rows(int64_t layer, int32_t block, int64_t segment) const {
     return reinterpret_cast<T*>(data_.get() + place(layer, block, segment));
   }
-  // Values from one segment's rows to those of the next in its plane, of float32 and bf16.
-  int64_t segment_values() const { return block_tokens() * segment_; }
+  // Values from one segment's rows to those of the next in its plane.
+  int64_t segment_stride() const { return segment_bytes() / value_bytes(); }
+  // Of a segment's rows in codes: [group][token].
+  const BF16* scales(const int8_t* rows) const {
+    return reinterpret_cast<const BF16*>(rows + round_up(block_tokens() * segment_, 2));
+  }
   // Fetches the lines of a token that will be written: each segment's lie in a page of their own, and waits for all of
   // them together are shorter than one after the other.
   void fetch(int64_t layer, std::span<const int32_t> blocks, int64_t token) const;
@@ -46,8 +51,8 @@ class CpuCache : public KvCache {
 
  private:
   int64_t value_bytes() const;
-  int64_t groups() const { return (segment_ + kCacheGroup - 1) / kCacheGroup; }  // of a segment in codes
-  int64_t segment_bytes() const;                                                 // of its rows of a block
+  int64_t groups() const { return (segment_ + kCacheGroup - 1) / kCacheGroup; }
+  int64_t segment_bytes() const;  // of its rows of a block
   int64_t place(int64_t layer, int64_t block, int64_t segment) const {
     const int64_t in_plane = width() / segment_ / planes_, plane = segment / in_plane;
     return (((layer * planes_ + plane) * num_blocks() + block) * in_plane + segment % in_plane) * segment_bytes();
@@ -59,8 +64,8 @@ class CpuCache : public KvCache {
            token % block_tokens() * segment_;
   }
   BF16* scales(int64_t layer, std::span<const int32_t> blocks, int64_t token, int64_t segment) const {
-    std::byte* codes = rows<std::byte>(layer, blocks[static_cast<size_t>(token / block_tokens())], segment);
-    return reinterpret_cast<BF16*>(codes + round_up(segment_values(), 2)) + token % block_tokens() * groups();
+    const auto* codes = rows<int8_t>(layer, blocks[static_cast<size_t>(token / block_tokens())], segment);
+    return const_cast<BF16*>(scales(codes)) + token % block_tokens();
   }
 
   const KernelTable& kernels_;

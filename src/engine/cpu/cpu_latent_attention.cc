@@ -292,8 +292,7 @@ void absorbed(const Problem& p, std::span<const SequenceSlice> sequences) {
 
   {
     Workspace::Scope inner(context.workspace);
-    const bool gathered =
-        stored == CacheType::kInt8 || (stored == CacheType::kBF16 && !as_they_lie(context));
+    const bool gathered = stored == CacheType::kInt8 || (stored == CacheType::kBF16 && !as_they_lie(context));
     const std::vector<float*> wide = thread_scratch(context, gathered ? kKeysPerPiece * width : 0);
     const std::vector<AttendScratch> scratch = attend_scratch(context, width, rank, context.bf16_compute);
     context.pool.parallel_for(static_cast<int64_t>(pieces.size()), [&](int64_t i, int thread) {

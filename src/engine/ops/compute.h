@@ -14,7 +14,7 @@ enum class CacheType {
   kAuto,  // bf16 where products round their rows anyway (bf16 arithmetic, stored codes), else float32
   kF32,
   kBF16,
-  kInt8,  // codes of 8 bits and a scale for each 64 of them (CPU only)
+  kInt8,  // codes of 8 bits and a scale for each 128 of them (CPU only)
 };
 
 }  // namespace vl2

@@ -412,8 +412,8 @@ TEST_P(GuardPages, RowsInCodes) {
       Guarded<int8_t> codes(where, n);
       Guarded<BF16> scales(where, groups), half(where, n);
       x.fill(random_);
-      kernels_.to_codes_row(codes.data(), scales.data(), x.data(), n);
-      kernels_.from_codes_row(out.data(), codes.data(), scales.data(), n);
+      kernels_.to_codes_row(codes.data(), scales.data(), 1, x.data(), n);
+      kernels_.from_codes_row(out.data(), codes.data(), scales.data(), 1, n);
       for (int64_t i = 0; i < n; ++i) {
         float top = 0;
         for (int64_t j = i / kCacheGroup * kCacheGroup; j < std::min(n, (i / kCacheGroup + 1) * kCacheGroup); ++j)
@@ -423,7 +423,7 @@ TEST_P(GuardPages, RowsInCodes) {
         ASSERT_EQ(out[i], static_cast<float>(codes[i]) * to_float(scales[i / kCacheGroup]));
       }
       if (kernels_.codes_to_bf16_row == nullptr) continue;
-      kernels_.codes_to_bf16_row(half.data(), codes.data(), scales.data(), n);
+      kernels_.codes_to_bf16_row(half.data(), codes.data(), scales.data(), 1, n);
       for (int64_t i = 0; i < n; ++i) ASSERT_EQ(to_float(half[i]), to_float(to_bf16(out[i]))) << i << " of " << n;
     }
 }

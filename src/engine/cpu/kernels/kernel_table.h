@@ -95,7 +95,7 @@ struct Bf16Runs {
 // Keys that attend_mix_bf16 takes at once, at most.
 inline constexpr int64_t kBf16Keys = 256;
 
-inline constexpr int64_t kCacheGroup = 64;  // values of a cache in 8 bits that share a scale
+inline constexpr int64_t kCacheGroup = 128;  // values of a cache in 8 bits that share a scale
 
 inline constexpr int64_t kMaxRope = 512;  // columns that RoPE rotates, at most
 inline constexpr int64_t kMaxLanes = 48;  // queries that share one pass over the keys
@@ -113,10 +113,14 @@ struct KernelTable {
                        int64_t width, float* out, int64_t out_stride, const Leap& leap);
   void (*dot_rows_bf16)(const float* q, int64_t q_stride, int64_t rows, const BF16* x, int64_t x_stride, int64_t n,
                         int64_t width, float* out, int64_t out_stride, const Leap& leap);
+  void (*dot_rows_int8)(const float* q, int64_t q_stride, int64_t rows, const int8_t* x, int64_t x_stride, int64_t n,
+                        int64_t width, float* out, int64_t out_stride, const Leap& leap);
   // out[i] += sum_j p[i][j] x[j]
   void (*mix_rows_f32)(const float* p, int64_t p_stride, int64_t rows, const float* x, int64_t x_stride, int64_t n,
                        int64_t width, float* out, int64_t out_stride, const Leap& leap);
   void (*mix_rows_bf16)(const float* p, int64_t p_stride, int64_t rows, const BF16* x, int64_t x_stride, int64_t n,
+                        int64_t width, float* out, int64_t out_stride, const Leap& leap);
+  void (*mix_rows_int8)(const float* p, int64_t p_stride, int64_t rows, const int8_t* x, int64_t x_stride, int64_t n,
                         int64_t width, float* out, int64_t out_stride, const Leap& leap);
 
   // x[0, n) = exp(scale * x - max) with max of the scaled values; returns the sum. max_out gets the max.
@@ -130,9 +134,9 @@ struct KernelTable {
   void (*silu_mul_row)(float* gate, const float* up, int64_t n);
   void (*to_bf16_row)(BF16* out, const float* x, int64_t n);
   void (*to_float_row)(float* out, const BF16* x, int64_t n);
-  // Of a cache in 8 bits: codes [n], scales [n / kCacheGroup, rounded up].
-  void (*to_codes_row)(int8_t* codes, BF16* scales, const float* x, int64_t n);
-  void (*from_codes_row)(float* out, const int8_t* codes, const BF16* scales, int64_t n);
+  // Of a cache in 8 bits: codes [n], and a scale for each kCacheGroup of them, `stride` apart.
+  void (*to_codes_row)(int8_t* codes, BF16* scales, int64_t stride, const float* x, int64_t n);
+  void (*from_codes_row)(float* out, const int8_t* codes, const BF16* scales, int64_t stride, int64_t n);
   // One bf16 panel of at most 16 columns, each k floats: rows x[c], or side by side as x[d * stride + c].
   void (*panel_from_rows)(const float* x, int64_t stride, int64_t columns, int64_t k, BF16* out);
   void (*panel_from_columns)(const float* x, int64_t stride, int64_t columns, int64_t k, BF16* out);
@@ -164,7 +168,8 @@ struct KernelTable {
                              int64_t size, float* out);
   void (*attend_mix_bf16)(const float* p, int64_t vectors, const Bf16Runs& values, int64_t first, int64_t n,
                           int64_t size, const float* factor, float* out);
-  void (*codes_to_bf16_row)(BF16* out, const int8_t* codes, const BF16* scales, int64_t n);  // for these; or nullptr
+  // For these, where they are: rows in codes as rows of bf16.
+  void (*codes_to_bf16_row)(BF16* out, const int8_t* codes, const BF16* scales, int64_t stride, int64_t n);
   // out [cols][rows] = factor x [rows][cols]
   void (*transpose)(const float* x, int64_t stride, int64_t rows, int64_t cols, float factor, float* out,
                     int64_t out_stride);

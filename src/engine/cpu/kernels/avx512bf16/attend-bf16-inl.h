@@ -16,16 +16,15 @@ inline __mmask32 chunk_mask(int64_t left) { return left >= kChunk ? ~__mmask32{0
 inline __m512i load_chunk(const BF16* x, __mmask32 mask) { return _mm512_maskz_loadu_epi16(mask, x); }
 
 // What was stored in 8 bits, rounded to bf16.
-void codes_to_bf16_row(BF16* out, const int8_t* codes, const BF16* scales, int64_t n) {
+void codes_to_bf16_row(BF16* out, const int8_t* codes, const BF16* scales, int64_t stride, int64_t n) {
   for (int64_t i = 0; i < n; i += kChunk) {
     const __mmask32 mask = chunk_mask(n - i);
     const __m256i x = _mm256_maskz_loadu_epi8(mask, codes + i);
-    const __m512 scale = _mm512_set1_ps(to_float(scales[i / kCacheGroup]));
+    const __m512 scale = _mm512_set1_ps(to_float(scales[i / kCacheGroup * stride]));
     const auto widen = [&](__m128i bytes) {
       return _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes)), scale);
     };
-    const __m512bh pairs =
-        _mm512_cvtne2ps_pbh(widen(_mm256_extracti128_si256(x, 1)), widen(_mm256_castsi256_si128(x)));
+    const __m512bh pairs = _mm512_cvtne2ps_pbh(widen(_mm256_extracti128_si256(x, 1)), widen(_mm256_castsi256_si128(x)));
     _mm512_mask_storeu_epi16(out + i, mask, reinterpret_cast<const __m512i&>(pairs));
   }
 }

@@ -1,5 +1,5 @@
-// AVX2 kernels with AVX-VNNI for stored codes: processors of 2021 and later without AVX-512. Everything else is the AVX2
-// table's.
+// AVX2 kernels with AVX-VNNI for stored codes: processors of 2021 and later without AVX-512. Everything else is the
+// AVX2 table's.
 #include <cmath>
 #include <cstring>
 

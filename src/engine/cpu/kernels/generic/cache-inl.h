@@ -1,9 +1,16 @@
-// A few queries against rows of a cache, which are used where they lie. Included inside an ISA namespace after simd.h.
+// A few queries against rows of a cache, which are used where they lie. Included inside an ISA namespace after simd.h
+// and codes.h.
 
 inline Vec load_row(const float* p) { return load(p); }
 inline Vec load_row(const BF16* p) { return load_bf16(p); }
+inline Vec load_row(const int8_t* p) { return load_signed(p); }
 inline Vec load_row_n(const float* p, int64_t n) { return load_n(p, n); }
 inline Vec load_row_n(const BF16* p, int64_t n) { return load_bf16_n(p, n); }
+inline Vec load_row_n(const int8_t* p, int64_t n) {
+  int8_t padded[16] = {};
+  for (int64_t i = 0; i < n; ++i) padded[i] = p[i];
+  return load_signed(padded);
+}
 
 // Rows lie one behind the other for many kilobytes, but are not read in that order: so they are fetched in it.
 inline constexpr int64_t kRowBytesAhead = 6144;

@@ -1,6 +1,7 @@
 // The limit of 8-bit products that are added up in words. Included inside an ISA namespace after words-inl.h.
 
-// The block of the product kernels, every row with activations of its own, on nibbles that lie in the first-level cache.
+// The block of the product kernels, every row with activations of its own, on nibbles that lie in the first-level
+// cache.
 [[gnu::noinline]] inline int64_t peak_int8(const void* data, int64_t rounds, float* sink) {
   constexpr int64_t kSteps = kWordDepth / 8;
   constexpr int64_t kPanelBytes = 64 * kSteps, kBytes = kPanelBytes * kQuantPanels + kWordDepth * kQuantRows;

@@ -10,7 +10,7 @@ struct Bytes {
   static constexpr PanelFormat kFormat = PanelFormat::kQ8;
   static constexpr int kOffset = kByteOffset;  // subtracted here
   static constexpr bool kWords = kWordsOfBytes;
-  static constexpr int64_t kDepth = 4;         // k of 64 stored bytes
+  static constexpr int64_t kDepth = 4;  // k of 64 stored bytes
   // Of 8 k from p on.
   static Codes first(const uint8_t* p) { return load_codes(p); }
   static Codes second(const uint8_t* p) { return load_codes(p + 64); }

@@ -10,9 +10,9 @@ struct Codes {
   uint8_t v[64];
 };
 
-inline constexpr int kQuantRows = 4;       // rows of A that share the codes
-inline constexpr int kQuantPanels = 1;     // panels they are multiplied with at once
-inline constexpr int kByteOffset = 128;    // what dot_bytes leaves in the codes of q8
+inline constexpr int kQuantRows = 4;     // rows of A that share the codes
+inline constexpr int kQuantPanels = 1;   // panels they are multiplied with at once
+inline constexpr int kByteOffset = 128;  // what dot_bytes leaves in the codes of q8
 inline constexpr bool kWordsOfBytes = false, kWordsOfNibbles = false;
 inline constexpr int kStreamSums = 2;      // that few rows keep in registers
 inline constexpr int64_t kQuantAhead = 0;  // bytes ahead that streaming codes are fetched
