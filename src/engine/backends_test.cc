@@ -22,6 +22,20 @@ TEST(Backends, TheCacheOfAGpuIsCountedAsItIsMade) {
   EXPECT_EQ(backend_footprint("cuda", {.compute = Compute::kF32, .cache = CacheType::kBF16}).cache, 2);
 }
 
+TEST(Backends, ACacheInCodesIsTheProcessorsOnly) {
+  const BackendOptions options{.cache = CacheType::kInt8};
+  EXPECT_EQ(make_ops("cpu", options)->name(), "cpu");
+  EXPECT_EQ(backend_footprint("cpu", options).cache, 33.0 / 32);
+  for (const char* name : {"cuda", "reference"}) {
+    try {
+      make_ops(name, options);
+      FAIL() << name;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kUnsupported) << name << ": " << error.what();
+    }
+  }
+}
+
 TEST(Backends, AutoIsTheFirstOne) {
   ASSERT_FALSE(backend_names().empty());
   EXPECT_EQ(make_ops("auto", {})->name(), backend_names().front());

@@ -51,7 +51,10 @@ struct Case {
   Compute compute;
 };
 std::string name_of(const Case& c) {
-  return c.backend.label() + "_" + c.variant + (c.cache == CacheType::kBF16 ? "_bf16cache" : "") +
+  return c.backend.label() + "_" + c.variant +
+         (c.cache == CacheType::kBF16   ? "_bf16cache"
+          : c.cache == CacheType::kInt8 ? "_int8cache"
+                                        : "") +
          (c.compute == Compute::kBF16 ? "_bf16" : "");
 }
 void PrintTo(const Case& c, std::ostream* out) { *out << name_of(c); }
@@ -110,6 +113,7 @@ std::vector<Case> all_cases() {
   for (const char* variant : {"tiny", "small", "base", "gqa"}) {
     cases.push_back({{"cpu", ""}, variant, CacheType::kF32, Compute::kF32});
     cases.push_back({{"cpu", ""}, variant, CacheType::kBF16, Compute::kF32});
+    cases.push_back({{"cpu", ""}, variant, CacheType::kInt8, Compute::kF32});
   }
   for (const Isa isa : available_isas())
     for (const char* variant : {"tiny", "small"})
