@@ -80,9 +80,11 @@ function(vl2_test NAME)
   endif()
   add_executable(${NAME} ${ARG_SOURCES})
   target_link_libraries(${NAME} PRIVATE ${ARG_DEPS} vl2_source_dir vl2_flags GTest::gtest_main)
-  if(VL2_SANITIZE)
-    # What is tested is optimised; of the tests, optimising the checks alone takes most of the time.
+  # What is tested is optimised; of the tests, optimising the checks alone takes most of the time.
+  if(VL2_SANITIZE OR NOT ARG_LABEL MATCHES "^(slow|parity)$")
     target_compile_options(${NAME} PRIVATE -O0)
+  endif()
+  if(VL2_SANITIZE)
     if(ARG_LABEL MATCHES "^(slow|parity)$")
       set_target_properties(${NAME} PROPERTIES EXCLUDE_FROM_ALL ON)  # scripts/test.sh does not run it there
     endif()

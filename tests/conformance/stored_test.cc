@@ -118,9 +118,10 @@ TEST_P(StoredOps, NothingOverflowsWhereEveryProductIsTheGreatest) {
         for (int64_t r = 0; r < rows; ++r) std::fill_n(x.row(r), kIn, r % 2 == 0 ? 127.0f : -127.0f);
         ops_->linear(y.tensor(), x.tensor(), tested(w));
         reference_->linear(correct.tensor(), x.tensor(), expected(w));
+        // All weights of a row are the same number, and so is what rounding it to bf16 loses, where that is done; there
+        // the sum may be rounded, too.
         const bool widened = rounds_activations() && !same_bits();
-        const double exact =
-            widened ? product_tolerance(kIn, w.row_norm, longest(x)) : 4 * 0x1.0p-24 * w.row_norm * longest(x) + 1e-7;
+        const double exact = (widened ? 2 * 0x1.0p-9 : 4 * 0x1.0p-24) * w.row_norm * longest(x) + 1e-7;
         expect_near(y, correct, exact, fmt::format("{} {:#04x}, {} rows", panel_format_name(format), code, rows));
       }
 }

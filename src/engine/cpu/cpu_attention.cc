@@ -343,12 +343,12 @@ void decode_rows(const Problem& p, std::span<const SequenceSlice> sequences) {
     const int64_t at = first_query[piece] + g * cut.pieces[piece].rows * heads;
     return {top.data() + at, sum.data() + at, mix.data() + at * size, scores.data() + at * kKeysPerPiece};
   };
-  // Heads are split only when there are too few pieces for the threads.
   const CacheType stored = p.cache.stored();
   int64_t most_queries = 0;
   for (const CachePieces::Piece& piece : cut.pieces) most_queries = std::max(most_queries, piece.rows * heads);
   const std::vector<float*> room =
       thread_scratch(context, stored == CacheType::kInt8 ? most_queries * p.cache.block_tokens() : 0);
+  // Heads are split only when there are too few pieces for the threads.
   const auto num_pieces = static_cast<int64_t>(cut.pieces.size());
   const int64_t parts = std::clamp<int64_t>(4 * context.pool.num_threads() / num_pieces, 1, p.groups);
   context.pool.parallel_for(num_pieces * parts, [&](int64_t task, int thread) {
