@@ -124,7 +124,7 @@ if ! $quick; then
   # the clients of `web` would wait for a server that is as slow; its own tests are run.
   # So do more: the reference backend has one thread and no memory of its own to get wrong, two instruction sets are
   # enough where the engine is looked at and not its kernels, and a limit that is measured under a sanitizer says nothing.
-  unhurried='_NOT_BUILT$|DraftsOnEveryBackend.*/(reference|cpu_scalar|cpu_avx512|cpu_avx512vnni)_|^CpuLimits\.'
+  unhurried='_NOT_BUILT$|DraftsOnEveryBackend.*/(reference|cpu_scalar|cpu_avxvnni|cpu_avx512|cpu_avx512vnni)_|^CpuLimits\.'
   if ! too_late tsan 56 && BUILD_UNTIL=66 step 'tsan build' build tsan -- "${threaded[@]}"; then
     # Schemas that would take all memory take much of its time, on one thread, and fuzz targets have one thread.
     too_late 'tsan tests' 66 || step 'tsan tests' run_tests tsan -E "$unhurried|^(HostileSchema|Fuzz)\." -LE '^(tools|slow|parity|web)$' || true
