@@ -82,7 +82,10 @@ bool narrow_cuda_cache(const BackendOptions& options) {
 
 CudaOptions cuda_options(const BackendOptions& options) {
   if (options.cache == CacheType::kInt8)
-    fail(ErrorCode::kUnsupported, "on a GPU keys and values are cached in f32 or bf16, not int8");
+    fail(
+        ErrorCode::kUnsupported,
+        "on a GPU keys and values are cached in f32 or bf16, not int8: leave the type of the cache on auto, or compute "
+        "on the CPU");
   return {.device = options.device, .compute = options.compute, .bf16_cache = narrow_cuda_cache(options)};
 }
 

@@ -301,15 +301,17 @@ TEST_P(AttentionOps, AnswerRowsAgreeWithPromptRows) {
 // A cache of fewer bytes stores what it can say as it is: then nothing else may differ from the reference.
 class NarrowCache : public AttentionOps {
  protected:
-  // Rows of segments of `size` values. In 8 bits: whole numbers, of which each group's first is the largest.
-  Rows representable(int64_t rows, int64_t cols, int64_t size, float scale = 1.0f) {
+  // Rows of segments of `size` values, which begin at column `from` of the stored ones. In 8 bits: whole numbers times
+  // a scale that differs from group to group and from row to row; the first of each group of 128 is the largest.
+  Rows representable(int64_t rows, int64_t cols, int64_t size, float scale = 1.0f, int64_t from = 0) {
     Rows result = Rows::random(rows, cols, random_, scale);
     for (int64_t r = 0; r < rows; ++r)
       for (int64_t c = 0; c < cols; ++c) {
         float& x = result.row(r)[c];
         if (int8_cache()) {
-          const auto whole = static_cast<float>(random_.below(255)) - 127;
-          x = scale / 64 * (c % size % 128 == 0 ? 127 : whole);
+          const int64_t column = from + c % size;
+          const float step = scale / 64 * (column / 128 % 2 == 0 ? 1.0f : 0.5f) * (r % 3 == 0 ? 1.0f : 0.5f);
+          x = step * (column % 128 == 0 ? 127 : static_cast<float>(random_.below(255)) - 127);
         } else {
           x = to_float(to_bf16(x));
         }
@@ -332,7 +334,7 @@ class NarrowCache : public AttentionOps {
 };
 
 TEST_P(NarrowCache, KeysAndValuesAreWhatWasStored) {
-  for (const Heads& h : {Heads{1, 1, 2}, Heads{6, 2, 23}, Heads{5, 5, 64}, Heads{3, 1, 128}}) {
+  for (const Heads& h : {Heads{1, 1, 2}, Heads{6, 2, 23}, Heads{5, 5, 64}, Heads{3, 1, 128}, Heads{2, 2, 150}}) {
     const int64_t n = total_rows(kBorders);
     Rows q = Rows::random(n, h.heads * h.size, random_), k = representable(n, h.groups * h.size, h.size, 0.5f),
          v = representable(n, h.groups * h.size, h.size);
@@ -368,12 +370,13 @@ TEST_P(NarrowCache, AnswersWithACommonPrefix) {
 }
 
 TEST_P(NarrowCache, LatentsAreWhatWasStored) {
-  for (const Latent& l : {Latent{9, 12, 6, 10, 33}, Latent{20, 8, 4, 6, 80}, Latent{3, 16, 8, 24, 40}}) {
+  for (const Latent& l : {Latent{9, 12, 6, 10, 33}, Latent{20, 8, 4, 6, 80}, Latent{3, 16, 8, 24, 40},
+                          Latent{2, 8, 16, 8, 128}, Latent{3, 16, 8, 24, 300}}) {
     const int64_t n = total_rows(kBorders);
     const Stored kv_b(DType::kBF16, {l.heads * (l.nope + l.v), l.rank}, random_,
                       static_cast<float>(1 / std::sqrt(static_cast<double>(l.rank))));
     Rows q = Rows::random(n, l.heads * (l.nope + l.rope), random_), c_kv = representable(n, l.rank, l.rank),
-         k_pe = representable(n, l.rope, l.rope);
+         k_pe = representable(n, l.rope, l.rope, 1.0f, l.rank);
     const std::string what = fmt::format("{} heads, rank {}", l.heads, l.rank);
     const Rows rows = latent(*ops_, l, kv_b, q, c_kv, k_pe, kBorders),
                expected = latent(*reference_, l, kv_b, q, c_kv, k_pe, kBorders);

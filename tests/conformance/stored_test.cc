@@ -110,6 +110,7 @@ TEST_P(StoredOps, NothingOverflowsWhereEveryProductIsTheGreatest) {
         for (int64_t panel = 0; panel < kOut / kPanelRows; ++panel)
           std::memset(memory + panel * bytes + scales, code, static_cast<size_t>(bytes - scales));
         std::vector<float> row(kIn);
+        w.row_norm = 0;
         for (int64_t r = 0; r < kOut; ++r) {
           decode_row(w.matrix, r, row.data());
           w.row_norm = std::max(w.row_norm, norm(row.data(), kIn));

@@ -24,6 +24,7 @@ namespace avxvnni {
 #include "engine/cpu/kernels/generic/finish-inl.h"
 #include "engine/cpu/kernels/generic/quant-inl.h"
 #include "engine/cpu/kernels/generic/stream-inl.h"
+#include "engine/cpu/kernels/avxvnni/peak_vnni.h"
 // clang-format on
 
 constexpr GemmKernel kQ8 = {quant_pack, quant_packed_bytes, kQuantRows, quant_gemm<Bytes>};

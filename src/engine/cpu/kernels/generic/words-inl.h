@@ -50,6 +50,7 @@ template <typename Layout, Half kHalf, int M, int P>
     }
 }
 
+// What multiply_group does.
 template <typename Kind, typename Layout, int M, int P>
 void multiply_words(const uint8_t* codes, int64_t panel_stride, const int8_t* a, int64_t depth,
                     const GroupScales& group, float* sums) {
